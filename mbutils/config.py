@@ -1,0 +1,242 @@
+"""Every parameter of every notebook: its default, its meaning, its valid values; and the ids of runs.
+
+A notebook's parameters cell repeats the defaults, because papermill wants literals; a test holds the two together.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from mbutils.errors import WorkbookError, nearest
+
+PROJECT = Path(__file__).resolve().parent.parent
+INTERPOLATIONS = ("area", "bilinear", "bilinear_antialias", "nearest")
+COLOR_MODES = ("rgb", "gray")
+INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor")
+
+
+def parameter(
+    default: Any,  # noqa: ANN401
+    help: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+    determines_result: bool = True,
+) -> Any:  # noqa: ANN401
+    """Declares one parameter of a `Parameters` class.
+
+    Args:
+        default: The value where none is given; its type is the parameter's type.
+        help: What it is, in a few words; the comment beside it in the notebooks.
+        choices: The valid strings; any, where empty.
+        low: The smallest valid number.
+        high: The largest valid number.
+        determines_result: Whether the trained model depends on it, and so the run id.
+    """
+    return field(
+        default=default,
+        metadata={"help": help, "choices": choices, "low": low, "high": high, "determines_result": determines_result},
+    )
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Base of the parameters of one notebook: checks types and values when made.
+
+    Raises:
+        WorkbookError: If a value has the wrong type or is impossible.
+    """
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            value = _checked(spec.name, getattr(self, spec.name), spec.type, spec.metadata)
+            object.__setattr__(self, spec.name, value)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Makes the parameters from names and values, defaults for the rest.
+
+        Raises:
+            WorkbookError: If a name is unknown (the nearest valid one is named) or a value is invalid.
+        """
+        names = [spec.name for spec in fields(cls)]
+        for name in values:
+            if name not in names:
+                raise WorkbookError(f"unknown parameter {name!r}: {nearest(name, names)}")
+        return cls(**values)
+
+    @classmethod
+    def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
+        """Makes the parameters from a notebook's `globals()`, after its parameters cell has run.
+
+        papermill injects whatever name it is given, so the names are read from the source of the cell that ran last
+        before this one and only assigns literals: papermill's cell, or the parameters cell edited by hand.
+
+        Raises:
+            WorkbookError: If a name is unknown or missing, or a value is invalid.
+        """
+        names = [spec.name for spec in fields(cls)]
+        assigned = _names_in_last_parameters_cell(namespace.get("In", []), set(names))
+        missing = [name for name in names if name not in namespace]
+        cls.from_dict({name: namespace[name] for name in assigned if name in namespace})
+        if missing:
+            raise WorkbookError(f"parameter {missing[0]!r} is missing: restore its line in the parameters cell")
+        return cls(**{name: namespace[name] for name in names})
+
+
+def _checked(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        hint = " (write 0.001 instead of 1e-3)" if kind is float and isinstance(value, str) else ""
+        raise WorkbookError(f"{name}: expected {kind.__name__}, got {type(value).__name__} {value!r}{hint}")
+    if rules["choices"] and value not in rules["choices"]:
+        raise WorkbookError(f"{name}: unknown value {value!r}: {nearest(value, rules['choices'])}")
+    low, high = rules["low"], rules["high"]
+    # `not <=` rather than `>`, so that NaN is refused too.
+    if low is not None and not low <= value:
+        raise WorkbookError(f"{name}: {value} is too small: the least is {low}")
+    if high is not None and not value <= high:
+        raise WorkbookError(f"{name}: {value} is too large: the most is {high}")
+    return value
+
+
+def _names_in_last_parameters_cell(sources: list[str], known: set[str]) -> list[str]:
+    for source in reversed(sources):
+        try:
+            statements = ast.parse(source).body
+        except SyntaxError:
+            continue
+        names = [_assigned_name(statement) for statement in statements]
+        injected = source.startswith("# Parameters")
+        if names and all(names) and (injected or known.intersection(names)):
+            return names
+    return []
+
+
+def _assigned_name(statement: ast.stmt) -> str | None:
+    """Returns the name that `name = literal` or `name: type = literal` assigns, None for any other statement."""
+    target = statement.target if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [None])[0]
+    if not isinstance(statement, ast.Assign | ast.AnnAssign) or not isinstance(target, ast.Name):
+        return None
+    try:
+        ast.literal_eval(statement.value)
+    except (ValueError, TypeError):
+        return None
+    return target.id
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The preprocessing contract: what happens to an image before the model, on the laptop and on the device alike.
+
+    Decode, honour the EXIF orientation, convert to `color_mode` (gray: ITU-R 601 luma), resize to a square without
+    keeping the aspect ratio, give uint8 in 0..255; a float model is fed `pixel / 127.5 - 1`.
+
+    Attributes:
+        image_size: Height and width in pixels.
+        color_mode: "rgb" or "gray".
+        interpolation: "area" (mean of the covered pixels), "bilinear" (2x2 taps, no antialiasing),
+            "bilinear_antialias" (triangle filter widened by the reduction), or "nearest".
+    """
+
+    image_size: int
+    color_mode: str
+    interpolation: str
+
+    @property
+    def channels(self) -> int:
+        """The number of colour channels: 3 or 1."""
+        return 3 if self.color_mode == "rgb" else 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image: (height, width, channels)."""
+        return self.image_size, self.image_size, self.channels
+
+
+@dataclass(frozen=True)
+class PrepareParameters(Parameters):
+    """Parameters of `prepare.ipynb`: the data, the preprocessing contract, the augmentation."""
+
+    dataset: str = parameter("tf_flowers", "a name in mbutils.datasets.REGISTRY: tf_flowers or digits")
+    validation_fraction: float = parameter(0.1, "part of the training images kept for validation", low=0.01, high=0.5)
+    image_size: int = parameter(96, "height and width in pixels, 32 to 512", low=32, high=512)
+    color_mode: str = parameter("rgb", "rgb or gray", choices=COLOR_MODES)
+    interpolation: str = parameter("area", "area, bilinear, bilinear_antialias or nearest", choices=INTERPOLATIONS)
+    min_crop_area: float = parameter(0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0)
+    horizontal_flip: bool = parameter(True, "mirror half of the training images")
+    color_jitter: float = parameter(0.2, "random change of brightness and contrast, 0 for none", low=0.0, high=1.0)
+    seed: int = parameter(0, "seed of every random choice", low=0)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing contract of these parameters."""
+        return Preprocessing(self.image_size, self.color_mode, self.interpolation)
+
+
+@dataclass(frozen=True)
+class TrainParameters(PrepareParameters):
+    """Parameters of `train.ipynb`: those of `prepare.ipynb`, the model and the optimization."""
+
+    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0)
+    weights: str = parameter("imagenet", "imagenet, none, or the path of a .keras or .weights.h5 file")
+    dropout: float = parameter(0.1, "dropout before the classifier", low=0.0, high=0.9)
+    epochs: int = parameter(30, "passes over the training images", low=1)
+    batch_size: int = parameter(32, "images a training step", low=1)
+    learning_rate: float = parameter(0.001, "peak of the cosine schedule", low=0.0, high=10.0)
+    warmup_epochs: float = parameter(2.0, "epochs of linear warm-up", low=0.0)
+    weight_decay: float = parameter(0.01, "decoupled weight decay of AdamW", low=0.0, high=1.0)
+    label_smoothing: float = parameter(0.1, "label smoothing of the cross-entropy", low=0.0, high=0.9)
+    results_dir: str = parameter("", "empty for the project's own results folder", determines_result=False)
+
+    def run_id(self, dataset_fingerprint: str) -> str:
+        """Returns the readable id of the run, ending with a hash of all that determines its result.
+
+        Args:
+            dataset_fingerprint: The digest of identities, labels and parts of the dataset.
+        """
+        determining = {k: v for k, v in asdict(self).items() if k in _result_determining(type(self))}
+        digest = hashlib.sha256(json.dumps([determining, dataset_fingerprint], sort_keys=True).encode()).hexdigest()
+        model = f"mobilenet_v1_{self.alpha:g}_{self.image_size}_{self.color_mode}"
+        return f"{self.dataset}_{model}_s{self.seed}_{digest[:8]}"
+
+
+def _result_determining(cls: type[Parameters]) -> set[str]:
+    return {spec.name for spec in fields(cls) if spec.metadata["determines_result"]}
+
+
+@dataclass(frozen=True)
+class ConvertParameters(Parameters):
+    """Parameters of `convert.ipynb`."""
+
+    run_id: str = parameter("", "empty for the newest finished run")
+    variant: str = parameter("int8_per_channel", "int8_per_channel or int8_per_tensor", choices=INT8_VARIANTS)
+    calibration_images: int = parameter(500, "training images that calibrate the ranges", low=1)
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+
+@dataclass(frozen=True)
+class EvaluateParameters(Parameters):
+    """Parameters of `evaluate.ipynb`."""
+
+    run_id: str = parameter("", "empty for the newest finished run")
+    batch_size: int = parameter(64, "images scored at a time", low=1)
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+
+@dataclass(frozen=True)
+class CompareParameters(Parameters):
+    """Parameters of `compare.ipynb`."""
+
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+
+def resolve_results_dir(results_dir: str) -> Path:
+    """Returns the results folder: relative paths count from the working directory, empty means the project's own."""
+    return Path(results_dir).expanduser().resolve() if results_dir else PROJECT / "results"

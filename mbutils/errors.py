@@ -1,0 +1,20 @@
+"""The one exception that a user is meant to read."""
+
+
+class WorkbookError(Exception):
+    """Bad input or a missing resource, told in one line that names the thing and the way out.
+
+    The command line prints the line and exits with status 2; a notebook shows it without a traceback.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython's hook for how an exception looks in a notebook.
+        return [f"{type(self).__name__}: {self}"]
+
+
+def nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:
+    """Returns a hint that names the nearest valid name, or all of them where none is near."""
+    from difflib import get_close_matches
+
+    matches = get_close_matches(name, valid, n=1)
+    return f"did you mean {matches[0]!r}?" if matches else f"choose one of {', '.join(valid)}"
