@@ -187,6 +187,7 @@ class TrainParameters(PrepareParameters):
     alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0)
     weights: str = parameter("imagenet", "imagenet, none, or the path of a .keras or .weights.h5 file")
     dropout: float = parameter(0.1, "dropout before the classifier", low=0.0, high=0.9)
+    batch_norm_momentum: float = parameter(0.99, "lower for short trainings from scratch", low=0.0, high=0.9999)
     epochs: int = parameter(30, "passes over the training images", low=1)
     batch_size: int = parameter(32, "images a training step", low=1)
     learning_rate: float = parameter(0.001, "peak of the cosine schedule", low=0.0, high=10.0)

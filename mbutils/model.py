@@ -1,0 +1,213 @@
+"""MobileNet v1 as a table of blocks, and where its weights come from.
+
+Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
+arXiv:1704.04861, table 1. Layer names are those of `keras.applications.MobileNet`.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from mbutils.backend import keras, tf
+from mbutils.errors import WorkbookError
+
+# One row for each depthwise separable block: output channels at alpha 1, and the stride of the depthwise convolution.
+STEM_FILTERS = 32
+BLOCKS = (
+    (64, 1),
+    (128, 2),
+    (128, 1),
+    (256, 2),
+    (256, 1),
+    (512, 2),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (512, 1),
+    (1024, 2),
+    (1024, 1),
+)
+IMAGENET_ALPHAS = (0.25, 0.5, 0.75, 1.0)
+
+
+@keras.saving.register_keras_serializable("mbutils")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Keras' batch normalization over the channels of NHWC feature maps, on TensorFlow's fused kernel in training.
+
+    Weights, names and results are those of `keras.layers.BatchNormalization`, which Keras 3 composes of single ops
+    that take most of a training step on a CPU. At inference it is Keras' own.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        if not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
+        )
+        # The kernel gives the unbiased variance, Keras keeps the biased one.
+        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], variance.dtype)
+        self._move(self.moving_mean, mean)
+        self._move(self.moving_variance, variance * (count - 1) / count)
+        return outputs
+
+    def _move(self, average: keras.Variable, value: tf.Tensor) -> None:
+        average.assign(average * self.momentum + value * (1 - self.momentum))
+
+
+def build(
+    alpha: float,
+    input_shape: tuple[int, int, int],
+    n_classes: int,
+    dropout: float = 0.0,
+    batch_norm_momentum: float = 0.99,
+) -> keras.Model:
+    """Builds MobileNet v1 with random weights and a softmax classifier.
+
+    Every convolution pads with "same", so that the converted model has no padding ops. For even feature maps, as at
+    96, 128, 160, 192 and 224 px, that computes what `keras.applications.MobileNet` computes with explicit padding.
+
+    Args:
+        alpha: Width multiplier: each convolution has `int(alpha * filters)` output channels.
+        input_shape: Height, width and channels of the normalized images, float32 in [-1, 1].
+        n_classes: The number of classes.
+        dropout: The part of the pooled features dropped in training, 0..1.
+        batch_norm_momentum: What the moving mean and variance keep at each training step, 0..1.
+
+    Returns:
+        A model from images (batch, height, width, channels) to softmax scores (batch, n_classes).
+    """
+
+    def normalized_relu6(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+        x = FusedBatchNormalization(momentum=batch_norm_momentum, name=f"{name}_bn")(x)
+        return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
+
+    image = x = keras.layers.Input(input_shape, name="image")
+    x = keras.layers.Conv2D(int(alpha * STEM_FILTERS), 3, 2, "same", use_bias=False, name="conv1")(x)
+    x = normalized_relu6(x, "conv1")
+    for number, (filters, stride) in enumerate(BLOCKS, start=1):
+        depthwise, pointwise = f"conv_dw_{number}", f"conv_pw_{number}"
+        x = keras.layers.DepthwiseConv2D(3, stride, "same", use_bias=False, name=depthwise)(x)
+        x = normalized_relu6(x, depthwise)
+        x = keras.layers.Conv2D(int(alpha * filters), 1, use_bias=False, name=pointwise)(x)
+        x = normalized_relu6(x, pointwise)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Dropout(dropout, name="dropout")(x)
+    scores = keras.layers.Dense(n_classes, activation="softmax", name="classifier")(x)
+    return keras.Model(image, scores, name=f"mobilenet_v1_{alpha:g}_{input_shape[0]}")
+
+
+def with_keras_layers(model: keras.Model) -> keras.Model:
+    """Returns the same model with Keras' own layers only, so that its file opens without this package."""
+
+    def plain(layer: keras.Layer) -> keras.Layer:
+        kind = keras.layers.BatchNormalization if isinstance(layer, FusedBatchNormalization) else type(layer)
+        return kind.from_config(layer.get_config())
+
+    copy = keras.models.clone_model(model, clone_function=plain)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def load_weights(model: keras.Model, weights: str, alpha: float) -> None:
+    """Sets the weights of every layer but the classifier, in place.
+
+    A kernel for three channels is summed over them where the model takes one: the gray model then gives for a gray
+    image what the colour model gives for the same image in three equal channels.
+
+    Args:
+        model: A model made by `build`.
+        weights: "imagenet", "none" (nothing is changed), or the path of a .keras or .weights.h5 file.
+        alpha: The model's width multiplier.
+
+    Raises:
+        WorkbookError: If the weights are not available, or do not fit. Nothing falls back to random weights.
+    """
+    if weights == "none":
+        return
+    source = _imagenet_model(alpha) if weights == "imagenet" else _model_from_file(Path(weights).expanduser(), model)
+    for layer in model.layers:
+        if layer.weights and layer.name != "classifier":
+            _copy_layer(source, layer, weights)
+
+
+def _imagenet_model(alpha: float) -> keras.Model:
+    if alpha not in IMAGENET_ALPHAS:
+        allowed = ", ".join(map(str, IMAGENET_ALPHAS))
+        raise WorkbookError(f"no ImageNet weights for alpha {alpha:g}: choose {allowed}, or weights=none")
+    width = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}[alpha]
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "models"
+    stored = folder / f"mobilenet_{width}_224_tf_no_top.h5"
+    try:
+        # Keras looks for stored weights only where it may also write; a read-only folder serves as well.
+        return keras.applications.MobileNet(
+            (224, 224, 3), alpha, include_top=False, weights=str(stored) if stored.exists() else "imagenet"
+        )
+    except Exception as error:
+        raise WorkbookError(
+            f"ImageNet weights for alpha {alpha:g} are neither in {folder} nor downloadable ({type(error).__name__}): "
+            "connect to a network, set KERAS_HOME to a folder whose models/ holds them, or train with weights=none"
+        ) from error
+
+
+def _model_from_file(path: Path, like: keras.Model) -> keras.Model:
+    if path.name.endswith(".weights.h5"):
+        return _weights_from_h5(path, like)
+    return read_model(path)
+
+
+def _weights_from_h5(path: Path, like: keras.Model) -> keras.Model:
+    if not path.is_file():
+        raise WorkbookError(f"weights: no file {path}: give imagenet, none, or a .keras or .weights.h5 file")
+    source = keras.models.clone_model(like)
+    try:
+        source.load_weights(path, skip_mismatch=False)
+    except Exception as error:
+        raise WorkbookError(f"weights: {path} does not hold the weights of a {like.name} ({error})") from error
+    return source
+
+
+def read_model(path: Path) -> keras.Model:
+    """Reads a .keras file in Keras' safe mode, so that no code in the file runs.
+
+    Raises:
+        WorkbookError: If the file is missing or no Keras model.
+    """
+    if not path.is_file():
+        raise WorkbookError(f"no file {path}: give the path of a .keras file")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise WorkbookError(f"{path} is not a readable .keras model: give a file that Keras saved") from error
+
+
+def _copy_layer(source: keras.Model, layer: keras.Layer, origin: str) -> None:
+    try:
+        values = source.get_layer(layer.name).get_weights()
+    except ValueError as error:
+        raise WorkbookError(f"weights: {origin} has no layer {layer.name}: it is not a MobileNet v1") from error
+    wanted = [tuple(weight.shape) for weight in layer.weights]
+    if layer.name == "conv1" and values[0].shape[2] == 3 and wanted[0][2] == 1:
+        values = [values[0].sum(axis=2, keepdims=True)]
+    found = [value.shape for value in values]
+    if found != wanted:
+        raise WorkbookError(
+            f"weights: {origin} has {found} in layer {layer.name}, not {wanted}: alpha or colour differ"
+        )
+    layer.set_weights(values)
+
+
+def count_macs(model: keras.Model) -> int:
+    """Returns the multiply-accumulate operations of one inference: convolutions and the classifier, without biases."""
+    return int(sum(layer_macs(layer) for layer in model.layers))
+
+
+def layer_macs(layer: keras.Layer) -> int:
+    """Returns the multiply-accumulate operations of one layer for one image; 0 where it has no kernel."""
+    if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D):
+        height, width = layer.output.shape[1:3]
+        return height * width * int(np.prod(layer.kernel.shape))
+    if isinstance(layer, keras.layers.Dense):
+        return int(np.prod(layer.kernel.shape))
+    return 0

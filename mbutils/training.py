@@ -1,0 +1,107 @@
+"""Training in one call: optimizer, schedule, progress, history."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from mbutils import model as mobilenet
+from mbutils import pipeline
+from mbutils.backend import keras
+from mbutils.config import TrainParameters
+from mbutils.datasets import Dataset
+from mbutils.progress import progress
+
+
+def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
+    """Seeds every generator, then builds the model with the weights that the parameters name.
+
+    Raises:
+        WorkbookError: If the weights are not available, or do not fit.
+    """
+    keras.utils.set_random_seed(parameters.seed)
+    network = mobilenet.build(
+        parameters.alpha,
+        parameters.preprocessing.shape,
+        dataset.n_classes,
+        dropout=parameters.dropout,
+        batch_norm_momentum=parameters.batch_norm_momentum,
+    )
+    mobilenet.load_weights(network, parameters.weights, parameters.alpha)
+    return network
+
+
+def fit(
+    network: keras.Model,
+    images: np.ndarray,
+    dataset: Dataset,
+    parameters: TrainParameters,
+    on_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
+) -> pd.DataFrame:
+    """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The result is that of the last epoch.
+
+    Args:
+        network: The model, changed in place.
+        images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
+        dataset: Gives the parts and labels; the test part is not touched.
+        parameters: The optimization and the augmentation.
+        on_epoch: Called with the history so far after each epoch.
+
+    Returns:
+        One row for each epoch: `epoch` (from 1), `loss`, `top1`, `validation_loss`, `validation_top1` (fractions),
+        `learning_rate` at its end, and `seconds` since the start.
+    """
+    batches = pipeline.training_batches(images, dataset, parameters)
+    validation = pipeline.ordered_batches(images, dataset, "validation", batch_size=256)
+    schedule = _schedule(parameters, steps_per_epoch=int(batches.cardinality()))
+    network.compile(
+        keras.optimizers.AdamW(schedule, weight_decay=parameters.weight_decay),
+        keras.losses.CategoricalCrossentropy(label_smoothing=parameters.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
+    )
+    recorder = _Recorder(parameters.epochs, on_epoch)
+    network.fit(batches, validation_data=validation, epochs=parameters.epochs, callbacks=[recorder], verbose=0)
+    return recorder.history
+
+
+def _schedule(parameters: TrainParameters, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    steps = parameters.epochs * steps_per_epoch
+    warmup = min(round(parameters.warmup_epochs * steps_per_epoch), steps // 2)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=parameters.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=steps - warmup,
+    )
+
+
+class _Recorder(keras.callbacks.Callback):
+    """Shows one progress bar and collects the history."""
+
+    def __init__(self, epochs: int, on_epoch: Callable[[pd.DataFrame], None]) -> None:
+        super().__init__()
+        self._epochs, self._on_epoch = epochs, on_epoch
+        self.history = pd.DataFrame()
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._start = time.perf_counter()
+        self._bar = progress(self._epochs, "train", "epoch")
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        row = {
+            "epoch": epoch + 1,
+            "loss": logs["loss"],
+            "top1": logs["top1"],
+            "validation_loss": logs["val_loss"],
+            "validation_top1": logs["val_top1"],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(time.perf_counter() - self._start, 3),
+        }
+        self.history = pd.concat([self.history, pd.DataFrame([row])], ignore_index=True)
+        self._on_epoch(self.history)
+        self._bar.set_postfix_str(f"validation top-1 {row['validation_top1']:.3f}")
+        self._bar.update()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._bar.close()
