@@ -87,6 +87,10 @@ class Dataset:
         ]
         return pd.DataFrame(rows, columns=["identity", "copies", "classes", "parts", "contradicting"])
 
+    def image_sizes(self) -> pd.DataFrame:
+        """Returns `width` and `height` of every original image, in pixels, from the headers of the encoded images."""
+        return pd.DataFrame([Image.open(io.BytesIO(data)).size for data in self.read()], columns=["width", "height"])
+
     def encoded(self, positions: np.ndarray) -> list[bytes]:
         """Returns the encoded bytes of the images at `positions`, in that order."""
         wanted = set(positions.tolist())

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
@@ -41,6 +42,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        """Normalizes a batch (batch, height, width, channels), in training by its own mean and variance."""
         if not (training and self.trainable):
             return super().call(inputs, training=training, mask=mask)
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
@@ -201,6 +203,22 @@ def _copy_layer(source: keras.Model, layer: keras.Layer, origin: str) -> None:
 def count_macs(model: keras.Model) -> int:
     """Returns the multiply-accumulate operations of one inference: convolutions and the classifier, without biases."""
     return int(sum(layer_macs(layer) for layer in model.layers))
+
+
+def layer_table(model: keras.Model) -> pd.DataFrame:
+    """Returns the layers that have a kernel, one row each.
+
+    Returns:
+        `layer`, `output` (its shape), `parameters` (with those of the batch normalization behind it) and `macs`.
+    """
+    rows = []
+    for layer in model.layers:
+        if layer_macs(layer):
+            shape = " x ".join(map(str, layer.output.shape[1:]))
+            rows.append({"layer": layer.name, "output": shape, "parameters": 0, "macs": layer_macs(layer)})
+        if layer.weights:
+            rows[-1]["parameters"] += layer.count_params()
+    return pd.DataFrame(rows)
 
 
 def layer_macs(layer: keras.Layer) -> int:

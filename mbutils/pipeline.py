@@ -40,8 +40,7 @@ def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
     Raises:
         OSError: If the bytes are not an image, or a truncated one.
     """
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
-    pixels = np.asarray(image.convert("RGB" if contract.color_mode == "rgb" else "L"))
+    pixels = np.asarray(_open(encoded).convert("RGB" if contract.color_mode == "rgb" else "L"))
     method, antialias = _RESIZE[contract.interpolation]
     size = (contract.image_size, contract.image_size)
     resized = tf.image.resize(np.atleast_3d(pixels), size, method, antialias=antialias)
@@ -135,6 +134,21 @@ def augment(images: tf.Tensor, seed: tf.Tensor, parameters: PrepareParameters) -
     contrast, brightness = 1 + jitter * (2 * draws[5] - 1), jitter * (2 * draws[6] - 1)
     jittered = cropped * contrast[:, None, None, None] + brightness[:, None, None, None]
     return tf.clip_by_value(tf.ensure_shape(jittered, images.shape), -1.0, 1.0)
+
+
+def augmented_examples(images: np.ndarray, parameters: PrepareParameters, copies: int) -> np.ndarray:
+    """Returns `copies` augmented versions of each image, to look at: uint8, shape (copies * n, height, width, c)."""
+    versions = [augment(tf.constant(normalize(images)), (parameters.seed, copy), parameters) for copy in range(copies)]
+    return np.rint((np.concatenate(versions) + 1) * 127.5).astype(np.uint8)
+
+
+def decoded(encoded: bytes) -> np.ndarray:
+    """Returns an image as it was before preprocessing, in colour: uint8, shape (height, width, 3)."""
+    return np.asarray(_open(encoded).convert("RGB"))
+
+
+def _open(encoded: bytes) -> Image.Image:
+    return ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
 
 
 def _crop_boxes(draws: list[tf.Tensor], min_area: float) -> tf.Tensor:

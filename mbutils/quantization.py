@@ -5,9 +5,13 @@ arXiv:1712.05877.
 """
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from mbutils.backend import keras, native_output_silenced, tf
 from mbutils.errors import WorkbookError
@@ -55,3 +59,33 @@ def _representative(calibration: np.ndarray) -> Iterator[list[np.ndarray]]:
         for image in calibration:
             yield [normalize(image[None])]
             bar.update()
+
+
+def describe(tflite: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Returns what is in a .tflite file.
+
+    Returns:
+        Its ops, one row for each kind: `op`, `count`; and its inputs and outputs, one row each: `tensor`, `shape`,
+        `dtype`, `scale` and `zero_point` (blank where the tensor is not quantized).
+    """
+    interpreter = Interpreter(
+        model_content=tflite, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    )
+    counts = Counter(op["op_name"] for op in interpreter._get_ops_details())
+    rows = [
+        {
+            "tensor": name,
+            "shape": tuple(details["shape"].tolist()),
+            "dtype": np.dtype(details["dtype"]).name,
+            "scale": details["quantization"][0] or None,
+            "zero_point": details["quantization"][1] if details["quantization"][0] else None,
+        }
+        for name, group in (("input", interpreter.get_input_details()), ("output", interpreter.get_output_details()))
+        for details in group
+    ]
+    return pd.DataFrame(counts.most_common(), columns=["op", "count"]), pd.DataFrame(rows)
+
+
+def sizes(*paths: Path) -> pd.DataFrame:
+    """Returns the sizes of files: `file` and `bytes`, one row each."""
+    return pd.DataFrame([{"file": path.name, "bytes": path.stat().st_size} for path in paths])

@@ -38,3 +38,22 @@ def latency_rows() -> pd.DataFrame:
 def flowers_test_images() -> pd.DataFrame:
     """Returns label and md5 of the encoded bytes of the 734 test images behind the published flowers accuracies."""
     return _read("tf_flowers_test").copy()
+
+
+def accuracy_beside(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of a results table whose configuration is published, with the published accuracies beside.
+
+    Args:
+        results: What `runs.results_table` returns. The published int8 models are quantized per channel.
+
+    Returns:
+        The matching rows with `published` (the page of STM32Cube.AI 7.3.0), `published_later` (its later edition), both
+        fractions, and `difference` (ours less `published`).
+    """
+    keys = ["dataset", "n_classes", "alpha", "image_size", "channels", "variant"]
+    table = accuracy().replace({"variant": {"int8": "int8_per_channel"}})
+    table["page"] = table["source"].str.contains("later").map({True: "published_later", False: "published"})
+    wide = (table.set_index([*keys, "page"])["top1_percent"] / 100).unstack("page").reset_index()
+    ours = results.assign(channels=results["color_mode"].map({"rgb": 3, "gray": 1}))
+    beside = ours.merge(wide, on=keys)
+    return beside.assign(difference=beside["top1"] - beside["published"])

@@ -1,0 +1,137 @@
+"""The `mb` command: sweeps, reports, and scoring of .tflite models from elsewhere."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mbutils.config import COLOR_MODES, INTERPOLATIONS, Preprocessing, resolve_results_dir
+from mbutils.errors import WorkbookError
+
+# Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit status: 0, 1 if a configuration failed, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except WorkbookError as error:
+        print(f"mb: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mb: interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    sweep = commands.add_parser(
+        "sweep",
+        help="train, convert and evaluate many configurations, then compare them",
+        description="Runs the notebooks for every configuration of a sweep file, skips what is finished, and writes "
+        "results.csv and report.html. Exit status 1 if a configuration failed.",
+    )
+    sweep.add_argument("file", type=Path, metavar="FILE", help="a sweep file, such as params/demo.yaml")
+    sweep.add_argument("--results", default="", metavar="DIR", help="results folder (default: the project's results/)")
+    sweep.add_argument("--dry-run", action="store_true", help="only show the plan")
+    sweep.set_defaults(command=_sweep)
+
+    report = commands.add_parser(
+        "report",
+        help="rebuild table and report of a results folder",
+        description="Rebuilds results.csv and report.html from the runs of a results folder.",
+    )
+    report.add_argument("--results", default="", metavar="DIR", help="results folder (default: the project's results/)")
+    report.set_defaults(command=_report)
+
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score any .tflite classifier on a dataset's test part",
+        description="Scores a .tflite image classifier from anywhere on the test part of a dataset: prints top-1 with "
+        "its 95 %% interval. Image size and colour come from the model's input.",
+    )
+    evaluate.add_argument("model", type=Path, metavar="MODEL.tflite")
+    evaluate.add_argument("--dataset", default="tf_flowers", metavar="D", help="dataset (default: %(default)s)")
+    evaluate.add_argument("--image-size", type=int, metavar="N", help="pixels (default: the model's own)")
+    evaluate.add_argument("--color", choices=COLOR_MODES, help="colour (default: the model's own)")
+    evaluate.add_argument(
+        "--interpolation", default=INTERPOLATIONS[0], choices=INTERPOLATIONS, help="resizing (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--class-order", metavar="A,B,...", help="the model's classes in its order (default: the dataset's order)"
+    )
+    evaluate.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
+    evaluate.set_defaults(command=_evaluate)
+    return parser
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from mbutils import sweep
+
+    results_dir = resolve_results_dir(options.results)
+    configurations = sweep.read(options.file)
+    if options.dry_run:
+        for configuration in configurations:
+            stages = {stage: configuration.is_done(stage, results_dir) for stage in configuration.stages}
+            print(configuration.run_id, *(f"{stage}{' (finished)' if done else ''}" for stage, done in stages.items()))
+        return 0
+    failures = sweep.run(configurations, results_dir)
+    if len(failures) < len(configurations):
+        _print_report(results_dir)
+    for run_id, error in failures.items():
+        print(f"failed: {run_id}: {error}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    _print_report(resolve_results_dir(options.results))
+    return 0
+
+
+def _print_report(results_dir: Path) -> None:
+    from mbutils import runs, sweep, tables
+
+    path = sweep.report(results_dir)
+    print(f"\n{tables.results_text(runs.results_table(results_dir))}\n\nreport: {path}")
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mbutils import datasets, evaluation, pipeline
+
+    model = evaluation.TFLiteModel(options.model)
+    contract = _contract(options, model.image_shape)
+    dataset = datasets.load(options.dataset, validation_fraction=0.1)
+    order = _class_order(options.class_order, dataset.class_names)
+    if model.n_classes != len(order):
+        raise WorkbookError(f"{options.model} has {model.n_classes} classes, {dataset.name} {len(order)}: give another")
+    test = dataset.positions("test")
+    scores = model.predict(pipeline.cached_images(dataset, contract)[test], options.batch_size)
+    result = evaluation.accuracy(dataset.labels[test], scores[:, order])
+    print(
+        f"top-1 {100 * result.top1:.2f} % ({result.correct} of {result.total} test images of {dataset.name}), "
+        f"95 % interval {100 * result.low:.2f} to {100 * result.high:.2f} %"
+    )
+    return 0
+
+
+def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
+    height, width, channels = image_shape
+    contract = Preprocessing(
+        options.image_size or height, options.color or ("rgb" if channels == 3 else "gray"), options.interpolation
+    )
+    if contract.shape != image_shape:
+        raise WorkbookError(
+            f"{options.model} takes images of {height}x{width}x{channels}, not {'x'.join(map(str, contract.shape))}: "
+            "leave out --image-size and --color"
+        )
+    return contract
+
+
+def _class_order(given: str | None, class_names: tuple[str, ...]) -> list[int]:
+    """Returns where in the model's scores each class of the dataset stands."""
+    order = [name.strip() for name in given.split(",")] if given else list(class_names)
+    if sorted(order) != sorted(class_names):
+        raise WorkbookError(f"--class-order {given}: must name each of {','.join(class_names)} once")
+    return [order.index(name) for name in class_names]

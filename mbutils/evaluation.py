@@ -1,0 +1,219 @@
+"""One accuracy path for Keras and TensorFlow Lite models, and the statistics of what it gives."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from ai_edge_litert.interpreter import Interpreter
+from scipy import stats
+from sklearn import metrics
+
+from mbutils.errors import WorkbookError
+from mbutils.pipeline import normalize
+from mbutils.progress import progress
+
+if TYPE_CHECKING:
+    import keras
+
+
+def predict_keras(model: "keras.Model", images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """Scores images with a Keras model.
+
+    Args:
+        model: Takes normalized images, float32 in [-1, 1].
+        images: uint8, shape (n, height, width, channels).
+        batch_size: Images scored at a time.
+
+    Returns:
+        The scores: float32, shape (n, n_classes).
+    """
+    with progress(len(images), "float32", "image") as bar:
+        batches = []
+        for start in range(0, len(images), batch_size):
+            batches.append(model.predict_on_batch(normalize(images[start : start + batch_size])))
+            bar.update(len(batches[-1]))
+    return np.concatenate(batches).astype(np.float32)
+
+
+class TFLiteModel:
+    """An image classifier in a .tflite file, scored in batches.
+
+    Args:
+        source: The path of the file, or its bytes.
+        threads: Threads of the interpreter; LiteRT's own choice where None.
+
+    Raises:
+        WorkbookError: If the file is missing or is no .tflite model with one image input and one output.
+    """
+
+    def __init__(self, source: Path | bytes, threads: int | None = None) -> None:
+        content = source if isinstance(source, bytes) else _read_file(source)
+        name = "the model" if isinstance(source, bytes) else source
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+        except (ValueError, RuntimeError) as error:
+            raise WorkbookError(f"{name} is not a readable .tflite model ({error})") from error
+        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
+            raise WorkbookError(f"{name} is no image classifier: it must have one image input and one output")
+        self._input, self._output = inputs[0], outputs[0]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of the input."""
+        return tuple(self._input["shape"][1:].tolist())
+
+    @property
+    def n_classes(self) -> int:
+        """The number of scores."""
+        return int(self._output["shape"][-1])
+
+    def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+        """Scores images.
+
+        A uint8 input takes the pixels as they are, an int8 input `pixel - 128`, a float input `pixel / 127.5 - 1`.
+
+        Args:
+            images: uint8, shape (n, height, width, channels).
+            batch_size: Images scored at a time.
+
+        Returns:
+            The scores, dequantized: float32, shape (n, n_classes).
+        """
+        with progress(len(images), "int8", "image") as bar:
+            batches = []
+            for start in range(0, len(images), batch_size):
+                batches.append(self._predict_batch(images[start : start + batch_size]))
+                bar.update(len(batches[-1]))
+        return np.concatenate(batches)
+
+    def _predict_batch(self, images: np.ndarray) -> np.ndarray:
+        index = self._input["index"]
+        self._interpreter.resize_tensor_input(index, images.shape)
+        self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(index, self._to_input(images))
+        self._interpreter.invoke()
+        scores = self._interpreter.get_tensor(self._output["index"]).reshape(len(images), -1)
+        scale, zero_point = self._output["quantization"]
+        return (scores.astype(np.float32) - zero_point) * scale if scale else scores.astype(np.float32)
+
+    def _to_input(self, images: np.ndarray) -> np.ndarray:
+        if self._input["dtype"] == np.uint8:
+            return images
+        if self._input["dtype"] == np.int8:
+            return (images.astype(np.int16) - 128).astype(np.int8)
+        return normalize(images)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkbookError(f"cannot read {path} ({error.strerror}): give the path of a .tflite file") from error
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy with its 95 % Wilson score interval, as fractions."""
+
+    top1: float
+    low: float
+    high: float
+    correct: int
+    total: int
+
+
+def accuracy(labels: np.ndarray, scores: np.ndarray) -> Accuracy:
+    """Returns the top-1 accuracy of scores (n, n_classes) for labels (n,)."""
+    correct = int((scores.argmax(axis=1) == labels).sum())
+    interval = stats.binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
+    return Accuracy(correct / len(labels), interval.low, interval.high, correct, len(labels))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same images.
+
+    Attributes:
+        drop: Top-1 of the first less top-1 of the second, a fraction.
+        only_first: Images that only the first gets right.
+        only_second: Images that only the second gets right.
+        p_value: Of the exact McNemar test: how likely a split at least as uneven as that of `only_first` and
+            `only_second` is when both models are equally good.
+        agreement: The part of the images on which both predict the same class, right or wrong.
+    """
+
+    drop: float
+    only_first: int
+    only_second: int
+    p_value: float
+    agreement: float
+
+
+def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Comparison:
+    """Compares the scores (n, n_classes) of two models for the same images with labels (n,)."""
+    predicted = first.argmax(axis=1), second.argmax(axis=1)
+    first_right, second_right = (prediction == labels for prediction in predicted)
+    only_first = int((first_right & ~second_right).sum())
+    only_second = int((second_right & ~first_right).sum())
+    changed = only_first + only_second
+    p_value = stats.binomtest(only_first, changed).pvalue if changed else 1.0
+    agreement = float((predicted[0] == predicted[1]).mean())
+    return Comparison((only_first - only_second) / len(labels), only_first, only_second, float(p_value), agreement)
+
+
+def accuracy_table(labels: np.ndarray, scores: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Returns the accuracy of each variant, and how each int8 variant compares with float32.
+
+    Args:
+        labels: The true classes: int64, shape (n,).
+        scores: The scores of each variant, shape (n, n_classes); "float32" is among them.
+
+    Returns:
+        One row for each variant: `variant`, `top1`, `low`, `high`, `correct`, `total`, and against float32 `drop`,
+        `only_float32`, `only_int8`, `p_value`, `agreement` (blank for float32 itself).
+    """
+    rows = []
+    for variant, given in scores.items():
+        row = {"variant": variant, **vars(accuracy(labels, given))}
+        if variant != "float32":
+            against = compare(labels, scores["float32"], given)
+            row |= {
+                "drop": against.drop,
+                "only_float32": against.only_first,
+                "only_int8": against.only_second,
+                "p_value": against.p_value,
+                "agreement": against.agreement,
+            }
+        rows.append(row)
+    columns = ["drop", "only_float32", "only_int8", "p_value", "agreement"]
+    return pd.DataFrame(rows).reindex(columns=["variant", "top1", "low", "high", "correct", "total", *columns])
+
+
+def verdicts(labels: np.ndarray, first: np.ndarray, second: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
+    """Returns a line for each image: the true class, and what two models say, such as "tulips: tulips > roses"."""
+    predicted = zip(labels, first.argmax(axis=1), second.argmax(axis=1), strict=True)
+    return [f"{class_names[true]}:\n{class_names[a]} \u2192 {class_names[b]}" for true, a, b in predicted]
+
+
+def changed_sides(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Returns the positions of the images that exactly one of two models gets right: int64, ascending."""
+    return np.flatnonzero((first.argmax(axis=1) == labels) != (second.argmax(axis=1) == labels))
+
+
+def confusion(labels: np.ndarray, scores: np.ndarray, class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns the confusion matrix: true classes as rows, predicted classes as columns, numbers of images."""
+    counts = metrics.confusion_matrix(labels, scores.argmax(axis=1), labels=range(len(class_names)))
+    return pd.DataFrame(
+        counts, index=pd.Index(class_names, name="true"), columns=pd.Index(class_names, name="predicted")
+    )
+
+
+def per_class(labels: np.ndarray, scores: np.ndarray, class_names: tuple[str, ...]) -> pd.DataFrame:
+    """Returns precision and recall of each class, fractions, and its number of images."""
+    precision, recall, _, images = metrics.precision_recall_fscore_support(
+        labels, scores.argmax(axis=1), labels=range(len(class_names)), zero_division=0.0
+    )
+    return pd.DataFrame({"precision": precision, "recall": recall, "images": images}, index=class_names)

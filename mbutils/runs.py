@@ -1,0 +1,315 @@
+"""Run folders, their manifests, and the results table made from them.
+
+A run folder holds one trained configuration. Every file is written beside its place and renamed, and the manifest says
+what is finished, so a killed run never looks finished.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mbutils.config import PROJECT, TrainParameters
+from mbutils.datasets import PARTS, Dataset
+from mbutils.errors import WorkbookError, nearest
+
+RESULT_COLUMNS = (
+    "run_id",
+    "dataset",
+    "n_train",
+    "n_test",
+    "n_classes",
+    "alpha",
+    "image_size",
+    "color_mode",
+    "seed",
+    "variant",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "param_count",
+    "macs",
+    "tflite_bytes",
+    "weights_flash_bytes",
+    "activation_ram_bytes",
+    "runtime_ram_bytes",
+    "code_flash_bytes",
+    "total_ram_bytes",
+    "total_flash_bytes",
+    "latency_ms_stm32h747",
+    "latency_ms_stm32mp157",
+    "train_seconds",
+    "git_commit",
+    "validation_top1",
+    "drop_from_float",
+    "agreement_with_float",
+)
+FLOAT32 = "float32"
+# Columns of `evaluation.accuracy_table`, and of the results table.
+_RECORDED = {
+    "top1": "top1",
+    "low": "top1_low",
+    "high": "top1_high",
+    "drop": "drop_from_float",
+    "p_value": "p_value",
+    "agreement": "agreement_with_float",
+}
+_VERSIONED = ("tensorflow", "keras", "ai-edge-litert", "numpy", "tensorflow-datasets", "mobilenet-v1-int8-workbook")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder: `<results>/runs/<run_id>/`."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The name of the folder."""
+        return self.path.name
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The record of the run, read anew each time."""
+        try:
+            return json.loads((self.path / "manifest.json").read_text())
+        except (OSError, ValueError) as error:
+            raise WorkbookError(f"{self.path} has no readable manifest.json: remove the folder, train again") from error
+
+    @property
+    def parameters(self) -> TrainParameters:
+        """The parameters that the run was trained with."""
+        return TrainParameters.from_dict(self.manifest["parameters"])
+
+    def update(self, **facts: Any) -> None:  # noqa: ANN401
+        """Adds facts to the manifest, replacing those of the same name."""
+        self._write_manifest({**self.manifest, **facts})
+
+    @property
+    def int8_variants(self) -> list[str]:
+        """The int8 variants that the run was converted to.
+
+        Raises:
+            WorkbookError: If there are none.
+        """
+        variants = [variant for variant in self.manifest["variants"] if variant != FLOAT32]
+        if not variants:
+            raise WorkbookError(f"run {self.run_id} has no int8 model: run the convert notebook first")
+        return variants
+
+    def save(self, name: str, write: Callable[[Path], None]) -> Path:
+        """Saves an artefact: `write` gets a path beside its place; size and sha256 go into the manifest."""
+        with _written_beside(self.path / name) as partial:
+            write(partial)
+        content = (self.path / name).read_bytes()
+        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+        self.update(artefacts={**self.manifest["artefacts"], name: facts})
+        return self.path / name
+
+    def _write_manifest(self, manifest: dict[str, Any]) -> None:
+        with _written_beside(self.path / "manifest.json") as partial:
+            partial.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path) -> Iterator[Path]:
+    """Gives a path beside `path` with the same suffix, and renames it to `path` when the block succeeds."""
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise WorkbookError(f"cannot write {path} ({error.strerror}): free some space or check permissions") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Run:
+    """Starts the record of a run, marked "running"; whatever an earlier run of the same id left is removed.
+
+    Raises:
+        WorkbookError: If the results folder cannot be written.
+    """
+    run = Run(results_dir / "runs" / parameters.run_id(dataset.fingerprint))
+    try:
+        shutil.rmtree(run.path, ignore_errors=True)
+        run.path.mkdir(parents=True)
+    except OSError as error:
+        raise WorkbookError(
+            f"cannot write in the results folder {results_dir} ({error.strerror}): give another results_dir"
+        ) from error
+    run._write_manifest(
+        {
+            "run_id": run.run_id,
+            "status": "running",
+            "parameters": {k: v for k, v in asdict(parameters).items() if k != "results_dir"},
+            "preprocessing": asdict(parameters.preprocessing),
+            "dataset": _dataset_facts(dataset),
+            "versions": {name: metadata.version(name) for name in _VERSIONED} | {"python": platform.python_version()},
+            "git_commit": git_commit(),
+            "started": _now(),
+            "variants": {},
+            "artefacts": {},
+        }
+    )
+    return run
+
+
+def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    duplicates = dataset.duplicates()
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "class_names": list(dataset.class_names),
+        **{f"n_{part}": len(dataset.positions(part)) for part in PARTS},
+        "n_excluded": len(dataset.positions("excluded")),
+        "contradicting_identities": duplicates.loc[duplicates["contradicting"], "identity"].tolist(),
+    }
+
+
+def finish(run: Run, network: Any, history: pd.DataFrame, **facts: Any) -> None:  # noqa: ANN401
+    """Saves the trained model and its history, and marks the run finished.
+
+    Args:
+        run: The run.
+        network: The trained `keras.Model`.
+        history: What `training.fit` returned.
+        **facts: More facts for the manifest, such as `param_count` and `macs`.
+    """
+    run.save("history.csv", lambda path: history.to_csv(path, index=False))
+    run.save("model.keras", network.save)
+    last = history.iloc[-1]
+    run.update(
+        status="finished",
+        finished=_now(),
+        train_seconds=float(last["seconds"]),
+        validation_top1=float(last["validation_top1"]),
+        **facts,
+    )
+
+
+def find(results_dir: Path, run_id: str = "") -> Run:
+    """Returns a finished run by its id, or the newest finished one where the id is empty.
+
+    Raises:
+        WorkbookError: If there is no such run, or it is not finished.
+    """
+    runs = all_runs(results_dir)
+    if not run_id:
+        finished = [run for run in runs if run.manifest["status"] == "finished"]
+        if not finished:
+            raise WorkbookError(f"no finished run in {results_dir}: run the train notebook first")
+        return max(finished, key=lambda run: run.manifest["finished"])
+    run = next((run for run in runs if run.run_id == run_id), None)
+    if run is None:
+        hint = nearest(run_id, [run.run_id for run in runs]) if runs else "run the train notebook first"
+        raise WorkbookError(f"no run {run_id!r} in {results_dir}: {hint}")
+    if run.manifest["status"] != "finished":
+        raise WorkbookError(f"run {run_id} in {results_dir} is not finished: train it again")
+    return run
+
+
+def all_runs(results_dir: Path) -> list[Run]:
+    """Returns every run of a results folder, finished or not, by id."""
+    return [Run(path.parent) for path in sorted((results_dir / "runs").glob("*/manifest.json"))]
+
+
+def results_table(results_dir: Path) -> pd.DataFrame:
+    """Returns one row for each evaluated variant of each finished run, with the columns of `results/README.md`."""
+    rows = [
+        row
+        for manifest in (run.manifest for run in all_runs(results_dir))
+        if manifest["status"] == "finished"
+        for row in _rows(manifest)
+    ]
+    return pd.DataFrame(rows, columns=RESULT_COLUMNS)
+
+
+def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    shared = {**manifest["parameters"], **manifest["dataset"], **manifest}
+    for variant, facts in manifest["variants"].items():
+        if "top1" in facts:
+            row = {**shared, **facts, "dataset": manifest["parameters"]["dataset"], "variant": variant}
+            yield {column: row.get(column) for column in RESULT_COLUMNS}
+
+
+def write_results(results_dir: Path) -> Path:
+    """Writes `results.csv` from the manifests and returns its path."""
+    path = results_dir / "results.csv"
+    with _written_beside(path) as partial:
+        results_table(results_dir).to_csv(partial, index=False)
+    return path
+
+
+def save_variant(run: Run, variant: str, tflite: bytes, **facts: Any) -> None:  # noqa: ANN401
+    """Saves a converted model as `<variant>.tflite`, with facts about it; an earlier evaluation of it is forgotten."""
+    run.save(f"{variant}.tflite", lambda path: path.write_bytes(tflite))
+    run.update(variants={**run.manifest["variants"], variant: {**facts, "tflite_bytes": len(tflite)}})
+
+
+def record_evaluation(
+    run: Run, accuracies: pd.DataFrame, identities: np.ndarray, labels: np.ndarray, scores: dict[str, np.ndarray]
+) -> None:
+    """Saves the test predictions of each variant and records its accuracy.
+
+    Args:
+        run: The run.
+        accuracies: What `evaluation.accuracy_table` returned.
+        identities: The identities of the test images, shape (n,).
+        labels: Their true classes: int64, shape (n,).
+        scores: The scores of each variant: float32, shape (n, n_classes).
+    """
+    for variant, given in scores.items():
+        _save_predictions(run, variant, identities, labels, given)
+    variants = run.manifest["variants"]
+    for row in accuracies.to_dict("records"):
+        facts = {column: row[name] for name, column in _RECORDED.items() if not pd.isna(row[name])}
+        variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
+    run.update(variants=variants)
+
+
+def _save_predictions(run: Run, variant: str, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
+    def write(path: Path) -> None:
+        np.savez_compressed(path, identities=identities.astype("U32"), labels=labels, scores=scores)
+
+    run.save(f"predictions_{variant}.npz", write)
+
+
+def unfinished(results_dir: Path) -> pd.DataFrame:
+    """Returns the runs that lack a stage: `run_id`, and `missing`, the first stage that is to be run."""
+    rows = [{"run_id": run.run_id, "missing": _missing_stage(run.manifest)} for run in all_runs(results_dir)]
+    return pd.DataFrame([row for row in rows if row["missing"]], columns=["run_id", "missing"])
+
+
+def _missing_stage(manifest: dict[str, Any]) -> str:
+    if manifest["status"] != "finished":
+        return "train"
+    int8 = [facts for variant, facts in manifest["variants"].items() if variant != FLOAT32]
+    if not int8:
+        return "convert"
+    return "" if all("top1" in facts for facts in int8) else "evaluate"
+
+
+def git_commit() -> str:
+    """Returns the project's commit, with "-dirty" if files changed since; empty outside a git checkout."""
+    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,151 @@
+"""A sweep file, what it expands to, and running it: train, convert and evaluate for each configuration, then compare.
+
+A sweep file is YAML with two keys: `defaults` holds parameters for every configuration, `grid` holds lists of values
+that are multiplied out. A parameter goes to each notebook that takes it.
+"""
+
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mbutils import datasets, notebooks, runs
+from mbutils.config import ConvertParameters, EvaluateParameters, Parameters, TrainParameters
+from mbutils.errors import WorkbookError, nearest
+from mbutils.progress import progress
+
+_STAGES: dict[str, type[Parameters]] = {
+    "train": TrainParameters,
+    "convert": ConvertParameters,
+    "evaluate": EvaluateParameters,
+}
+_SET_BY_SWEEP = ("run_id", "results_dir")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration of a sweep: its run id, and the parameters of each stage's notebook as given in the file."""
+
+    run_id: str
+    stages: dict[str, dict[str, Any]]
+
+    def is_done(self, stage: str, results_dir: Path) -> bool:
+        """Returns whether a stage of this configuration is finished in a results folder."""
+        run = runs.Run(results_dir / "runs" / self.run_id)
+        if not (run.path / "manifest.json").exists() or run.manifest["status"] != "finished":
+            return False
+        conversion = ConvertParameters.from_dict(self.stages["convert"])
+        variants = run.manifest["variants"]
+        converted = variants.get(conversion.variant, {})
+        return {
+            "train": True,
+            "convert": converted.get("calibration_images") == conversion.calibration_images,
+            "evaluate": "top1" in converted and "top1" in variants.get(runs.FLOAT32, {}),
+        }[stage]
+
+
+def read(path: Path) -> list[Configuration]:
+    """Reads a sweep file and checks every configuration in it.
+
+    Raises:
+        WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
+    """
+    content = _read_yaml(path)
+    for key in content:
+        if key not in ("defaults", "grid"):
+            raise WorkbookError(f"{path}: unknown key {key!r}: {nearest(str(key), ('defaults', 'grid'))}")
+    defaults, grid = (content.get(key) or {} for key in ("defaults", "grid"))
+    for name, values in grid.items():
+        if not isinstance(values, list) or not values:
+            raise WorkbookError(f"{path}: grid: {name} must be a list of values, such as [{values}]")
+    points = itertools.product(*grid.values())
+    try:
+        return [_configuration({**defaults, **dict(zip(grid, point, strict=True))}) for point in points]
+    except WorkbookError as error:
+        raise WorkbookError(f"{path}: {error}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise WorkbookError(f"cannot read {path} ({error.strerror}): give the path of a sweep file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WorkbookError(f"{path} is no YAML file ({' '.join(str(error).split())})") from error
+    parts = (content.get("defaults") or {}, content.get("grid") or {}) if isinstance(content, dict) else (None,)
+    if not all(isinstance(part, dict) for part in parts):
+        raise WorkbookError(f"{path}: a sweep file has the keys defaults and grid, each with parameters: see params/")
+    return content
+
+
+def _configuration(values: dict[str, Any]) -> Configuration:
+    takes = {
+        stage: [spec.name for spec in fields(kind) if spec.name not in _SET_BY_SWEEP] for stage, kind in _STAGES.items()
+    }
+    known = [name for names in takes.values() for name in names]
+    for name in values:
+        if name not in known:
+            raise WorkbookError(f"unknown parameter {name!r}: {nearest(str(name), known)}")
+    stages = {stage: {k: v for k, v in values.items() if k in names} for stage, names in takes.items()}
+    checked = {stage: _STAGES[stage].from_dict(given) for stage, given in stages.items()}
+    parameters = checked["train"]
+    dataset = datasets.load(parameters.dataset, parameters.validation_fraction)
+    return Configuration(parameters.run_id(dataset.fingerprint), stages)
+
+
+def run(configurations: list[Configuration], results_dir: Path, say: Callable[[str], None] = print) -> dict[str, str]:
+    """Runs what is not finished, one configuration after another, and goes on when one fails.
+
+    Args:
+        configurations: What `read` returned.
+        results_dir: The results folder.
+        say: Called with a line for each stage.
+
+    Returns:
+        The error of each configuration that failed, by run id.
+    """
+    failures = {}
+    with progress(len(configurations) * len(_STAGES), "sweep", "stage") as bar:
+        for number, configuration in enumerate(configurations, start=1):
+            label = f"[{number}/{len(configurations)}] {configuration.run_id}"
+            try:
+                for stage in _STAGES:
+                    say(f"{label}  {stage}: {_run_stage(configuration, stage, results_dir)}")
+                    bar.update()
+            except WorkbookError as error:
+                failures[configuration.run_id] = str(error)
+                say(f"{label}  failed: {error}")
+    return failures
+
+
+def _run_stage(configuration: Configuration, stage: str, results_dir: Path) -> str:
+    if configuration.is_done(stage, results_dir):
+        return "already finished"
+    start = time.perf_counter()
+    parameters = {**configuration.stages[stage], "results_dir": str(results_dir)}
+    if stage != "train":
+        parameters["run_id"] = configuration.run_id
+    # Training makes the run folder, so a notebook is written elsewhere first; that of a failed stage stays there.
+    log = results_dir / "logs" / configuration.run_id / f"{stage}.ipynb"
+    notebooks.execute(stage, log, parameters)
+    kept = log.replace(results_dir / "runs" / configuration.run_id / log.name)
+    notebooks.render(kept, kept.with_suffix(".html"))
+    return f"{time.perf_counter() - start:.0f} s"
+
+
+def report(results_dir: Path) -> Path:
+    """Rebuilds `results.csv` and `report.html` of a results folder from its runs, and returns the report's path.
+
+    Raises:
+        WorkbookError: If the folder holds no runs.
+    """
+    if not runs.all_runs(results_dir):
+        raise WorkbookError(f"no runs in {results_dir}: train one first, or give another --results")
+    notebook = results_dir / "compare.ipynb"
+    notebooks.execute("compare", notebook, {"results_dir": str(results_dir)})
+    notebooks.render(notebook, results_dir / "report.html")
+    return results_dir / "report.html"
