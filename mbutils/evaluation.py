@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -10,15 +9,13 @@ from ai_edge_litert.interpreter import Interpreter
 from scipy import stats
 from sklearn import metrics
 
+from mbutils.backend import keras, native_output_silenced
 from mbutils.errors import WorkbookError
 from mbutils.pipeline import normalize
 from mbutils.progress import progress
 
-if TYPE_CHECKING:
-    import keras
 
-
-def predict_keras(model: "keras.Model", images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+def predict_keras(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Scores images with a Keras model.
 
     Args:
@@ -52,7 +49,8 @@ class TFLiteModel:
         content = source if isinstance(source, bytes) else _read_file(source)
         name = "the model" if isinstance(source, bytes) else source
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            with native_output_silenced():
+                self._interpreter = Interpreter(model_content=content, num_threads=threads)
         except (ValueError, RuntimeError) as error:
             raise WorkbookError(f"{name} is not a readable .tflite model ({error})") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
@@ -91,8 +89,10 @@ class TFLiteModel:
 
     def _predict_batch(self, images: np.ndarray) -> np.ndarray:
         index = self._input["index"]
-        self._interpreter.resize_tensor_input(index, images.shape)
-        self._interpreter.allocate_tensors()
+        if not np.array_equal(self._interpreter.get_input_details()[0]["shape"], images.shape):
+            self._interpreter.resize_tensor_input(index, images.shape)
+        with native_output_silenced():
+            self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(index, self._to_input(images))
         self._interpreter.invoke()
         scores = self._interpreter.get_tensor(self._output["index"]).reshape(len(images), -1)

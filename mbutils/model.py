@@ -195,7 +195,7 @@ def _copy_layer(source: keras.Model, layer: keras.Layer, origin: str) -> None:
     found = [value.shape for value in values]
     if found != wanted:
         raise WorkbookError(
-            f"weights: {origin} has {found} in layer {layer.name}, not {wanted}: alpha or colour differ"
+            f"weights: {origin} has shapes {found} in layer {layer.name}, not {wanted}: give a file of the same alpha"
         )
     layer.set_weights(values)
 

@@ -21,11 +21,20 @@ def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        papermill.execute_notebook(PROJECT / "notebooks" / f"{name}.ipynb", output, parameters, progress_bar=False)
+        papermill.execute_notebook(
+            PROJECT / "notebooks" / f"{name}.ipynb",
+            output,
+            parameters,
+            progress_bar=False,
+            # Sockets in the file system: no ports that parallel kernels could collide on, nothing on the network.
+            config=Config({"KernelManager": {"transport": "ipc"}}),
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+        )
     except papermill.PapermillExecutionError as error:
         said = error.evalue if error.ename == WorkbookError.__name__ else f"{error.ename}: {error.evalue}"
         raise WorkbookError(f"{name}: {said}") from error

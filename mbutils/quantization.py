@@ -7,7 +7,6 @@ arXiv:1712.05877.
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -84,8 +83,3 @@ def describe(tflite: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
         for details in group
     ]
     return pd.DataFrame(counts.most_common(), columns=["op", "count"]), pd.DataFrame(rows)
-
-
-def sizes(*paths: Path) -> pd.DataFrame:
-    """Returns the sizes of files: `file` and `bytes`, one row each."""
-    return pd.DataFrame([{"file": path.name, "bytes": path.stat().st_size} for path in paths])

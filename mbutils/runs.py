@@ -172,6 +172,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
+        "n_classes": dataset.n_classes,
         "class_names": list(dataset.class_names),
         **{f"n_{part}": len(dataset.positions(part)) for part in PARTS},
         "n_excluded": len(dataset.positions("excluded")),

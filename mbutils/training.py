@@ -59,9 +59,12 @@ def fit(
         keras.optimizers.AdamW(schedule, weight_decay=parameters.weight_decay),
         keras.losses.CategoricalCrossentropy(label_smoothing=parameters.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
+        jit_compile=False,  # XLA is far slower for convolutions on a CPU
     )
     recorder = _Recorder(parameters.epochs, on_epoch)
-    network.fit(batches, validation_data=validation, epochs=parameters.epochs, callbacks=[recorder], verbose=0)
+    network.fit(
+        batches, validation_data=validation, epochs=parameters.epochs, callbacks=[recorder], verbose=0, shuffle=False
+    )
     return recorder.history
 
 

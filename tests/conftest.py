@@ -1,0 +1,67 @@
+"""Shared fixtures: a cache of its own, small real data, one small finished run, and data that may be absent."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+TINY_SWEEP = """
+defaults:
+  dataset: digits
+  alpha: 0.25
+  image_size: 32
+  color_mode: gray
+  interpolation: bilinear
+  weights: none
+  horizontal_flip: false
+  epochs: 1
+  batch_norm_momentum: 0.5
+  calibration_images: 20
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    os.environ["MB_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def digits():
+    from mbutils import datasets
+
+    return datasets.load("digits", validation_fraction=0.1)
+
+
+@pytest.fixture(scope="session")
+def flowers():
+    folder = Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
+    if not (folder / "tf_flowers").is_dir():
+        pytest.skip(f"no tf_flowers in {folder}: set TFDS_DATA_DIR to a folder that holds it")
+    from mbutils import datasets
+
+    return datasets.load("tf_flowers", validation_fraction=0.1)
+
+
+@pytest.fixture(scope="session")
+def imagenet_weights():
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    if not list(folder.glob("mobilenet_*_224_tf_no_top.h5")):
+        pytest.skip(f"no ImageNet weights in {folder}: set KERAS_HOME to a folder whose models/ holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_sweep_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sweep") / "tiny.yaml"
+    path.write_text(TINY_SWEEP)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_results(tiny_sweep_file, tmp_path_factory):
+    """A results folder with one run that went through every notebook, and its report."""
+    from mbutils import cli
+
+    results = tmp_path_factory.mktemp("results")
+    assert cli.main(["sweep", str(tiny_sweep_file), "--results", str(results)]) == 0
+    return results

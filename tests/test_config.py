@@ -1,0 +1,104 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mbutils.config import PROJECT, ConvertParameters, Preprocessing, TrainParameters, resolve_results_dir
+from mbutils.errors import WorkbookError
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"alhpa": 0.5}, "unknown parameter 'alhpa': did you mean 'alpha'?"),
+        ({"alpha": 0.01}, "alpha: 0.01 is too small: the least is 0.1"),
+        ({"alpha": 3}, "alpha: 3.0 is too large: the most is 2.0"),
+        ({"alpha": float("nan")}, "alpha: nan is too small"),
+        ({"alpha": "0.5"}, "alpha: expected float, got str '0.5'"),
+        ({"learning_rate": "1e-3"}, "write 0.001 instead of 1e-3"),
+        ({"image_size": 16}, "image_size: 16 is too small: the least is 32"),
+        ({"image_size": 96.0}, "image_size: expected int, got float 96.0"),
+        ({"epochs": True}, "epochs: expected int, got bool True"),
+        ({"color_mode": "grey"}, "color_mode: unknown value 'grey': did you mean 'gray'?"),
+        ({"interpolation": "cubic"}, "interpolation: unknown value 'cubic': choose one of area"),
+        ({"weights": None}, "weights: expected str, got NoneType None"),
+    ],
+)
+def test_bad_parameter_is_named_with_the_way_out(values, message):
+    with pytest.raises(WorkbookError) as caught:
+        TrainParameters.from_dict(values)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_number_serves_where_a_float_is_expected():
+    assert TrainParameters.from_dict({"alpha": 1}).alpha == 1.0
+
+
+def namespace(*cells, **values):
+    return {"In": ["", *cells], **vars(ConvertParameters()), **values}
+
+
+def test_notebook_parameters_are_read_from_the_namespace():
+    cells = ['run_id: str = ""\nvariant: str = "int8_per_channel"', '# Parameters\nvariant = "int8_per_tensor"']
+    parameters = ConvertParameters.from_notebook(namespace(*cells, variant="int8_per_tensor"))
+    assert parameters == ConvertParameters(variant="int8_per_tensor")
+
+
+def test_misspelt_parameter_injected_by_papermill_is_named():
+    with pytest.raises(WorkbookError, match="unknown parameter 'runid': did you mean 'run_id'"):
+        ConvertParameters.from_notebook(namespace('run_id = ""', '# Parameters\nrunid = "a"', runid="a"))
+
+
+def test_parameter_misspelt_by_hand_is_named_and_can_be_mended():
+    misspelt, mended = 'run_idd: str = ""\nvariant: str = "int8_per_channel"', 'variant: str = "int8_per_channel"'
+    with pytest.raises(WorkbookError, match="did you mean 'run_id'"):
+        ConvertParameters.from_notebook(namespace(misspelt, run_idd=""))
+    assert ConvertParameters.from_notebook(namespace(misspelt, mended, run_idd="")) == ConvertParameters()
+
+
+def test_parameter_whose_line_was_deleted_is_named():
+    values = namespace('variant: str = "int8_per_channel"')
+    del values["run_id"]
+    with pytest.raises(WorkbookError, match="parameter 'run_id' is missing"):
+        ConvertParameters.from_notebook(values)
+
+
+def test_variables_of_later_cells_are_not_taken_for_parameters():
+    cells = ['variant = "int8_per_channel"', "accuracy = compute()", "note = 3"]
+    assert ConvertParameters.from_notebook(namespace(*cells, accuracy=0.9, note=3)) == ConvertParameters()
+
+
+def test_error_shows_as_one_line_in_a_notebook():
+    assert WorkbookError("no such thing")._render_traceback_() == ["WorkbookError: no such thing"]
+
+
+def test_run_id_is_readable_and_ends_with_a_hash():
+    run_id = TrainParameters(alpha=0.25, image_size=96, seed=3).run_id("fingerprint")
+    assert run_id.startswith("tf_flowers_mobilenet_v1_0.25_96_rgb_s3_")
+    assert len(run_id.rsplit("_", 1)[1]) == 8
+
+
+@pytest.mark.parametrize(
+    "change", [{"alpha": 0.5}, {"learning_rate": 0.1}, {"min_crop_area": 0.9}, {"interpolation": "nearest"}]
+)
+def test_run_id_depends_on_what_determines_the_result(change):
+    parameters = TrainParameters()
+    assert replace(parameters, **change).run_id("f") != parameters.run_id("f")
+    assert parameters.run_id("f") != parameters.run_id("other data")
+
+
+def test_run_id_does_not_depend_on_where_results_go():
+    assert replace(TrainParameters(), results_dir="elsewhere").run_id("f") == TrainParameters().run_id("f")
+
+
+def test_results_dir_defaults_to_the_project_and_else_counts_from_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve_results_dir("") == PROJECT / "results"
+    assert resolve_results_dir("mine") == tmp_path / "mine"
+    assert resolve_results_dir("~/mine") == Path.home() / "mine"
+
+
+@pytest.mark.parametrize(("color_mode", "channels"), [("rgb", 3), ("gray", 1)])
+def test_preprocessing_contract_knows_the_shape_of_an_image(color_mode, channels):
+    assert Preprocessing(96, color_mode, "area").shape == (96, 96, channels)

@@ -1,0 +1,106 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from mbutils import datasets, published
+from mbutils.errors import WorkbookError
+
+
+def test_unknown_dataset_is_named_with_the_nearest():
+    with pytest.raises(WorkbookError, match="unknown dataset 'tf_flower': did you mean 'tf_flowers'"):
+        datasets.load("tf_flower", 0.1)
+
+
+def test_dataset_that_cannot_be_downloaded_is_named(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    class Offline:
+        def download_and_prepare(self):
+            raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(tfds, "builder", lambda name: Offline())
+    datasets._tfds_examples.cache_clear()
+    with pytest.raises(WorkbookError, match="tf_flowers is neither prepared in .* nor downloadable .*TFDS_DATA_DIR"):
+        datasets.load("tf_flowers", 0.1)
+
+
+def test_digits_have_three_parts_of_the_expected_size(digits):
+    counts = digits.counts()
+    assert counts.loc["total", "total"] == 1797
+    assert counts.loc["total", "test"] == pytest.approx(0.2 * 1797, rel=0.15)
+    assert counts.loc["total", "validation"] == pytest.approx(0.1 * 0.8 * 1797, rel=0.2)
+    assert (counts[["train", "validation", "test"]] > 0).all(axis=None)
+
+
+def test_parts_do_not_share_an_image(digits):
+    parts_of_identity = digits.examples.groupby("identity")["part"].nunique()
+    assert (parts_of_identity == 1).all()
+
+
+def test_parts_do_not_change_when_images_are_added():
+    identities = [f"image {number}" for number in range(500)]
+    few, many = (pd.DataFrame({"identity": identities[:n]}) for n in (300, 500))
+    is_test = np.zeros(500, bool)
+    before = datasets.assign_parts(few, is_test[:300], 0.2)
+    after = datasets.assign_parts(many, is_test, 0.2)
+    assert before.equals(after[:300])
+    assert (after == "validation").mean() == pytest.approx(0.2, abs=0.06)
+
+
+def test_copies_of_a_test_image_are_excluded_and_other_copies_stay_together():
+    examples = pd.DataFrame({"identity": ["a", "b", "a", "c", "c", "c"]})
+    parts = datasets.assign_parts(examples, np.array([True, False, False, False, False, False]), 0.5)
+    assert parts[0] == "test"
+    assert parts[2] == "excluded"
+    assert parts[3:].nunique() == 1
+
+
+def dataset_of(identities, labels, parts):
+    examples = pd.DataFrame({"identity": identities, "label": labels, "part": parts})
+    return datasets.Dataset("made", ("x", "y"), examples, lambda: iter(()))
+
+
+def test_duplicates_are_reported_with_their_contradictions():
+    made = dataset_of(["a", "a", "b", "b", "c"], [0, 1, 0, 0, 1], ["train", "train", "test", "excluded", "train"])
+    rows = made.duplicates().set_index("identity")
+    assert rows.loc["a", "contradicting"] and not rows.loc["b", "contradicting"]
+    assert rows.loc["a", "classes"] == "x, y"
+    assert rows.loc["b", "parts"] == "excluded, test"
+    assert "c" not in rows.index
+
+
+def test_fingerprint_depends_on_the_data_but_not_on_its_order():
+    made = dataset_of(["a", "b"], [0, 1], ["train", "test"])
+    assert dataset_of(["b", "a"], [1, 0], ["test", "train"]).fingerprint == made.fingerprint
+    assert dataset_of(["a", "b"], [1, 1], ["train", "test"]).fingerprint != made.fingerprint
+    assert dataset_of(["a", "b"], [0, 1], ["train", "train"]).fingerprint != made.fingerprint
+
+
+def test_encoded_images_come_in_the_order_asked_for(digits):
+    import hashlib
+
+    positions = np.array([5, 0, 1700])
+    identities = [hashlib.md5(data).hexdigest() for data in digits.encoded(positions)]
+    assert identities == digits.examples["identity"].iloc[positions].tolist()
+
+
+def test_flowers_test_part_is_the_734_published_images(flowers):
+    rows = published.flowers_test_images()
+    test = flowers.examples[flowers.examples["part"] == "test"]
+    names = [flowers.class_names[label] for label in test["label"]]
+    assert sorted(zip(names, test["identity"], strict=True)) == sorted(zip(rows["label"], rows["md5"], strict=True))
+
+
+def test_no_flower_of_the_test_part_is_trained_on(flowers):
+    examples = flowers.examples
+    test = set(examples.loc[examples["part"] == "test", "identity"])
+    trained_on = set(examples.loc[examples["part"].isin(["train", "validation"]), "identity"])
+    assert not test & trained_on
+    assert (examples["part"] == "excluded").sum() == 1
+    assert flowers.counts().loc["total", "total"] == 3670
+
+
+def test_flower_with_two_labels_is_reported(flowers):
+    duplicates = flowers.duplicates()
+    assert len(duplicates) == 3
+    assert duplicates.loc[duplicates["contradicting"], "classes"].tolist() == ["roses, tulips"]
