@@ -1,0 +1,198 @@
+"""Activation RAM, by the rules of STM32Cube.AI 7.3.0 and, for comparison, by two simpler ones.
+
+The rules, inputs and outputs allocated in the activations. They give the published figures of MobileNet v1 exactly;
+later versions (9.1, 10.0) use another planner, which they do not model.
+
+1. QUANTIZE and other elementwise ops run in place, RESHAPE is an alias.
+2. Padding (SAME, or PAD before a VALID convolution) is done before the convolution, in place: the tensor grows to its
+   padded size, its end stays.
+3. A convolution whose padded input is at least as large as its output overwrites it, one output row (output width
+   times channels) ahead: `output_start <= input_start - row`.
+4. One whose output is larger, up to 4 times, overwrites it the other way round: `input_end >= output_end + row`.
+5. A tensor that a later op still reads is not overwritten: padding goes to a copy. No other op overwrites its inputs.
+6. Scratch lies beside all this, see `scratch_bytes`.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+
+from mbutils.footprint.graph import Graph, Op, Tensor
+from mbutils.footprint.ops import ALIASES, ELEMENTWISE, PADS
+from mbutils.footprint.placement import Block, Clearances, place
+
+_MAX_GROWTH = 4  # rule 4
+_MAX_UNROLLED_KERNELS = 5120  # bytes, rule 6
+_TFLM_ALIGNMENT = 16  # bytes
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """One rectangle of the memory map: `size` bytes at `offset`, from op `first_op` to op `last_op` inclusive."""
+
+    name: str
+    kind: str  # "activation", "scratch" or "padding"
+    first_op: int
+    last_op: int
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """The activation RAM in bytes, its buffers, and the bytes in use at each op."""
+
+    activation_ram_bytes: int
+    buffers: tuple[Buffer, ...]
+    live_bytes: tuple[int, ...]
+
+
+def plan_activations(graph: Graph) -> MemoryPlan:
+    """Returns where every activation, padding and scratch buffer lies while the ops run, by the rules above."""
+    blocks, clearances = _blocks(graph)
+    ends = place(blocks, clearances)
+    buffers = tuple(buffer for block in blocks for buffer in _rectangles(block, ends[block]))
+    live = tuple(_covered(b for b in buffers if b.first_op <= op.index <= b.last_op) for op in graph.ops)
+    return MemoryPlan(max(ends.values()), buffers, live)
+
+
+def scratch_bytes(op: Op) -> int:
+    """Returns the working memory of one op (rule 6), 0 for the ops that need none.
+
+    K is the number of weights of one output channel: kernel height x width x input channels.
+    """
+    channels_out = op.outputs[0].shape[-1]
+    if op.code == "DEPTHWISE_CONV_2D":
+        return 37 * channels_out + 1
+    if op.is_pointwise:
+        return 4 * op.inputs[0].shape[-1] + 10 * channels_out
+    if op.code == "CONV_2D":
+        k = prod(op.weights[0].shape[1:])
+        return 4 * k + 10 * channels_out + min(2 * k * channels_out, _MAX_UNROLLED_KERNELS)
+    if op.code == "FULLY_CONNECTED":
+        return 2 * op.weights[0].shape[1]
+    return 4 * channels_out if op.code == "SOFTMAX" else 0
+
+
+def largest_in_out_bytes(graph: Graph) -> int:
+    """Returns the largest sum of inputs and outputs of one op, nothing overlapping: a quick and safe upper estimate.
+
+    Ops that run in place (QUANTIZE, PAD, RESHAPE and the like) do not count.
+    """
+    in_place = ALIASES | ELEMENTWISE | PADS
+    return max((op.activation_bytes for op in graph.ops if op.code not in in_place), default=0)
+
+
+def tflm_arena_bytes(graph: Graph) -> int:
+    """Returns the arena of a TensorFlow Lite Micro style planner, tensors only.
+
+    All activations, greedy by size, each at the first gap that is large enough among those live at the same time,
+    16-byte alignment (tflite-micro `greedy_memory_planner.cc`). The interpreter's own structures come on top.
+    """
+    lives = _lifetimes(graph)
+    placed: list[tuple[int, int, Tensor]] = []
+    for tensor in sorted(lives, key=lambda tensor: -tensor.bytes):
+        size = -(-tensor.bytes // _TFLM_ALIGNMENT) * _TFLM_ALIGNMENT
+        first, last = lives[tensor]
+        start = 0
+        for other_start, other_end, other in sorted(placed, key=lambda p: p[:2]):
+            live_together = lives[other][0] <= last and first <= lives[other][1]
+            if live_together and start + size > other_start:
+                start = max(start, other_end)
+        placed.append((start, start + size, tensor))
+    return max(end for _, end, _ in placed)
+
+
+def _lifetimes(graph: Graph) -> dict[Tensor, tuple[int, int]]:
+    """Returns the first and last op at which each activation is needed; outputs of the graph are, to the end."""
+    lives = {tensor: (0, 0) for tensor in graph.inputs}
+    for op in graph.ops:
+        lives |= {tensor: (op.index, op.index) for tensor in op.outputs}
+        lives |= {tensor: (lives[tensor][0], op.index) for tensor in op.inputs}
+    return lives | {tensor: (lives[tensor][0], len(graph.ops) - 1) for tensor in graph.outputs}
+
+
+def _blocks(graph: Graph) -> tuple[list[Block], Clearances]:
+    """Returns every buffer with its size at each op, and the pairs of buffers that may overlap."""
+    last_read = _last_reads(graph)
+    block_of = {tensor: _new_block(tensor, "input", 0, last_read) for tensor in graph.inputs}
+    extra: list[Block] = []
+    clearances: Clearances = {}
+    for op in graph.ops:
+        source = block_of[op.inputs[0]]
+        is_last = last_read[op.inputs[0]] == op.index
+        if op.code in ALIASES or (is_last and op.code in ELEMENTWISE | PADS):
+            _extend(source, op, last_read)
+            block_of[op.outputs[0]] = source
+            continue
+        outputs = {tensor: _new_block(tensor, op.name, op.index, last_read) for tensor in op.outputs}
+        block_of |= outputs
+        if op.is_convolution and is_last:
+            _pad(source, op)
+            if (clearance := _clearance(op)) is not None:
+                clearances[source, outputs[op.outputs[0]]] = clearance
+        elif op.padded_input_bytes > op.inputs[0].bytes:
+            extra.append(Block(op.name, "padding", {op.index: op.padded_input_bytes}))
+        if scratch := scratch_bytes(op):
+            extra.append(Block(op.name, "scratch", {op.index: scratch}))
+    return [*dict.fromkeys(block_of.values()), *extra], clearances
+
+
+def _last_reads(graph: Graph) -> dict[Tensor, int]:
+    """Returns when each activation is last needed under any of its aliases; the number of ops for graph outputs."""
+    last_read = {tensor: last for tensor, (_, last) in _lifetimes(graph).items()}
+    last_read |= dict.fromkeys(graph.outputs, len(graph.ops))
+    for op in reversed(graph.ops):
+        if op.code in ALIASES:
+            last_read[op.inputs[0]] = max(last_read[op.inputs[0]], last_read[op.outputs[0]])
+    for op in graph.ops:
+        if op.code in ALIASES:
+            last_read[op.outputs[0]] = last_read[op.inputs[0]]
+    return last_read
+
+
+def _new_block(tensor: Tensor, name: str, first: int, last_read: dict[Tensor, int]) -> Block:
+    last = max(first, last_read[tensor])
+    return Block(name, "activation", dict.fromkeys(range(first, last + 1), tensor.bytes))
+
+
+def _extend(block: Block, op: Op, last_read: dict[Tensor, int]) -> None:
+    """Lets the output of an op that runs in place take over the block of its input."""
+    output = op.outputs[0]
+    block.sizes |= dict.fromkeys(range(op.index + 1, last_read[output] + 1), output.bytes)
+    block.sizes[op.index] = max(op.inputs[0].bytes, output.bytes)
+
+
+def _pad(block: Block, op: Op) -> None:
+    padding = op.padded_input_bytes - op.inputs[0].bytes
+    if padding:
+        block.padding[op.index] = padding
+        block.sizes[op.index] += padding
+
+
+def _clearance(op: Op) -> int | None:
+    """Returns how far behind the output's end the input's must lie for the two to overlap (rules 3, 4), None if never."""
+    size_in, size_out = op.padded_input_bytes, op.outputs[0].bytes
+    row = prod(op.outputs[0].shape[2:])
+    if size_in >= size_out:
+        return size_in - size_out + row
+    return row if size_out <= _MAX_GROWTH * size_in else None
+
+
+def _rectangles(block: Block, end: int) -> Iterator[Buffer]:
+    ops = sorted(block.sizes)
+    for size, run in groupby(ops, key=lambda op: block.sizes[op] - block.padding.get(op, 0)):
+        held = list(run)
+        yield Buffer(block.name, block.kind, held[0], held[-1], end - size, size)
+    for op, size in block.padding.items():
+        yield Buffer(block.name, "padding", op, op, end - block.sizes[op], size)
+
+
+def _covered(buffers: Iterable[Buffer]) -> int:
+    """Returns how many bytes lie in at least one of the buffers."""
+    total, reached = 0, 0
+    for buffer in sorted(buffers, key=lambda b: b.offset):
+        total += max(0, buffer.offset + buffer.size - max(reached, buffer.offset))
+        reached = max(reached, buffer.offset + buffer.size)
+    return total
