@@ -43,8 +43,9 @@ def code_flash(graph: Graph) -> Range:
 def runtime_ram(graph: Graph) -> Range:
     """Estimates the RAM for the network's op descriptors and state.
 
-    Any graph: 917 + 529 a convolution + 153 a node, fitted like the code flash (leave-one-out 7.3 % mean, 11.2 % worst).
-    MobileNet v1: the mean of the four published flowers models, 21,268 (leave-one-out 2.4 % mean, 2.8 % worst).
+    Any graph: 917 + 529 a convolution + 153 a node, fitted like the code flash (leave-one-out error 7.3 % mean,
+    11.2 % worst).
+    MobileNet v1: the mean of the four published flowers models, 21,268 (leave-one-out error 2.4 % mean, 2.8 % worst).
     """
     if is_mobilenet_v1(graph):
         return _range(21_268, 0.028)
@@ -53,7 +54,7 @@ def runtime_ram(graph: Graph) -> Range:
 
 
 def is_mobilenet_v1(graph: Graph) -> bool:
-    """Whether the convolutions are those of MobileNet v1: a full one, then 13 times depthwise and pointwise, no branch."""
+    """Whether this is MobileNet v1: a full convolution, then 13 times depthwise and pointwise, and no branch."""
     block = [("DEPTHWISE_CONV_2D", False), ("CONV_2D", True)]
     expected = [("CONV_2D", False), *block * _MOBILENET_V1_BLOCKS]
     backbone = [op for op in graph.ops if op.is_convolution][: len(expected)]

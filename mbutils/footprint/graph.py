@@ -149,9 +149,7 @@ def _build(model: Any, tflite_bytes: int) -> Graph:  # noqa: ANN401
         if code not in SUPPORTED:
             raise WorkbookError(f"no memory rules for the op {code}: replace it, or use {', '.join(sorted(SUPPORTED))}")
     ops = _ops(subgraph.operators, codes, tensors)
-    inputs = tuple(tensors[i] for i in schema.numbers(subgraph.inputs))
-    outputs = tuple(tensors[i] for i in schema.numbers(subgraph.outputs))
-    graph = Graph(ops, inputs, outputs, tflite_bytes)
+    graph = Graph(ops, _pick(tensors, subgraph.inputs), _pick(tensors, subgraph.outputs), tflite_bytes)
     checks.graph(graph)
     return graph
 
@@ -182,17 +180,24 @@ def _ops(operators: list[Any], codes: list[str], tensors: list[Tensor]) -> tuple
     return tuple(ops)
 
 
+def _pick(tensors: list[Tensor], indices: Any) -> tuple[Tensor, ...]:  # noqa: ANN401
+    """Returns the tensors at the indices, without the optional ones left out (-1)."""
+    wanted = [i for i in schema.numbers(indices) if i != -1]
+    if min(wanted, default=0) < 0:
+        raise IndexError(f"tensor index {min(wanted)}")
+    return tuple(tensors[i] for i in wanted)
+
+
 def _activations(operator: Any, tensors: list[Tensor]) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:  # noqa: ANN401
-    inputs = [tensors[i] for i in schema.numbers(operator.inputs) if i >= 0]  # -1: an optional input left out
-    outputs = [tensors[i] for i in schema.numbers(operator.outputs)]
-    return tuple(t for t in inputs if not t.is_constant), tuple(outputs)
+    inputs = _pick(tensors, operator.inputs)
+    return tuple(tensor for tensor in inputs if not tensor.is_constant), _pick(tensors, operator.outputs)
 
 
 def _weights(operator: Any, code: str, tensors: list[Tensor]) -> tuple[Tensor, ...]:  # noqa: ANN401
     """Returns the constants that are data; shapes, axes and paddings of the other ops live in the code."""
     if code not in WITH_WEIGHTS:
         return ()
-    constants = tuple(tensors[i] for i in schema.numbers(operator.inputs) if i >= 0 and tensors[i].is_constant)
+    constants = tuple(tensor for tensor in _pick(tensors, operator.inputs) if tensor.is_constant)
     if not constants and code in CONVOLUTIONS | {"FULLY_CONNECTED"}:
         raise WorkbookError(f"no memory rules for {code} with weights that are computed: use constant weights")
     return constants

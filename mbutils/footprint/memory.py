@@ -106,9 +106,9 @@ def tflm_arena_bytes(graph: Graph) -> int:
 
 def _lifetimes(graph: Graph) -> dict[Tensor, tuple[int, int]]:
     """Returns the first and last op at which each activation is needed; outputs of the graph are, to the end."""
-    lives = {tensor: (0, 0) for tensor in graph.inputs}
+    lives = dict.fromkeys(graph.inputs, (0, 0))
     for op in graph.ops:
-        lives |= {tensor: (op.index, op.index) for tensor in op.outputs}
+        lives |= dict.fromkeys(op.outputs, (op.index, op.index))
         lives |= {tensor: (lives[tensor][0], op.index) for tensor in op.inputs}
     return lives | {tensor: (lives[tensor][0], len(graph.ops) - 1) for tensor in graph.outputs}
 
@@ -116,17 +116,24 @@ def _lifetimes(graph: Graph) -> dict[Tensor, tuple[int, int]]:
 def _blocks(graph: Graph) -> tuple[list[Block], Clearances]:
     """Returns every buffer with its size at each op, and the pairs of buffers that may overlap."""
     last_read = _last_reads(graph)
-    block_of = {tensor: _new_block(tensor, "input", 0, last_read) for tensor in graph.inputs}
+
+    def live_at(tensor: Tensor, first: int) -> range:
+        return range(first, min(max(first, last_read[tensor]), len(graph.ops) - 1) + 1)
+
+    def new_block(tensor: Tensor, name: str, first: int) -> Block:
+        return Block(name, "activation", dict.fromkeys(live_at(tensor, first), tensor.bytes))
+
+    block_of = {tensor: new_block(tensor, "input", 0) for tensor in graph.inputs}
     extra: list[Block] = []
     clearances: Clearances = {}
     for op in graph.ops:
         source = block_of[op.inputs[0]]
         is_last = last_read[op.inputs[0]] == op.index
         if op.code in ALIASES or (is_last and op.code in ELEMENTWISE | PADS):
-            _extend(source, op, last_read)
+            _take_over(source, op, live_at(op.outputs[0], op.index))
             block_of[op.outputs[0]] = source
             continue
-        outputs = {tensor: _new_block(tensor, op.name, op.index, last_read) for tensor in op.outputs}
+        outputs = {tensor: new_block(tensor, op.name, op.index) for tensor in op.outputs}
         block_of |= outputs
         if op.is_convolution and is_last:
             _pad(source, op)
@@ -140,7 +147,7 @@ def _blocks(graph: Graph) -> tuple[list[Block], Clearances]:
 
 
 def _last_reads(graph: Graph) -> dict[Tensor, int]:
-    """Returns when each activation is last needed under any of its aliases; the number of ops for graph outputs."""
+    """Returns the op that last reads each activation under any of its aliases; past the last op for graph outputs."""
     last_read = {tensor: last for tensor, (_, last) in _lifetimes(graph).items()}
     last_read |= dict.fromkeys(graph.outputs, len(graph.ops))
     for op in reversed(graph.ops):
@@ -152,16 +159,10 @@ def _last_reads(graph: Graph) -> dict[Tensor, int]:
     return last_read
 
 
-def _new_block(tensor: Tensor, name: str, first: int, last_read: dict[Tensor, int]) -> Block:
-    last = max(first, last_read[tensor])
-    return Block(name, "activation", dict.fromkeys(range(first, last + 1), tensor.bytes))
-
-
-def _extend(block: Block, op: Op, last_read: dict[Tensor, int]) -> None:
-    """Lets the output of an op that runs in place take over the block of its input."""
-    output = op.outputs[0]
-    block.sizes |= dict.fromkeys(range(op.index + 1, last_read[output] + 1), output.bytes)
-    block.sizes[op.index] = max(op.inputs[0].bytes, output.bytes)
+def _take_over(block: Block, op: Op, live_at: range) -> None:
+    """Lets the output of an op that runs in place have the block of its input."""
+    block.sizes |= dict.fromkeys(live_at, op.outputs[0].bytes)
+    block.sizes[op.index] = max(op.inputs[0].bytes, op.outputs[0].bytes)
 
 
 def _pad(block: Block, op: Op) -> None:
@@ -172,7 +173,7 @@ def _pad(block: Block, op: Op) -> None:
 
 
 def _clearance(op: Op) -> int | None:
-    """Returns how far behind the output's end the input's must lie for the two to overlap (rules 3, 4), None if never."""
+    """Returns by how much the input must end behind the output for the two to overlap (rules 3, 4), None if never."""
     size_in, size_out = op.padded_input_bytes, op.outputs[0].bytes
     row = prod(op.outputs[0].shape[2:])
     if size_in >= size_out:
