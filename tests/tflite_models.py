@@ -14,6 +14,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 MOBILENET_V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
+SQUEEZENET_V1_1 = [(16, 64)] * 2 + [(32, 128)] * 2 + [(48, 192)] * 2 + [(64, 256)] * 2
 
 
 def mobilenet_v1(alpha, image_size, channels, classes=5):
@@ -52,15 +53,17 @@ def resnet8():
 
 
 def squeezenet():
-    """Two fire modules: max pooling, and concatenation of two branches."""
-    x = inputs = keras.Input((64, 64, 3))
-    x = layers.MaxPooling2D(3, 2)(layers.Conv2D(32, 3, 2, activation="relu")(x))
-    for squeeze, expand in ((16, 64), (32, 128)):
+    """SqueezeNet v1.1, 128 x 128 x 3, 5 classes: max pooling, and concatenation of two branches."""
+    x = inputs = keras.Input((128, 128, 3))
+    x = layers.Conv2D(64, 3, 2, activation="relu")(x)
+    for module, (squeeze, expand) in enumerate(SQUEEZENET_V1_1):
+        if module in (0, 2, 4):
+            x = layers.MaxPooling2D(3, 2)(x)
         x = layers.Conv2D(squeeze, 1, activation="relu")(x)
         left = layers.Conv2D(expand, 1, activation="relu")(x)
         right = layers.Conv2D(expand, 3, padding="same", activation="relu")(x)
         x = layers.Concatenate()([left, right])
-    x = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 1)(x))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(5, 1, activation="relu")(x))
     return keras.Model(inputs, layers.Softmax()(x))
 
 

@@ -1,6 +1,10 @@
 """Where buffers go in one arena: greedy by size, with the overlaps that the rules permit."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import permutations
+
+_MAX_TRIES = 50
 
 
 @dataclass(eq=False)
@@ -34,8 +38,8 @@ _Relations = dict[Block, dict[Block, set[tuple[int, int]]]]
 def place(blocks: list[Block], clearances: Clearances) -> dict[Block, int]:
     """Places blocks so that two that are live at one op are disjoint, or overlap as permitted.
 
-    The largest come first, each where it makes the arena grow least. The block that then made it grow last is
-    placed earlier in another try, for as long as that gives an order not yet tried; the smallest arena wins.
+    The largest come first, each where it makes the arena grow least. The block that then made it grow last comes
+    first in the next try, until no op could do with less, or an order comes back; the smallest arena wins.
 
     Args:
         blocks: What to place.
@@ -46,13 +50,13 @@ def place(blocks: list[Block], clearances: Clearances) -> dict[Block, int]:
     """
     relations = _relations(blocks, clearances)
     order = sorted(blocks, key=lambda block: -block.largest)
-    best: dict[Block, int] = {}
-    smallest, tried = None, set()
-    while (key := tuple(map(id, order))) not in tried and len(tried) < 2 * len(blocks):
-        tried.add(key)
+    needed = _largest_need(blocks, clearances)
+    best, tried = {}, []
+    while order not in tried and len(tried) < _MAX_TRIES and not (best and _extent(best) == needed):
+        tried.append(order)
         ends, culprit = _greedy(order, relations)
-        if smallest is None or _extent(ends) < smallest:
-            best, smallest = ends, _extent(ends)
+        if not best or _extent(ends) < _extent(best):
+            best = ends
         order = [culprit, *(block for block in order if block is not culprit)]
     base = min(end - block.largest for block, end in best.items())
     return {block: end - base for block, end in best.items()}
@@ -62,13 +66,27 @@ def _extent(ends: dict[Block, int]) -> int:
     return max(ends.values()) - min(end - block.largest for block, end in ends.items())
 
 
+def _largest_need(blocks: list[Block], clearances: Clearances) -> int:
+    """Returns the bytes that some op needs however the blocks are placed."""
+    need: Counter[int] = Counter()
+    for block in blocks:
+        need.update(block.sizes)
+    for (source, output), clearance in clearances.items():
+        for op in source.sizes.keys() & output.sizes.keys():
+            together = max(source.sizes[op], output.sizes[op] + clearance)
+            need[op] = min(need[op], need[op] - source.sizes[op] - output.sizes[op] + together)
+    return max(need.values())
+
+
 def _relations(blocks: list[Block], clearances: Clearances) -> _Relations:
     relations: _Relations = {block: {} for block in blocks}
-    for i, a in enumerate(blocks):
-        for b in blocks[:i]:
-            for op in a.sizes.keys() & b.sizes.keys():
-                for one, other in ((a, b), (b, a)):
-                    relations[one].setdefault(other, set()).add(_forbidden(one, other, op, clearances))
+    live_at: dict[int, list[Block]] = {}
+    for block in blocks:
+        for op in block.sizes:
+            live_at.setdefault(op, []).append(block)
+    for op, live in live_at.items():
+        for one, other in permutations(live, 2):
+            relations[one].setdefault(other, set()).add(_forbidden(one, other, op, clearances))
     return relations
 
 
