@@ -28,6 +28,11 @@ def set_batch_size_2(model):
     graph.tensors[graph.inputs[0]].shape = [2, *graph.tensors[graph.inputs[0]].shape[1:]]
 
 
+def write_first_output_again(model):
+    operators = model.subgraphs[0].operators
+    operators[-1].outputs = operators[0].outputs
+
+
 def set_code_of_quantize(code, custom=None):
     def edit(model):
         for entry in model.operatorCodes:
@@ -45,9 +50,10 @@ def set_code_of_quantize(code, custom=None):
         (set_batch_size_2, "batch size 2"),
         (set_code_of_quantize(schema.BuiltinOperator.TANH), "no memory rules for the op TANH"),
         (set_code_of_quantize(schema.BuiltinOperator.CUSTOM, "Detect"), "no memory rules for the op Detect"),
+        (write_first_output_again, "truncated or corrupted.*second time"),
         (lambda model: model.subgraphs.append(model.subgraphs[0]), "2 subgraphs"),
     ],
-    ids=["dynamic", "batch", "unknown op", "custom op", "two subgraphs"],
+    ids=["dynamic", "batch", "unknown op", "custom op", "written twice", "two subgraphs"],
 )
 def test_what_the_rules_do_not_cover_is_refused(edit, message):
     with pytest.raises(WorkbookError, match=message) as error:

@@ -90,5 +90,6 @@ def test_an_unknown_board_is_named_with_the_nearest():
 
 
 def test_changing_a_returned_table_changes_nothing_else():
-    latency.leave_one_out(H7).loc[:, "error"] = 9.0
+    rows = latency.leave_one_out(H7)
+    rows["error"] = 9.0
     assert latency.error_factor(H7) < 2

@@ -141,19 +141,25 @@ def _blocks(graph: Graph) -> tuple[list[Block], Clearances]:
             block_of[op.outputs[0]] = source
             continue
         pooling = pooled_by.get(op.outputs[0])
-        written = pooling or op
-        block_of |= {tensor: new_block(tensor, written.name, op.index) for tensor in written.outputs}
-        if pooling:
-            extra.append(Block(op.name, "scratch", {op.index: pooling.kernel[0] * _row_bytes(op)}))
+        writer = pooling or op
+        block_of |= {tensor: new_block(tensor, writer.name, op.index) for tensor in writer.outputs}
+        extra += _working_blocks(op, pooling, pads_a_copy=not is_last)
         if op.is_convolution and is_last:
             _pad(source, op)
             if not pooling and (clearance := _clearance(op)) is not None:
                 clearances[source, block_of[op.outputs[0]]] = clearance
-        elif op.padded_input_bytes > op.inputs[0].bytes:
-            extra.append(Block(op.name, "padding", {op.index: op.padded_input_bytes}))
-        if scratch := scratch_bytes(op):
-            extra.append(Block(op.name, "scratch", {op.index: scratch}))
     return [*dict.fromkeys(block_of.values()), *extra], clearances
+
+
+def _working_blocks(op: Op, pooling: Op | None, pads_a_copy: bool) -> list[Block]:
+    """Returns what an op needs only while it runs: scratch, rows to be pooled, a padded copy of its input."""
+    needs_copy = pads_a_copy and op.padded_input_bytes > op.inputs[0].bytes
+    sizes = [
+        ("scratch", scratch_bytes(op)),
+        ("scratch", pooling.kernel[0] * _row_bytes(op) if pooling else 0),
+        ("padding", op.padded_input_bytes if needs_copy else 0),
+    ]
+    return [Block(op.name, kind, {op.index: size}) for kind, size in sizes if size]
 
 
 def _last_reads(graph: Graph) -> dict[Tensor, int]:
