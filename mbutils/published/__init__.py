@@ -25,6 +25,24 @@ def footprint() -> pd.DataFrame:
     return _read("footprint").copy()
 
 
+def footprint_bytes() -> pd.DataFrame:
+    """Returns `footprint()` in bytes, one row for each model, with the one row that is in kB corrected.
+
+    Activation, weights and totals of a row whose note says kB (0.25/96/RGB) only fit as units of 1000 bytes: its
+    "219.84 KiB" of weights are the 214.69 KiB of the same network at another input size. Runtime RAM and code flash,
+    published as rounded KiB, are the differences between totals and parts. `note` says what was corrected.
+    """
+    table = footprint()
+    unit = table["note"].str.contains("kB", na=False).map({True: 1000, False: 1024})
+    published = ("activation_ram", "weights_flash", "total_ram", "total_flash")
+    for name in published:
+        table[f"{name}_bytes"] = (table[f"{name}_kib"] * unit).round().astype(int)
+    table["runtime_ram_bytes"] = table["total_ram_bytes"] - table["activation_ram_bytes"]
+    table["code_flash_bytes"] = table["total_flash_bytes"] - table["weights_flash_bytes"]
+    table["note"] = table["note"].fillna("")
+    return table[[column for column in table if not column.endswith("_kib")]]
+
+
 def latency() -> pd.DataFrame:
     """Returns the published inference times of MobileNet v1, in milliseconds, one row for each (model, board)."""
     return _read("latency").copy()
