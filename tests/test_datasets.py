@@ -20,7 +20,7 @@ def test_dataset_that_cannot_be_downloaded_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tfds, "builder", lambda name: Offline())
     datasets._tfds_examples.cache_clear()
-    with pytest.raises(WorkbookError, match="tf_flowers is neither prepared in .* nor downloadable .*TFDS_DATA_DIR"):
+    with pytest.raises(WorkbookError, match=r"tf_flowers is neither prepared in .* nor downloadable .*TFDS_DATA_DIR"):
         datasets.load("tf_flowers", 0.1)
 
 

@@ -110,7 +110,7 @@ def test_model_with_another_kind_of_input_is_no_classifier(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x1c\x00\x00\x00TFL3" + b"\x00" * 40])
 def test_file_that_is_no_tflite_model_is_named(tmp_path, content):
     (tmp_path / "bad.tflite").write_bytes(content)
-    with pytest.raises(WorkbookError, match="bad.tflite is not a readable .tflite model"):
+    with pytest.raises(WorkbookError, match=r"bad.tflite is not a readable .tflite model"):
         evaluation.TFLiteModel(tmp_path / "bad.tflite")
 
 

@@ -86,7 +86,7 @@ def made_dataset(*images):
 def test_corrupt_image_is_named_and_leaves_no_cache(photograph, damage, tmp_path, monkeypatch):
     monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path))
     good = encoded(photograph)
-    with pytest.raises(WorkbookError, match="made: image 1 of class rose .* is corrupt .*: remove or replace it"):
+    with pytest.raises(WorkbookError, match=r"made: image 1 of class rose .* is corrupt .*: remove or replace it"):
         pipeline.cached_images(made_dataset(good, damage(good)), Preprocessing(32, "rgb", "area"))
     assert list(tmp_path.iterdir()) == []
 
@@ -94,7 +94,7 @@ def test_corrupt_image_is_named_and_leaves_no_cache(photograph, damage, tmp_path
 def test_cache_folder_that_cannot_be_written_is_named(photograph, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(WorkbookError, match="cannot write the image cache .* set MB_CACHE_DIR"):
+    with pytest.raises(WorkbookError, match=r"cannot write the image cache .* set MB_CACHE_DIR"):
         pipeline.cached_images(made_dataset(encoded(photograph)), Preprocessing(32, "rgb", "area"))
 
 
