@@ -36,7 +36,8 @@ with native_output_silenced():
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
     import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     tf.config.list_physical_devices()
 
-__all__ = ["keras", "native_output_silenced", "tf"]
+__all__ = ["convert_variables_to_constants_v2", "keras", "native_output_silenced", "tf"]

@@ -1,10 +1,12 @@
-"""The `mb` command: sweeps, reports, and scoring of .tflite models from elsewhere."""
+"""The `mb` command: sweeps, reports, and scoring and sizing of .tflite models from elsewhere."""
 
 import argparse
+import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 
-from mbutils.config import COLOR_MODES, INTERPOLATIONS, Preprocessing, resolve_results_dir
+from mbutils.config import COLOR_MODES, INTERPOLATIONS, ModelParameters, Preprocessing, resolve_results_dir
 from mbutils.errors import WorkbookError
 
 # Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
@@ -64,6 +66,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
     evaluate.set_defaults(command=_evaluate)
+
+    footprint = commands.add_parser(
+        "footprint",
+        help="RAM, flash and latency of an int8 .tflite, or of an untrained MobileNet v1",
+        description="Predicts what an int8 .tflite takes on an STM32: RAM, flash and inference time. Instead of a "
+        "file, the options below name a MobileNet v1, which is built untrained and converted.",
+    )
+    footprint.add_argument("model", type=Path, nargs="?", metavar="MODEL.tflite")
+    footprint.add_argument("--alpha", type=float, metavar="A", help="width multiplier (default: 0.25)")
+    footprint.add_argument("--image-size", type=int, metavar="N", help="pixels (default: 96)")
+    footprint.add_argument("--color", choices=COLOR_MODES, dest="color_mode", help="colour (default: rgb)")
+    footprint.add_argument("--classes", type=int, dest="n_classes", metavar="N", help="classes (default: 5)")
+    footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
+    footprint.set_defaults(command=_footprint)
     return parser
 
 
@@ -135,3 +151,31 @@ def _class_order(given: str | None, class_names: tuple[str, ...]) -> list[int]:
     if sorted(order) != sorted(class_names):
         raise WorkbookError(f"--class-order {given}: must name each of {','.join(class_names)} once")
     return [order.index(name) for name in class_names]
+
+
+def _footprint(options: argparse.Namespace) -> int:
+    from mbutils import costs
+    from mbutils.footprint import footprint
+
+    source = _model_source(options)
+    model = footprint(source)
+    if options.json:
+        print(json.dumps(model.to_dict() | costs.columns(model) | costs.bands(model)))
+    else:
+        print(costs.text(model))
+    return 0
+
+
+def _model_source(options: argparse.Namespace) -> Path | bytes:
+    """Returns the path that was given, or the untrained model that the options name."""
+    given = {spec.name: getattr(options, spec.name) for spec in fields(ModelParameters)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.model and given:
+        raise WorkbookError("give a MODEL.tflite, or --alpha, --image-size, --color and --classes, not both")
+    if options.model:
+        return options.model
+    if not given:
+        raise WorkbookError("give a MODEL.tflite, or some of --alpha, --image-size, --color and --classes")
+    from mbutils import untrained
+
+    return untrained.tflite(ModelParameters(**given))

@@ -6,6 +6,7 @@ A notebook's parameters cell repeats the defaults, because papermill wants liter
 import ast
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -232,12 +233,60 @@ class EvaluateParameters(Parameters):
 
 
 @dataclass(frozen=True)
-class CompareParameters(Parameters):
-    """Parameters of `compare.ipynb`."""
+class Budget(Parameters):
+    """What a model may cost on the device: 0 for no limit."""
+
+    ram_kib: float = parameter(0.0, "most total RAM in KiB, 0 for no limit", low=0.0)
+    flash_kib: float = parameter(0.0, "most total flash in KiB, 0 for no limit", low=0.0)
+    latency_ms: float = parameter(0.0, "longest inference on STM32H747 in ms, 0 for no limit", low=0.0)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by column of `results.csv`, in its units: bytes and milliseconds."""
+        limits = {
+            "total_ram_bytes": self.ram_kib * 1024,
+            "total_flash_bytes": self.flash_kib * 1024,
+            "latency_ms_stm32h747": self.latency_ms,
+        }
+        return {column: limit for column, limit in limits.items() if limit}
+
+
+@dataclass(frozen=True)
+class FootprintParameters(Budget):
+    """Parameters of `footprint.ipynb`: the budget, here with an example, and the classes of the untrained models."""
+
+    ram_kib: float = parameter(256.0, "most total RAM in KiB, 0 for no limit", low=0.0)
+    flash_kib: float = parameter(1024.0, "most total flash in KiB, 0 for no limit", low=0.0)
+    n_classes: int = parameter(5, "classes of the classifier, 2 to 10000", low=2, high=10000)
+
+
+@dataclass(frozen=True)
+class CompareParameters(Budget):
+    """Parameters of `compare.ipynb`: the results folder, and the budget that the answer must fit."""
 
     results_dir: str = parameter("", "empty for the project's own results folder")
+
+
+@dataclass(frozen=True)
+class ModelParameters(Parameters):
+    """What fixes ops, shapes and weights of an untrained model, and so its cost: the options of `mb footprint`."""
+
+    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0)
+    image_size: int = parameter(96, "height and width in pixels, 32 to 512", low=32, high=512)
+    color_mode: str = parameter("rgb", "rgb or gray", choices=COLOR_MODES)
+    n_classes: int = parameter(5, "classes of the classifier, 2 to 10000", low=2, high=10000)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image: (height, width, channels)."""
+        return self.image_size, self.image_size, 3 if self.color_mode == "rgb" else 1
 
 
 def resolve_results_dir(results_dir: str) -> Path:
     """Returns the results folder: relative paths count from the working directory, empty means the project's own."""
     return Path(results_dir).expanduser().resolve() if results_dir else PROJECT / "results"
+
+
+def cache_dir() -> Path:
+    """Returns the folder for what can be made again: the one that `MB_CACHE_DIR` names, or `~/.cache/mbutils`."""
+    return Path(os.environ.get("MB_CACHE_DIR") or Path.home() / ".cache" / "mbutils").expanduser()

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mbutils.backend import tf
-from mbutils.config import PrepareParameters, Preprocessing, TrainParameters
+from mbutils.config import PrepareParameters, Preprocessing, TrainParameters, cache_dir
 from mbutils.datasets import Dataset
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
@@ -71,10 +71,9 @@ def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
 
 
 def _cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
-    folder = Path(os.environ.get("MB_CACHE_DIR") or Path.home() / ".cache" / "mbutils").expanduser()
     digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
     name = f"{dataset.name}_{contract.image_size}_{contract.color_mode}_{contract.interpolation}_{digest}.npy"
-    return folder / name
+    return cache_dir() / name
 
 
 def _build_cache(dataset: Dataset, contract: Preprocessing, path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
+COLOR_MODES = {3: "rgb", 1: "gray"}  # by the column `channels`
+
 
 @cache
 def _read(name: str) -> pd.DataFrame:
@@ -75,3 +77,10 @@ def accuracy_beside(results: pd.DataFrame) -> pd.DataFrame:
     ours = results.assign(channels=results["color_mode"].map({"rgb": 3, "gray": 1}))
     beside = ours.merge(wide, on=keys)
     return beside.assign(difference=beside["top1"] - beside["published"])
+
+
+def footprint_configurations() -> list[tuple[float, int, str, int]]:
+    """Returns (alpha, image_size, color_mode, n_classes) of the models whose RAM, flash and latency are published."""
+    table = footprint()
+    colors = table["channels"].map(COLOR_MODES)
+    return list(zip(table["alpha"], table["image_size"], colors, table["n_classes"], strict=True))
