@@ -34,6 +34,7 @@ class Cost:
         label: What it is, for tables.
         value: Bytes or milliseconds.
         low, high: Where the true value should lie; both None where the figure is no estimate.
+        note: How far it holds.
     """
 
     column: str
@@ -41,6 +42,7 @@ class Cost:
     value: float
     low: float | None = None
     high: float | None = None
+    note: str = ""
 
     @property
     def is_estimate(self) -> bool:
@@ -93,14 +95,14 @@ def _line(cost: Cost) -> str:
 
 def _bytes(model: Footprint, column: str) -> Cost:
     band = model.ranges.get(column)
-    ends = (band.low, band.high) if band else (None, None)
+    ends = (band.low, band.high, "estimate") if band else (None, None, "by the rules of STM32Cube.AI 7.3.0")
     return Cost(column, FOOTPRINT_LABELS[column], getattr(model, column), *ends)
 
 
 def _latency(model: Footprint, board: str) -> Cost:
     estimate = latency.estimate(model, board)
     column = latency.BOARDS[board].column
-    return Cost(column, LATENCY_LABELS[column], estimate.milliseconds, estimate.low, estimate.high)
+    return Cost(column, LATENCY_LABELS[column], estimate.milliseconds, estimate.low, estimate.high, estimate.note)
 
 
 def beside_published(ours: pd.DataFrame) -> pd.DataFrame:

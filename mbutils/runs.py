@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -261,7 +261,12 @@ def save_variant(run: Run, variant: str, tflite: bytes, **facts: Any) -> None:  
 
 
 def record_evaluation(
-    run: Run, accuracies: pd.DataFrame, identities: np.ndarray, labels: np.ndarray, scores: dict[str, np.ndarray]
+    run: Run,
+    accuracies: pd.DataFrame,
+    identities: np.ndarray,
+    labels: np.ndarray,
+    scores: dict[str, np.ndarray],
+    validation_top1: Mapping[str, float] | None = None,
 ) -> None:
     """Saves the test predictions of each variant and records its accuracy.
 
@@ -271,6 +276,8 @@ def record_evaluation(
         identities: The identities of the test images, shape (n,).
         labels: Their true classes: int64, shape (n,).
         scores: The scores of each variant: float32, shape (n, n_classes).
+        validation_top1: The accuracy of variants on the validation images, fractions; that of the training, of the
+            float32 model, stands for the others.
     """
     for variant, given in scores.items():
         _save_predictions(run, variant, identities, labels, given)
@@ -278,6 +285,8 @@ def record_evaluation(
     for row in accuracies.to_dict("records"):
         facts = {column: row[name] for name, column in _RECORDED.items() if not pd.isna(row[name])}
         variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
+    for variant, top1 in (validation_top1 or {}).items():
+        variants[variant]["validation_top1"] = top1
     run.update(variants=variants)
 
 

@@ -5,6 +5,11 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from mbutils import costs, latency, selection
+from mbutils.config import Budget
+from mbutils.footprint import Footprint
+from mbutils.plots import run_label
+
 _PERCENT = "{:.2%}".format
 _FORMATS = {
     "top1": _PERCENT,
@@ -26,10 +31,21 @@ _FORMATS = {
     "tflite_bytes": "{:,.0f}".format,
     "bytes": "{:,.0f}".format,
     "macs": "{:,.0f}".format,
+    "weight_bytes": "{:,.0f}".format,
+    "activation_bytes": "{:,.0f}".format,
+    "live_bytes": "{:,.0f}".format,
     "parameters": "{:,.0f}".format,
     "param_count": "{:,.0f}".format,
     "train_seconds": "{:.0f}".format,
+    "total_ram_bytes": "{:,.0f}".format,
+    "total_flash_bytes": "{:,.0f}".format,
+    "latency_ms_stm32h747": "{:,.1f}".format,
     "p_value": "{:.3f}".format,
+}
+_COST_NAMES = {
+    "total_ram_bytes": "total RAM",
+    "total_flash_bytes": "total flash",
+    "latency_ms_stm32h747": "latency on STM32H747",
 }
 _RESULT_COLUMNS = {
     "dataset": "dataset",
@@ -44,6 +60,9 @@ _RESULT_COLUMNS = {
     "drop_from_float": "drop",
     "tflite_bytes": ".tflite bytes",
     "macs": "MACs",
+    "total_ram_bytes": "RAM bytes",
+    "total_flash_bytes": "flash bytes",
+    "latency_ms_stm32h747": "H747 ms",
     "train_seconds": "train s",
 }
 
@@ -78,3 +97,106 @@ def results_text(table: pd.DataFrame) -> str:
         lambda column: column.map(lambda value: "" if pd.isna(value) else _FORMATS.get(column.name, str)(value))
     )
     return text.rename(columns=_RESULT_COLUMNS).to_string(index=False)
+
+
+def costs_of(model: Footprint) -> Styler:
+    """Returns RAM, flash and latency of a model with the bands of the estimates; blank where a figure is exact."""
+    rows = []
+    for cost in costs.costs(model):
+        scale, unit = _scale(cost.column)
+        ends = (f"{cost.low / scale:,.1f}", f"{cost.high / scale:,.1f}") if cost.is_estimate else ("", "")
+        size = f"{cost.value:,}" if unit == "KiB" else ""
+        rows.append((cost.label, f"{cost.value / scale:,.2f} {unit}", size, *ends, cost.note))
+    return _with_notes(styled(pd.DataFrame(rows, columns=["", "value", "in bytes", "from", "to", "note"])))
+
+
+def layers(model: Footprint) -> Styler:
+    """Returns MACs, bytes of weights and bytes of activations of each op; the op with most bytes in use is bold."""
+    columns = ["index", "name", "op", "output", "macs", "weight_bytes", "activation_bytes", "live_bytes"]
+    table = pd.DataFrame(map(vars, model.layers)).astype({"output_shape": object})
+    table["output"] = [" x ".join(map(str, shape[1:])) for shape in table["output_shape"]]
+    at_peak = ["font-weight: bold"] * len(columns)
+    style = styled(table[columns]).apply(
+        lambda row: at_peak if row["index"] == model.peak_op else [""] * len(columns), axis=1
+    )
+    labels = ["", "layer", "op", "output", "MACs", "weights bytes", "in + out bytes", "bytes in use"]
+    return style.relabel_index(labels, axis="columns")
+
+
+def answers(results: pd.DataFrame, budget: Budget) -> Styler:
+    """Returns the model to take for each dataset of a results table, chosen by `selection.choose`, as a column."""
+    groups = results.groupby("dataset", sort=True)
+    facts = {dataset: _answer(selection.choose(rows, budget), budget) for dataset, rows in groups}
+    return styled(pd.DataFrame(facts), index=True)
+
+
+def _answer(answer: selection.Answer, budget: Budget) -> dict[str, str]:
+    if answer.row is None:
+        return {"take": "no int8 model with known costs: run convert and evaluate"}
+    row = answer.row
+    name = f"{run_label(row)}, {row['variant']}"
+    over = ", ".join(f"{_COST_NAMES[column]} by {ratio - 1:.0%}" for column, ratio in answer.over.items())
+    return {
+        "take": name if answer.fits else f"nothing fits; nearest: {name}, over in {over}",
+        "fitting": f"{answer.fitting} of {answer.candidates} int8 models",
+        "top-1 on test": f"{row['top1']:.2%} (95 % interval {row['top1_low']:.2%} to {row['top1_high']:.2%})",
+        "chosen by": f"top-1 on validation, {row['validation_top1']:.2%}",
+        **{name: _against_limit(row, column, budget.limits.get(column)) for column, name in _COST_NAMES.items()},
+        "run": row["run_id"],
+    }
+
+
+def _against_limit(row: pd.Series, column: str, limit: float | None) -> str:
+    scale, unit = _scale(column)
+    text = f"{row[column] / scale:,.1f} {unit}"
+    if unit == "ms":
+        factor = latency.error_factor("STM32H747I-DISCO")
+        text += f" (estimate, {row[column] / factor:,.1f} to {row[column] * factor:,.1f})"
+    return f"{text}, limit {limit / scale:g}" if limit else text
+
+
+def _scale(column: str) -> tuple[int, str]:
+    """Returns by what to divide the values of a cost column for tables, and their unit then."""
+    return (1024, "KiB") if column.endswith("_bytes") else (1, "ms")
+
+
+def grid(table: pd.DataFrame, fitting: pd.Series) -> Styler:
+    """Returns the costs of untrained models, those that fit a budget first, then by RAM; `fitting` says which do."""
+    rows = table.assign(fits=fitting.map({True: "yes", False: "no"}))
+    rows = rows.sort_values(["fits", "total_ram_bytes"], ascending=[False, True])
+    shown = rows[["alpha", "image_size", "color_mode", "fits"]].copy()
+    for column, label in (costs.FOOTPRINT_LABELS | costs.LATENCY_LABELS).items():
+        scale, unit = _scale(column)
+        shown[f"{label} ({unit})"] = (rows[column] / scale).map("{:,.1f}".format)
+    return styled(shown)
+
+
+def published_costs(rows: pd.DataFrame) -> Styler:
+    """Returns the published costs with ours beside, inconsistent cells marked; see `costs.beside_published`."""
+    labels = costs.FOOTPRINT_LABELS | costs.LATENCY_LABELS
+    rows = rows.sort_values(["image_size", "alpha", "color_mode"], ascending=False, kind="stable")
+    table = pd.DataFrame(
+        {
+            "configuration": [f"{row.alpha:g} {row.image_size} px {row.color_mode}" for row in rows.itertuples()],
+            "quantity": rows["column"].map(labels),
+            "on the page": [_with_unit(*cell) for cell in zip(rows["published"], rows["column"], strict=True)],
+            "ours": [_with_unit(*cell) for cell in zip(rows["ours"], rows["column"], strict=True)],
+            "difference": rows["difference"],
+            "ours from": rows["source"],
+            "note": rows["note"],
+        }
+    )
+    marked = ["background-color: #fbe5d6"] * len(table.columns)
+    return _with_notes(styled(table)).apply(lambda row: marked if row["note"] else [""] * len(marked), axis=1)
+
+
+def _with_notes(style: Styler) -> Styler:
+    """Lets the column of notes wrap, at the left, and no other."""
+    others = [column for column in style.columns if column != "note"]
+    style = style.set_properties(subset=others, **{"white-space": "nowrap"})
+    return style.set_properties(subset=["note"], **{"text-align": "left"})
+
+
+def _with_unit(value: float, column: str) -> str:
+    scale, unit = _scale(column)
+    return f"{value / scale:,.2f} {unit}"

@@ -1,0 +1,30 @@
+"""Pictures: a DataFrame or images in, matplotlib Axes or a Figure out. The same colour is the same thing everywhere."""
+
+from mbutils.plots.accuracy import (
+    accuracy_against,
+    accuracy_against_published,
+    confusion,
+    float_against_int8,
+    history,
+)
+from mbutils.plots.cost import cost_grid, memory_map, pareto
+from mbutils.plots.data import class_counts, image_grid, image_sizes
+from mbutils.plots.style import PART_COLORS, VARIANT_COLORS, run_label, use_style
+
+__all__ = [
+    "PART_COLORS",
+    "VARIANT_COLORS",
+    "accuracy_against",
+    "accuracy_against_published",
+    "class_counts",
+    "confusion",
+    "cost_grid",
+    "float_against_int8",
+    "history",
+    "image_grid",
+    "image_sizes",
+    "memory_map",
+    "pareto",
+    "run_label",
+    "use_style",
+]

@@ -1,0 +1,74 @@
+"""Which model to take: what fits a budget, the most accurate of it, and the Pareto front of accuracy against cost."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mbutils.config import Budget
+
+_COSTS = ["total_ram_bytes", "total_flash_bytes", "latency_ms_stm32h747"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The model to take for one dataset.
+
+    Attributes:
+        row: Its row of the results table; where nothing fits, the nearest miss; None where no model has a cost.
+        fits: Whether it fits the budget.
+        candidates: How many int8 models were considered.
+        fitting: How many of them fit.
+        over: By which factor the nearest miss exceeds each limit that it exceeds, by column; empty where it fits.
+    """
+
+    row: pd.Series | None
+    fits: bool
+    candidates: int
+    fitting: int
+    over: dict[str, float]
+
+
+def int8_models(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of a results table that are int8 models of known cost."""
+    return results[results["variant"].str.startswith("int8")].dropna(subset=_COSTS)
+
+
+def fits(table: pd.DataFrame, budget: Budget) -> pd.Series:
+    """Returns for each row, of results or of a grid, whether it is within every limit of the budget."""
+    inside = [table[column] <= limit for column, limit in budget.limits.items()]
+    return pd.concat([pd.Series(True, table.index), *inside], axis=1).all(axis=1)
+
+
+def choose(results: pd.DataFrame, budget: Budget) -> Answer:
+    """Returns the int8 model that is most accurate on validation images among those that fit the budget.
+
+    The test images have no say, so that the answer's test accuracy is not flattered by the choice. Of two models with
+    the same validation accuracy, that with less total RAM is taken, then less total flash, then less latency.
+
+    Args:
+        results: What `runs.results_table` returns, of one dataset.
+        budget: The limits.
+    """
+    models = int8_models(results)
+    fitting = models[fits(models, budget)]
+    if len(fitting):
+        ranked = fitting.sort_values(["validation_top1", *_COSTS], ascending=[False, True, True, True])
+        return Answer(ranked.iloc[0], True, len(models), len(fitting), {})
+    if models.empty:
+        return Answer(None, False, 0, 0, {})
+    ratios = pd.DataFrame({column: models[column] / limit for column, limit in budget.limits.items()})
+    nearest = ratios.max(axis=1).astype(float).idxmin()
+    over = {column: float(ratio) for column, ratio in ratios.loc[nearest].items() if ratio > 1}
+    return Answer(models.loc[nearest], False, len(models), 0, over)
+
+
+def pareto_front(results: pd.DataFrame, column: str) -> pd.Series:
+    """Returns for each row whether no other costs less and is as accurate, or costs as much and is more accurate.
+
+    Args:
+        results: Rows with `top1`, and a cost.
+        column: The column of the cost; less is better.
+    """
+    ordered = results.sort_values([column, "top1"], ascending=[True, False])
+    best_before = ordered["top1"].cummax().shift(fill_value=float("-inf"))
+    return (ordered["top1"] > best_before).reindex(results.index)
