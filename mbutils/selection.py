@@ -69,6 +69,7 @@ def pareto_front(results: pd.DataFrame, column: str) -> pd.Series:
         results: Rows with `top1`, and a cost.
         column: The column of the cost; less is better.
     """
-    ordered = results.sort_values([column, "top1"], ascending=[True, False])
-    best_before = ordered["top1"].cummax().shift(fill_value=float("-inf"))
-    return (ordered["top1"] > best_before).reindex(results.index)
+    best = results.groupby(column)["top1"].max()
+    best_for_less = best.cummax().shift(fill_value=float("-inf"))
+    cost = results[column]
+    return (results["top1"] == cost.map(best)) & (results["top1"] > cost.map(best_for_less))

@@ -182,7 +182,7 @@ def published_costs(rows: pd.DataFrame) -> Styler:
             "on the page": [_with_unit(*cell) for cell in zip(rows["published"], rows["column"], strict=True)],
             "ours": [_with_unit(*cell) for cell in zip(rows["ours"], rows["column"], strict=True)],
             "difference": rows["difference"],
-            "ours from": rows["source"],
+            "ours from": [f"run {source[-8:]}" if "_" in source else source for source in rows["source"]],
             "note": rows["note"],
         }
     )
@@ -194,7 +194,7 @@ def _with_notes(style: Styler) -> Styler:
     """Lets the column of notes wrap, at the left, and no other."""
     others = [column for column in style.columns if column != "note"]
     style = style.set_properties(subset=others, **{"white-space": "nowrap"})
-    return style.set_properties(subset=["note"], **{"text-align": "left"})
+    return style.set_properties(subset=["note"], **{"text-align": "left", "min-width": "20em"})
 
 
 def _with_unit(value: float, column: str) -> str:

@@ -150,8 +150,9 @@ def pareto(results: pd.DataFrame, column: str, label: str, limit: float | None =
 
 def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     front, dominated = rows[is_front].sort_values("cost"), rows[~is_front]
-    ax.step(front["cost"], front["top1"], where="post", color="0.35", zorder=1, label="Pareto front")
-    ax.scatter(dominated["cost"], dominated["top1"], color="0.75", zorder=2, label="dominated")
+    ax.step(front["cost"], front["top1"], where="post", color="0.35", marker="o", zorder=1, label="Pareto front")
+    if len(dominated):
+        ax.scatter(dominated["cost"], dominated["top1"], color="0.75", zorder=2, label="dominated")
     ax.scatter(front["cost"], front["top1"], color=[alpha_color(alpha) for alpha in front["alpha"]], s=55, zorder=3)
     for row in front.itertuples():
         name = f"{row.alpha:g} {row.image_size} px {row.color_mode}"

@@ -1,0 +1,170 @@
+"""`mb footprint`, untrained models, and their costs beside the published ones."""
+
+import json
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from tflite_models import tflite
+
+from mbutils import cli, costs, published, runs, untrained
+from mbutils.config import ModelParameters
+
+COST_COLUMNS = [*costs.FOOTPRINT_LABELS, *costs.LATENCY_LABELS]
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.tflite"
+    path.write_bytes(tflite("mobilenet_v1 0.25/224/3"))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def beside():
+    ours = untrained.published_configurations(pd.DataFrame(columns=runs.RESULT_COLUMNS))
+    return costs.beside_published(ours)
+
+
+def test_table_gives_figures_bands_and_how_far_they_hold(model_path, capsys):
+    assert cli.main(["footprint", model_path]) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    def line(start):
+        return next(line for line in lines if line.startswith(start)).split()
+
+    assert line("activation RAM")[2:] == ["202.14", "206,992"]
+    assert line("weights flash")[2:] == ["214.69", "219,844"]
+    assert line("code flash")[-1] == "estimate" and ".." in line("code flash")
+    assert line("latency on STM32H747")[-1] == "estimate" and ".." in line("latency on STM32MP157")
+    text = "\n".join(lines)
+    assert "conv_dw_2 (op 4)" in text
+    assert "STM32Cube.AI 7.3.0" in text and "272.96 KiB" in text
+
+
+def test_json_has_the_columns_of_the_results_table(model_path, capsys):
+    assert cli.main(["footprint", model_path, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert set(COST_COLUMNS) | {"param_count", "macs", "tflite_bytes"} <= set(values)
+    assert set(COST_COLUMNS) <= set(runs.RESULT_COLUMNS)
+    assert values["activation_ram_bytes"] == 206_992
+    assert values["total_ram_bytes_low"] < values["total_ram_bytes"] < values["total_ram_bytes_high"]
+    assert values["latency_ms_stm32mp157_low"] < values["latency_ms_stm32mp157"]
+
+
+def test_a_file_is_sized_without_tensorflow(model_path):
+    code = (
+        "import sys; from mbutils import cli; cli.main(sys.argv[1:]);"
+        "print([m for m in ('tensorflow', 'keras', 'matplotlib') if m in sys.modules])"
+    )
+    output = subprocess.check_output([sys.executable, "-c", code, "footprint", model_path], text=True)
+    assert output.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give a MODEL.tflite, or some of --alpha"),
+        (["{model}", "--alpha", "0.5"], "not both"),
+        (["{model}", "--classes", "5"], "not both"),
+        (["--alpha", "9"], "alpha: 9.0 is too large: the most is 2.0"),
+        (["--image-size", "8"], "image_size: 8 is too small"),
+        (["--classes", "1"], "n_classes: 1 is too small"),
+        (["no.tflite"], "no.tflite: cannot be read"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(arguments, message, model_path, capsys):
+    assert cli.main(["footprint", *(argument.format(model=model_path) for argument in arguments)]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and message in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_an_untrained_model_is_named_by_options_with_defaults(beside, capsys):
+    assert cli.main(["footprint", "--color", "gray", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["activation_ram_bytes"] / 1024 == pytest.approx(38.64, abs=0.005)
+    assert values["weights_flash_bytes"] / 1024 == pytest.approx(214.55, abs=0.005)
+
+
+def test_an_untrained_model_is_converted_once(beside, monkeypatch):
+    def fail(parameters):
+        raise AssertionError("converted again")
+
+    monkeypatch.setattr(untrained, "_converted", fail)
+    untrained.tflite(ModelParameters(0.25, 96, "gray", 5))
+    with pytest.raises(AssertionError):
+        untrained.tflite(ModelParameters(0.25, 96, "gray", 6))
+
+
+def test_the_untrained_model_costs_what_the_trained_one_does(tiny_results):
+    trained = runs.results_table(tiny_results).set_index("variant").loc["int8_per_channel"]
+    assert trained[["alpha", "image_size", "color_mode", "n_classes"]].tolist() == [0.25, 32, "gray", 10]
+    expected = untrained.row(ModelParameters(0.25, 32, "gray", 10))
+    assert trained[COST_COLUMNS].to_dict() == pytest.approx({column: expected[column] for column in COST_COLUMNS})
+
+
+def test_the_results_table_has_the_accuracy_of_the_int8_model_on_validation(tiny_results):
+    run = runs.find(tiny_results)
+    table = runs.results_table(tiny_results).set_index("variant")
+    assert "validation_top1" in run.manifest["variants"]["int8_per_channel"]
+    assert table.loc["float32", "validation_top1"] == run.manifest["validation_top1"]
+    n_validation = run.manifest["dataset"]["n_validation"]
+    images = table.loc["int8_per_channel", "validation_top1"] * n_validation
+    assert images == pytest.approx(round(images))
+
+
+# Beside the published.
+
+
+def test_every_published_cell_is_there_once(beside):
+    assert len(beside) == 4 * 6 + len(published.latency())
+    assert not beside.duplicated(["alpha", "image_size", "color_mode", "column"]).any()
+    assert beside["ours"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("column", "most"),
+    [
+        ("activation_ram_bytes", 0.0003),
+        ("weights_flash_bytes", 0.0001),
+        ("runtime_ram_bytes", 0.03),
+        ("code_flash_bytes", 0.03),
+        ("total_ram_bytes", 0.03),
+        ("total_flash_bytes", 0.03),
+        ("latency_ms_stm32h747", 0.1),
+        ("latency_ms_stm32mp157", 0.1),
+    ],
+)
+def test_differences_from_the_published_are_small(beside, column, most):
+    assert beside.loc[beside["column"] == column, "difference"].abs().max() <= most
+
+
+def test_inconsistent_cells_and_no_others_say_why(beside):
+    marked = beside[beside["note"] != ""]
+    in_kb = marked[marked["note"].str.contains("kB")]
+    assert set(in_kb["column"]) == {
+        "activation_ram_bytes",
+        "weights_flash_bytes",
+        "total_ram_bytes",
+        "total_flash_bytes",
+    }
+    assert set(zip(in_kb["alpha"], in_kb["image_size"], in_kb["color_mode"], strict=True)) == {(0.25, 96, "rgb")}
+    (outlier,) = marked.drop(in_kb.index).itertuples()
+    assert (outlier.column, outlier.color_mode) == ("latency_ms_stm32h747", "gray")
+
+
+def test_a_run_of_a_published_configuration_is_preferred_to_an_untrained_model(beside):
+    row = dict.fromkeys(COST_COLUMNS, 1.0) | {"alpha": 0.25, "image_size": 96, "color_mode": "gray", "n_classes": 5}
+    results = pd.DataFrame([row | {"variant": "int8_per_channel", "run_id": "mine"}], columns=runs.RESULT_COLUMNS)
+    ours = untrained.published_configurations(results)
+    assert ours["source"].tolist().count("untrained") == 3
+    assert ours.set_index("source").loc["mine", "total_ram_bytes"] == 1.0
+
+
+@pytest.mark.parametrize(("alpha", "millions"), [(0.5, 1.34), (1.0, 4.25)])
+def test_the_published_parameters_of_alpha_1_are_those_of_alpha_0_5(alpha, millions):
+    from mbutils import model
+
+    assert model.build(alpha, (32, 32, 3), 1000).count_params() / 1e6 == pytest.approx(millions, abs=0.005)

@@ -1,0 +1,131 @@
+"""The model that fits a budget, and the Pareto front."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mbutils import selection, tables
+from mbutils.config import Budget
+
+KIB = 1024
+
+
+def results(*rows):
+    """Returns a results table of int8 models: (name, validation top-1, test top-1, RAM KiB, flash KiB, ms)."""
+    names = ["run_id", "validation_top1", "top1", "total_ram_bytes", "total_flash_bytes", "latency_ms_stm32h747"]
+    table = pd.DataFrame(rows, columns=names).astype({"total_ram_bytes": float, "total_flash_bytes": float})
+    table[["total_ram_bytes", "total_flash_bytes"]] *= KIB
+    fixed = {"dataset": "digits", "alpha": 0.25, "image_size": 32, "color_mode": "gray", "seed": 0}
+    interval = {"top1_low": table["top1"] - 0.02, "top1_high": table["top1"] + 0.02}
+    return table.assign(variant="int8_per_channel", **fixed, **interval)
+
+
+SMALL_MIDDLE_LARGE = results(
+    ("small", 0.80, 0.81, 50, 300, 30), ("middle", 0.88, 0.86, 100, 300, 90), ("large", 0.92, 0.93, 220, 900, 500)
+)
+
+
+@pytest.mark.parametrize(
+    ("budget", "expected"),
+    [
+        (Budget(), ["small", "middle", "large"]),
+        (Budget(ram_kib=100), ["small", "middle"]),
+        (Budget(ram_kib=99.9), ["small"]),
+        (Budget(flash_kib=500), ["small", "middle"]),
+        (Budget(latency_ms=40), ["small"]),
+        (Budget(ram_kib=500, latency_ms=10), []),
+    ],
+)
+def test_a_model_fits_if_it_is_within_every_limit_and_0_is_no_limit(budget, expected):
+    table = SMALL_MIDDLE_LARGE
+    assert table.loc[selection.fits(table, budget), "run_id"].tolist() == expected
+
+
+def test_the_most_accurate_model_that_fits_is_the_answer():
+    answer = selection.choose(SMALL_MIDDLE_LARGE, Budget(ram_kib=150))
+    assert answer.fits
+    assert answer.row["run_id"] == "middle"
+    assert (answer.fitting, answer.candidates) == (2, 3)
+
+
+def test_the_choice_is_made_on_validation_whatever_the_test_says():
+    table = results(("good on validation", 0.9, 0.80, 50, 300, 30), ("good on test", 0.8, 0.95, 50, 300, 30))
+    assert selection.choose(table, Budget()).row["run_id"] == "good on validation"
+
+
+def test_of_two_equally_accurate_models_the_smaller_is_taken():
+    table = results(("large", 0.9, 0.9, 80, 300, 30), ("small", 0.9, 0.9, 50, 300, 30))
+    assert selection.choose(table, Budget()).row["run_id"] == "small"
+
+
+def test_float_models_and_models_of_unknown_cost_are_no_candidates():
+    table = results(
+        ("float", 0.99, 0.99, 10, 10, 1), ("unknown", 0.98, 0.98, None, 300, 30), ("known", 0.5, 0.5, 9, 9, 1)
+    )
+    table.loc[0, "variant"] = "float32"
+    answer = selection.choose(table, Budget())
+    assert (answer.row["run_id"], answer.candidates) == ("known", 1)
+
+
+def test_where_nothing_fits_the_nearest_miss_is_named_with_what_is_over():
+    answer = selection.choose(SMALL_MIDDLE_LARGE, Budget(ram_kib=40, flash_kib=1000, latency_ms=25))
+    assert not answer.fits
+    assert answer.row["run_id"] == "small"
+    assert answer.over == pytest.approx({"total_ram_bytes": 1.25, "latency_ms_stm32h747": 1.2})
+
+
+def test_without_any_model_there_is_no_answer():
+    answer = selection.choose(SMALL_MIDDLE_LARGE.iloc[:0], Budget(ram_kib=40))
+    assert answer.row is None and not answer.fits
+
+
+@pytest.mark.parametrize(
+    ("budget", "words"),
+    [
+        (Budget(ram_kib=150), ["int8_per_channel", "2 of 3", "86.00%", "88.00%", "100.0 KiB, limit 150"]),
+        (Budget(ram_kib=40), ["nothing fits; nearest: digits 0.25", "over in total RAM by 25%", "0 of 3"]),
+        (Budget(latency_ms=35), ["30.0 ms (estimate, 24.", "limit 35"]),
+    ],
+)
+def test_the_answer_is_told_in_words(budget, words):
+    html = tables.answers(SMALL_MIDDLE_LARGE, budget).to_html()
+    assert all(word in html for word in words)
+
+
+def test_each_dataset_gets_its_own_answer():
+    flowers = results(("flowers", 0.5, 0.5, 50, 300, 30)).assign(dataset="tf_flowers")
+    html = tables.answers(pd.concat([SMALL_MIDDLE_LARGE, flowers], ignore_index=True), Budget()).to_html()
+    assert "92.00%" in html and "50.00%" in html
+
+
+def test_old_runs_without_costs_are_told_what_to_do():
+    html = tables.answers(SMALL_MIDDLE_LARGE.assign(total_ram_bytes=None), Budget()).to_html()
+    assert "run convert and evaluate" in html
+
+
+@pytest.mark.parametrize(
+    ("points", "front"),
+    [
+        ([(1, 0.5), (2, 0.6), (3, 0.55)], [True, True, False]),
+        ([(1, 0.5), (2, 0.5)], [True, False]),  # as accurate, but dearer
+        ([(1, 0.5), (1, 0.6)], [False, True]),  # as dear, but more accurate
+        ([(1, 0.5), (1, 0.5)], [True, True]),
+        ([(3, 0.9), (1, 0.9)], [False, True]),
+    ],
+)
+def test_pareto_front_of_a_few_points(points, front):
+    table = pd.DataFrame(points, columns=["cost", "top1"])
+    assert selection.pareto_front(table, "cost").tolist() == front
+
+
+def test_pareto_front_is_what_no_other_model_dominates():
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"cost": rng.integers(1, 9, 60), "top1": rng.integers(1, 9, 60) / 10})
+
+    def dominated(row):
+        cheaper = (table["cost"] < row["cost"]) & (table["top1"] >= row["top1"])
+        better = (table["cost"] <= row["cost"]) & (table["top1"] > row["top1"])
+        return (cheaper | better).any()
+
+    expected = ~table.apply(dominated, axis=1)
+    assert selection.pareto_front(table, "cost").tolist() == expected.tolist()
