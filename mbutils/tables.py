@@ -135,12 +135,13 @@ def _answer(answer: selection.Answer, budget: Budget) -> dict[str, str]:
         return {"take": "no int8 model with known costs: run convert and evaluate"}
     row = answer.row
     name = f"{run_label(row)}, {row['variant']}"
+    chosen_by = "top-1 on validation" if answer.fits else "being nearest to the limits; top-1 on validation"
     over = ", ".join(f"{_COST_NAMES[column]} by {ratio - 1:.0%}" for column, ratio in answer.over.items())
     return {
         "take": name if answer.fits else f"nothing fits; nearest: {name}, over in {over}",
         "fitting": f"{answer.fitting} of {answer.candidates} int8 models",
         "top-1 on test": f"{row['top1']:.2%} (95 % interval {row['top1_low']:.2%} to {row['top1_high']:.2%})",
-        "chosen by": f"top-1 on validation, {row['validation_top1']:.2%}",
+        "chosen by": f"{chosen_by}, {row['validation_top1']:.2%}",
         **{name: _against_limit(row, column, budget.limits.get(column)) for column, name in _COST_NAMES.items()},
         "run": row["run_id"],
     }

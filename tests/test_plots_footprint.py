@@ -100,6 +100,11 @@ def test_pareto_keeps_datasets_apart():
     ]
 
 
+def test_pareto_without_models_says_so():
+    (ax,) = plots.pareto(results().iloc[:0], "total_ram_bytes", "total RAM (KiB)").axes
+    assert "no int8 model" in (ax.get_title(loc="left") or ax.get_title())
+
+
 def test_tables_show_bands_and_the_op_at_the_peak(model):
     html = tables.costs_of(model).to_html()
     assert "202.14 KiB" in html and "206,992" in html and "within a factor of 1.22" in html

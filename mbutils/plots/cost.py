@@ -135,8 +135,10 @@ def pareto(results: pd.DataFrame, column: str, label: str, limit: float | None =
     """
     models = selection.int8_models(results)
     datasets = sorted(models["dataset"].unique())
-    figure, axes = plt.subplots(1, len(datasets), figsize=(9 * len(datasets), 4.5), squeeze=False, layout="constrained")
-    for dataset, ax in zip(datasets, axes.flat, strict=True):
+    columns = max(1, len(datasets))
+    figure, axes = plt.subplots(1, columns, figsize=(9 * columns, 4.5), squeeze=False, layout="constrained")
+    axes[0, 0].set(xlabel=label, title="no int8 model of known cost yet")
+    for dataset, ax in zip(datasets, axes.flat, strict=False):
         rows = models[models["dataset"] == dataset]
         rows = rows.assign(cost=rows[column].astype(float) / _unit(column))
         _draw_front(ax, rows, selection.pareto_front(rows, column))
