@@ -136,7 +136,7 @@ def _answer(answer: selection.Answer, budget: Budget) -> dict[str, str]:
     row = answer.row
     name = f"{run_label(row)}, {row['variant']}"
     chosen_by = "top-1 on validation" if answer.fits else "being nearest to the limits; top-1 on validation"
-    over = ", ".join(f"{_COST_NAMES[column]} by {ratio - 1:.0%}" for column, ratio in answer.over.items())
+    over = ", ".join(f"{_COST_NAMES[column]} by {ratio - 1:.1%}" for column, ratio in answer.over.items())
     return {
         "take": name if answer.fits else f"nothing fits; nearest: {name}, over in {over}",
         "fitting": f"{answer.fitting} of {answer.candidates} int8 models",
