@@ -85,7 +85,7 @@ def test_without_any_model_there_is_no_answer():
         (Budget(ram_kib=150), ["int8_per_channel", "2 of 3", "86.00%", "88.00%", "100.0 KiB, limit 150"]),
         (
             Budget(ram_kib=40),
-            ["nothing fits; nearest: digits 0.25", "over in total RAM by 25%", "0 of 3", "nearest to the limits"],
+            ["nothing fits; nearest: digits 0.25", "over in total RAM by 25.0%", "0 of 3", "nearest to the limits"],
         ),
         (Budget(latency_ms=35), ["30.0 ms (estimate, 24.", "limit 35"]),
     ],
