@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mbutils.config import COLOR_MODES, INTERPOLATIONS, Preprocessing, resolve_results_dir
+from mbutils.config import COLOR_MODES, INTERPOLATIONS, EvaluateParameters, Preprocessing, resolve_results_dir
 from mbutils.errors import WorkbookError
 
 # Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
@@ -100,6 +100,7 @@ def _print_report(results_dir: Path) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from mbutils import datasets, evaluation, pipeline
 
+    batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
     model = evaluation.TFLiteModel(options.model)
     contract = _contract(options, model.image_shape)
     dataset = datasets.load(options.dataset, validation_fraction=0.1)
@@ -107,7 +108,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if model.n_classes != len(order):
         raise WorkbookError(f"{options.model} has {model.n_classes} classes, {dataset.name} {len(order)}: give another")
     test = dataset.positions("test")
-    scores = model.predict(pipeline.cached_images(dataset, contract)[test], options.batch_size)
+    scores = model.predict(pipeline.cached_images(dataset, contract)[test], batch_size)
     result = evaluation.accuracy(dataset.labels[test], scores[:, order])
     print(
         f"top-1 {100 * result.top1:.2f} % ({result.correct} of {result.total} test images of {dataset.name}), "

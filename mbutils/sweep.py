@@ -107,7 +107,14 @@ def run(configurations: list[Configuration], results_dir: Path, say: Callable[[s
 
     Returns:
         The error of each configuration that failed, by run id.
+
+    Raises:
+        WorkbookError: If the results folder cannot be written.
     """
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkbookError(f"cannot write in {results_dir} ({error.strerror}): give another --results") from error
     failures = {}
     with progress(len(configurations) * len(_STAGES), "sweep", "stage") as bar:
         for number, configuration in enumerate(configurations, start=1):
@@ -132,9 +139,14 @@ def _run_stage(configuration: Configuration, stage: str, results_dir: Path) -> s
     # Training makes the run folder, so a notebook is written elsewhere first; that of a failed stage stays there.
     log = results_dir / "logs" / configuration.run_id / f"{stage}.ipynb"
     notebooks.execute(stage, log, parameters)
-    kept = log.replace(results_dir / "runs" / configuration.run_id / log.name)
-    notebooks.render(kept, kept.with_suffix(".html"))
+    _keep(log, results_dir / "runs" / configuration.run_id)
     return f"{time.perf_counter() - start:.0f} s"
+
+
+def _keep(log: Path, folder: Path) -> None:
+    kept = log.replace(folder / log.name)
+    log.parent.rmdir()
+    notebooks.render(kept, kept.with_suffix(".html"))
 
 
 def report(results_dir: Path) -> Path:
