@@ -38,5 +38,6 @@ with native_output_silenced():
     import tensorflow as tf
 
     tf.config.list_physical_devices()
+    tf.get_logger().setLevel("ERROR")
 
 __all__ = ["keras", "native_output_silenced", "tf"]
