@@ -1,6 +1,8 @@
 import pytest
+import yaml
 
 from mbutils import cli, notebooks, runs, sweep
+from mbutils.config import PROJECT, TrainParameters
 from mbutils.errors import WorkbookError
 
 
@@ -15,6 +17,13 @@ def test_grid_is_multiplied_out_over_the_defaults(tmp_path):
     configurations = sweep.read(write(tmp_path, text))
     assert len({configuration.run_id for configuration in configurations}) == 6
     assert all(configuration.stages["train"]["seed"] == 3 for configuration in configurations)
+
+
+def test_single_runs_are_taken_as_they_are_and_multiplied_by_the_grid(tmp_path):
+    text = "runs: [{dataset: digits}, {dataset: digits, alpha: 0.5}]"
+    assert [c.stages["train"].get("alpha") for c in sweep.read(write(tmp_path, text))] == [None, 0.5]
+    configurations = sweep.read(write(tmp_path, text + "\ngrid: {seed: [0, 1, 2]}"))
+    assert [c.stages["train"]["seed"] for c in configurations] == [0, 1, 2, 0, 1, 2]
 
 
 def test_parameters_go_to_each_notebook_that_takes_them(tmp_path):
@@ -36,9 +45,11 @@ def test_parameters_go_to_each_notebook_that_takes_them(tmp_path):
         ("grid: {alpha: 0.5}", r"grid: alpha must be a list of values, such as \[0.5\]"),
         ("grid: {alpha: []}", "grid: alpha must be a list"),
         ("girds: {alpha: [0.5]}", "unknown key 'girds': did you mean 'grid'"),
-        ("defaults: [1, 2]", "has the keys defaults and grid"),
-        ("just text", "has the keys defaults and grid"),
-        ("", "has the keys defaults and grid"),
+        ("defaults: [1, 2]", "defaults must be a mapping of parameters"),
+        ("runs: {alpha: 0.5}", "runs must be a list of parameters"),
+        ("runs: [0.5]", "each of runs must be a mapping of parameters"),
+        ("just text", "a sweep file has the keys defaults, runs, grid"),
+        ("", "a sweep file has the keys defaults, runs, grid"),
         ("a: [", "is no YAML file"),
         ("defaults: !!python/object/apply:os.system ['true']", "is no YAML file"),
     ],
@@ -55,9 +66,16 @@ def test_missing_sweep_file_is_named(tmp_path):
         sweep.read(tmp_path / "gone.yaml")
 
 
-def test_files_in_params_are_valid(flowers):
-    for path in (notebooks.PROJECT / "params").glob("*.yaml"):
-        assert sweep.read(path)
+@pytest.mark.parametrize("path", sorted((PROJECT / "params").glob("*.yaml")), ids=lambda path: path.name)
+def test_sweep_files_in_params_are_valid(path, request):
+    if "digits" not in path.read_text():
+        request.getfixturevalue("flowers")
+    assert sweep.read(path)
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "params" / "runs").glob("*.yaml")), ids=lambda path: path.name)
+def test_single_runs_in_params_are_valid(path):
+    assert TrainParameters.from_dict(yaml.safe_load(path.read_text()))
 
 
 def test_finished_stages_are_not_done_again(tiny_sweep_file, tiny_results, monkeypatch):
