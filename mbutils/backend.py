@@ -39,5 +39,6 @@ with native_output_silenced():
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     tf.config.list_physical_devices()
+    tf.get_logger().setLevel("ERROR")
 
 __all__ = ["convert_variables_to_constants_v2", "keras", "native_output_silenced", "tf"]

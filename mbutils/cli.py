@@ -6,7 +6,14 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from mbutils.config import COLOR_MODES, INTERPOLATIONS, ModelParameters, Preprocessing, resolve_results_dir
+from mbutils.config import (
+    COLOR_MODES,
+    INTERPOLATIONS,
+    EvaluateParameters,
+    ModelParameters,
+    Preprocessing,
+    resolve_results_dir,
+)
 from mbutils.errors import WorkbookError
 
 # Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
@@ -116,6 +123,7 @@ def _print_report(results_dir: Path) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     from mbutils import datasets, evaluation, pipeline
 
+    batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
     model = evaluation.TFLiteModel(options.model)
     contract = _contract(options, model.image_shape)
     dataset = datasets.load(options.dataset, validation_fraction=0.1)
@@ -123,7 +131,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if model.n_classes != len(order):
         raise WorkbookError(f"{options.model} has {model.n_classes} classes, {dataset.name} {len(order)}: give another")
     test = dataset.positions("test")
-    scores = model.predict(pipeline.cached_images(dataset, contract)[test], options.batch_size)
+    scores = model.predict(pipeline.cached_images(dataset, contract)[test], batch_size)
     result = evaluation.accuracy(dataset.labels[test], scores[:, order])
     print(
         f"top-1 {100 * result.top1:.2f} % ({result.correct} of {result.total} test images of {dataset.name}), "

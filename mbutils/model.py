@@ -109,7 +109,8 @@ def with_keras_layers(model: keras.Model) -> keras.Model:
 
     copy = keras.models.clone_model(model, clone_function=plain)
     copy.set_weights(model.get_weights())
-    return copy
+    # Made anew from its ends: a clone would carry the optimizer, twice the size of the model, into the file.
+    return keras.Model(copy.input, copy.output, name=model.name)
 
 
 def load_weights(model: keras.Model, weights: str, alpha: float) -> None:

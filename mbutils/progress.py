@@ -11,9 +11,14 @@ def progress(total: int, description: str, unit: str) -> tqdm:
 
     A saved notebook keeps its last state alone; without a terminal it says nothing.
     """
-    in_notebook = "ipykernel" in sys.modules
-    kind = _NotebookBar if in_notebook else tqdm
-    return kind(total=total, desc=description, unit=unit, disable=None if not in_notebook else False)
+    if _in_notebook():
+        return _NotebookBar(total=total, desc=description, unit=unit)
+    return tqdm(total=total, desc=description, unit=unit, disable=None)
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 class _NotebookBar(tqdm):

@@ -240,7 +240,7 @@ def results_table(results_dir: Path) -> pd.DataFrame:
 
 def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shared = {**manifest["parameters"], **manifest["dataset"], **manifest}
-    for variant, facts in manifest["variants"].items():
+    for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
         if "top1" in facts:
             row = {**shared, **facts, "dataset": manifest["parameters"]["dataset"], "variant": variant}
             yield {column: row.get(column) for column in RESULT_COLUMNS}

@@ -1,7 +1,8 @@
 """A sweep file, what it expands to, and running it: train, convert and evaluate for each configuration, then compare.
 
-A sweep file is YAML with two keys: `defaults` holds parameters for every configuration, `grid` holds lists of values
-that are multiplied out. A parameter goes to each notebook that takes it.
+A sweep file is YAML with three keys, each optional: `defaults` holds parameters for every configuration, `runs` lists
+single ones, `grid` holds lists of values that are multiplied out, over each of `runs` if there are any. A parameter
+goes to each notebook that takes it.
 """
 
 import itertools
@@ -23,6 +24,7 @@ _STAGES: dict[str, type[Parameters]] = {
     "convert": ConvertParameters,
     "evaluate": EvaluateParameters,
 }
+_KEYS = {"defaults": dict, "runs": list, "grid": dict}
 _SET_BY_SWEEP = ("run_id", "results_dir")
 
 
@@ -55,16 +57,15 @@ def read(path: Path) -> list[Configuration]:
         WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
     """
     content = _read_yaml(path)
-    for key in content:
-        if key not in ("defaults", "grid"):
-            raise WorkbookError(f"{path}: unknown key {key!r}: {nearest(str(key), ('defaults', 'grid'))}")
-    defaults, grid = (content.get(key) or {} for key in ("defaults", "grid"))
+    defaults, singles, grid = (content.get(key) or kind() for key, kind in _KEYS.items())
     for name, values in grid.items():
         if not isinstance(values, list) or not values:
             raise WorkbookError(f"{path}: grid: {name} must be a list of values, such as [{values}]")
-    points = itertools.product(*grid.values())
+    points = itertools.product(singles or [{}], *grid.values())
     try:
-        return [_configuration({**defaults, **dict(zip(grid, point, strict=True))}) for point in points]
+        return [
+            _configuration({**defaults, **single, **dict(zip(grid, point, strict=True))}) for single, *point in points
+        ]
     except WorkbookError as error:
         raise WorkbookError(f"{path}: {error}") from error
 
@@ -76,9 +77,15 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise WorkbookError(f"cannot read {path} ({error.strerror}): give the path of a sweep file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise WorkbookError(f"{path} is no YAML file ({' '.join(str(error).split())})") from error
-    parts = (content.get("defaults") or {}, content.get("grid") or {}) if isinstance(content, dict) else (None,)
-    if not all(isinstance(part, dict) for part in parts):
-        raise WorkbookError(f"{path}: a sweep file has the keys defaults and grid, each with parameters: see params/")
+    if not isinstance(content, dict):
+        raise WorkbookError(f"{path}: a sweep file has the keys {', '.join(_KEYS)}: see params/")
+    for key, part in content.items():
+        if key not in _KEYS:
+            raise WorkbookError(f"{path}: unknown key {key!r}: {nearest(str(key), tuple(_KEYS))}")
+        if part is not None and not isinstance(part, _KEYS[key]):
+            raise WorkbookError(f"{path}: {key} must be a {'list' if key == 'runs' else 'mapping'} of parameters")
+    if not all(isinstance(single, dict) for single in content.get("runs") or []):
+        raise WorkbookError(f"{path}: each of runs must be a mapping of parameters, such as {{alpha: 0.5}}")
     return content
 
 
@@ -107,7 +114,14 @@ def run(configurations: list[Configuration], results_dir: Path, say: Callable[[s
 
     Returns:
         The error of each configuration that failed, by run id.
+
+    Raises:
+        WorkbookError: If the results folder cannot be written.
     """
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WorkbookError(f"cannot write in {results_dir} ({error.strerror}): give another --results") from error
     failures = {}
     with progress(len(configurations) * len(_STAGES), "sweep", "stage") as bar:
         for number, configuration in enumerate(configurations, start=1):
@@ -132,9 +146,14 @@ def _run_stage(configuration: Configuration, stage: str, results_dir: Path) -> s
     # Training makes the run folder, so a notebook is written elsewhere first; that of a failed stage stays there.
     log = results_dir / "logs" / configuration.run_id / f"{stage}.ipynb"
     notebooks.execute(stage, log, parameters)
-    kept = log.replace(results_dir / "runs" / configuration.run_id / log.name)
-    notebooks.render(kept, kept.with_suffix(".html"))
+    _keep(log, results_dir / "runs" / configuration.run_id)
     return f"{time.perf_counter() - start:.0f} s"
+
+
+def _keep(log: Path, folder: Path) -> None:
+    kept = log.replace(folder / log.name)
+    log.parent.rmdir()
+    notebooks.render(kept, kept.with_suffix(".html"))
 
 
 def report(results_dir: Path) -> Path:

@@ -1,0 +1,97 @@
+import pytest
+
+from mbutils import cli, runs
+
+
+def mb(*arguments):
+    try:
+        return cli.main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture(scope="module")
+def tflite(tiny_results):
+    (path,) = tiny_results.glob("runs/*/int8_per_channel.tflite")
+    return path
+
+
+@pytest.mark.parametrize("command", [[], ["sweep"], ["report"], ["evaluate"]])
+def test_help_reads_well(command, capsys):
+    assert mb(*command, "--help") == 0
+    text = capsys.readouterr().out
+    assert text.startswith("usage: mb") and "==SUPPRESS==" not in text
+
+
+def test_evaluate_scores_a_model_from_elsewhere_as_its_run_did(tflite, tiny_results, capsys):
+    assert mb("evaluate", tflite, "--dataset", "digits", "--interpolation", "bilinear") == 0
+    table = runs.results_table(tiny_results).set_index("variant")
+    assert f"top-1 {100 * table.loc['int8_per_channel', 'top1']:.2f} % (" in capsys.readouterr().out
+
+
+def test_evaluate_takes_the_class_order_of_the_model(tflite, capsys):
+    def top1(*options):
+        assert mb("evaluate", tflite, "--dataset", "digits", "--interpolation", "bilinear", *options) == 0
+        return float(capsys.readouterr().out.split()[1])
+
+    in_order, reversed_order = (
+        top1("--class-order", order) for order in ("0,1,2,3,4,5,6,7,8,9", "9,8,7,6,5,4,3,2,1,0")
+    )
+    assert in_order == top1()
+    # No digit is in the same place from both ends, so what was right is wrong now.
+    assert reversed_order <= 100 - in_order
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "digit"], "unknown dataset 'digit': did you mean 'digits'"),
+        (["--dataset", "digits", "--image-size", "48"], "takes images of 32x32x1, not 48x48x1: leave out --image-size"),
+        (["--dataset", "digits", "--color", "rgb"], "takes images of 32x32x1, not 32x32x3"),
+        (["--dataset", "digits", "--class-order", "a,b"], "--class-order a,b: must name each of 0,1,2"),
+        (["--dataset", "digits", "--batch-size", "0"], "batch_size: 0 is too small"),
+        (["--interpolation", "cubic"], "invalid choice: 'cubic'"),
+    ],
+)
+def test_evaluate_names_bad_input(tflite, options, message, capsys):
+    assert mb("evaluate", tflite, *options) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.out == ""
+
+
+def test_evaluate_refuses_a_dataset_with_other_classes(tflite, flowers, capsys):
+    assert mb("evaluate", tflite, "--dataset", "tf_flowers") == 2
+    assert "has 10 classes, tf_flowers 5" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_a_file_that_is_no_model(tmp_path, capsys):
+    (tmp_path / "a.tflite").write_text("no model")
+    assert mb("evaluate", tmp_path / "a.tflite", "--dataset", "digits") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_report_without_runs_says_so_and_writes_nothing(tmp_path, capsys):
+    assert mb("report", "--results", tmp_path / "empty") == 2
+    assert "no runs in" in capsys.readouterr().err
+    assert not (tmp_path / "empty").exists()
+
+
+def test_report_prints_table_and_path(tiny_results, capsys):
+    assert mb("report", "--results", tiny_results) == 0
+    text = capsys.readouterr().out
+    assert "int8_per_channel" in text and "float32" in text
+    assert text.rstrip().endswith(str(tiny_results / "report.html"))
+
+
+def test_dry_run_shows_the_plan_and_runs_nothing(tiny_sweep_file, tiny_results, tmp_path, capsys):
+    assert mb("sweep", tiny_sweep_file, "--results", tmp_path / "new", "--dry-run") == 0
+    assert capsys.readouterr().out.split()[1:] == ["train", "convert", "evaluate"]
+    assert not (tmp_path / "new").exists()
+    assert mb("sweep", tiny_sweep_file, "--results", tiny_results, "--dry-run") == 0
+    assert capsys.readouterr().out.count("(finished)") == 3
+
+
+def test_results_folder_that_cannot_be_written_is_named(tiny_sweep_file, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert mb("sweep", tiny_sweep_file, "--results", tmp_path / "file") == 2
+    assert "cannot write" in capsys.readouterr().err

@@ -1,0 +1,154 @@
+"""The notebooks as files, and executed at tiny scale through papermill and `mb sweep`."""
+
+import ast
+import json
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from mbutils import config
+from mbutils.backend import keras
+
+NOTEBOOKS = sorted((config.PROJECT / "notebooks").glob("*.ipynb"))
+NAMES = [path.stem for path in NOTEBOOKS]
+
+
+def code_cells(name):
+    notebook = nbformat.read(config.PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def is_parameters(cell):
+    return "parameters" in cell.metadata.get("tags", [])
+
+
+def test_the_workbook_has_its_notebooks():
+    assert {"prepare", "train", "convert", "evaluate", "compare"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_valid_and_without_outputs(name):
+    notebook = nbformat.read(config.PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert all(not cell.outputs and cell.execution_count is None for cell in code_cells(name))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebook_is_short_and_defines_nothing(name):
+    cells = code_cells(name)
+    assert len(cells) <= 12
+    for cell in cells:
+        statements = list(ast.walk(ast.parse(cell.source)))
+        assert not any(isinstance(s, ast.FunctionDef | ast.ClassDef | ast.While) for s in statements)
+        assert is_parameters(cell) or len(cell.source.splitlines()) <= 15
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_cell_repeats_the_defaults_and_their_meaning(name):
+    (cell,) = (cell for cell in code_cells(name) if is_parameters(cell))
+    kind = getattr(config, f"{name.capitalize()}Parameters")
+    literals = [json.dumps(spec.default) if spec.type is str else repr(spec.default) for spec in fields(kind)]
+    expected = [
+        f"{spec.name}: {spec.type.__name__} = {literal}  # {spec.metadata['help']}"
+        for spec, literal in zip(fields(kind), literals, strict=True)
+    ]
+    assert cell.source.splitlines() == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_papermill_sees_every_parameter(name):
+    seen = papermill.inspect_notebook(config.PROJECT / "notebooks" / f"{name}.ipynb")
+    spec = {field.name: field for field in fields(getattr(config, f"{name.capitalize()}Parameters"))}
+    assert list(seen) == list(spec)
+    assert all(facts["help"] == spec[parameter].metadata["help"] for parameter, facts in seen.items())
+
+
+def run_papermill(name, folder, *options):
+    """Runs the command as a user would, from a folder that is not the project."""
+    command = [Path(sys.executable).parent / "papermill", NOTEBOOKS[0].with_stem(name), "out.ipynb", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("prepare", ["-p", "datset", "digits"], "unknown parameter 'datset': did you mean 'dataset'?"),
+        ("train", ["-p", "alpha", "0.01"], "alpha: 0.01 is too small: the least is 0.1"),
+        ("convert", ["-p", "calibration_images", "many"], "calibration_images: expected int, got str 'many'"),
+        ("evaluate", ["-p", "run_id", "none_such", "-p", "results_dir", "mine"], "no run 'none_such' in"),
+    ],
+)
+def test_bad_parameter_stops_the_run_at_its_first_cells_and_writes_nothing(tmp_path, name, options, message):
+    result = run_papermill(name, tmp_path, *options)
+    assert result.returncode != 0
+    assert message in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
+    executed = [cell for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells if cell.get("execution_count")]
+    assert len(executed) <= 5
+
+
+def test_missing_weights_leave_no_half_written_run(tmp_path):
+    options = ["-p", "dataset", "digits", "-p", "weights", "gone.keras", "-p", "results_dir", "mine"]
+    result = run_papermill("train", tmp_path, *options)
+    assert result.returncode != 0
+    assert "no file gone.keras: give the path of a .keras file" in result.stderr
+    assert not (tmp_path / "mine").exists()
+
+
+def test_prepare_runs_from_any_folder(tmp_path):
+    result = run_papermill("prepare", tmp_path, "-p", "dataset", "digits", "-p", "image_size", "32")
+    assert result.returncode == 0, result.stderr
+    pictures = [
+        output
+        for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    assert len(pictures) >= 4
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_results):
+    (folder,) = (tiny_results / "runs").iterdir()
+    return folder
+
+
+def test_sweep_leaves_a_complete_run_folder(run_folder):
+    names = {path.name for path in run_folder.iterdir()}
+    notebooks = {f"{stage}{suffix}" for stage in ("train", "convert", "evaluate") for suffix in (".ipynb", ".html")}
+    predictions = {"predictions_float32.npz", "predictions_int8_per_channel.npz"}
+    assert names == {"manifest.json", "history.csv", "model.keras", "int8_per_channel.tflite", *predictions, *notebooks}
+
+
+def test_saved_model_opens_in_keras_alone_and_carries_no_optimizer(run_folder):
+    code = f"import keras; m = keras.models.load_model({str(run_folder / 'model.keras')!r}); print(m.compiled)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False", result.stderr
+    network = keras.models.load_model(run_folder / "model.keras")
+    assert (run_folder / "model.keras").stat().st_size < 4 * network.count_params() + 300_000
+
+
+@pytest.mark.parametrize("stage", ["train", "convert", "evaluate"])
+def test_executed_notebook_has_no_noise(run_folder, stage):
+    """No warnings, no start-up messages, no signatures: what a saved notebook shows is what the notebook asks for."""
+    outputs = [o for c in nbformat.read(run_folder / f"{stage}.ipynb", 4).cells for o in c.get("outputs", [])]
+    assert [o.text for o in outputs if o.output_type == "stream"] == []
+    assert max(len(o.get("data", {}).get("text/plain", "")) for o in outputs) < 5000
+
+
+def test_train_shows_one_progress_bar_in_its_final_state(run_folder):
+    cells = nbformat.read(run_folder / "train.ipynb", 4).cells
+    bars = [
+        o.data["text/plain"]
+        for cell in cells
+        for o in cell.get("outputs", [])
+        if o.get("data", {}).get("text/plain", "").startswith("train")
+    ]
+    assert len(bars) == 1
+    assert "1/1" in bars[0] and "validation top-1" in bars[0]

@@ -1,0 +1,171 @@
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mbutils import evaluation, runs
+from mbutils import model as mobilenet
+from mbutils.config import TrainParameters
+from mbutils.errors import WorkbookError
+
+PARAMETERS = TrainParameters(dataset="digits", image_size=32, color_mode="gray", weights="none")
+HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "seconds": [1.5, 3.0], "validation_top1": [0.4, 0.6]})
+
+
+@pytest.fixture(scope="module")
+def network():
+    return mobilenet.build(0.25, (32, 32, 1), 10)
+
+
+@pytest.fixture
+def begun(digits, tmp_path):
+    return runs.begin(PARAMETERS, digits, tmp_path)
+
+
+@pytest.fixture
+def finished(begun, network):
+    runs.finish(begun, network, HISTORY, param_count=network.count_params(), macs=123)
+    return begun
+
+
+def evaluate(run, digits, drop=0):
+    labels = digits.labels[digits.positions("test")]
+    right = np.eye(10, dtype=np.float32)[labels]
+    wrong = np.roll(right, 1, axis=1)
+    int8 = np.where(np.arange(len(labels))[:, None] < drop, wrong, right)
+    scores = {"float32": right, "int8_per_channel": int8}
+    identities = digits.examples["identity"].to_numpy()[digits.positions("test")]
+    runs.record_evaluation(run, evaluation.accuracy_table(labels, scores), identities, labels, scores)
+
+
+def test_run_is_marked_running_until_it_is_finished(begun, network):
+    assert begun.manifest["status"] == "running"
+    with pytest.raises(WorkbookError, match="is not finished: train it again"):
+        runs.find(begun.path.parent.parent, begun.run_id)
+    runs.finish(begun, network, HISTORY)
+    assert begun.manifest["status"] == "finished"
+    assert runs.find(begun.path.parent.parent, begun.run_id) == begun
+
+
+def test_manifest_records_what_a_run_was_made_of(finished, digits):
+    manifest = finished.manifest
+    assert finished.parameters == PARAMETERS
+    assert manifest["preprocessing"] == {"image_size": 32, "color_mode": "gray", "interpolation": "area"}
+    assert manifest["dataset"]["class_names"] == list(digits.class_names)
+    assert manifest["dataset"]["fingerprint"] == digits.fingerprint
+    assert {"tensorflow", "keras", "python"} <= manifest["versions"].keys()
+    assert manifest["train_seconds"] == 3.0 and manifest["validation_top1"] == 0.6
+
+
+def test_artefacts_are_recorded_with_size_and_digest(finished):
+    recorded = finished.manifest["artefacts"]
+    assert set(recorded) == {"history.csv", "model.keras"}
+    for name, facts in recorded.items():
+        content = (finished.path / name).read_bytes()
+        assert facts == {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def test_nothing_but_finished_files_is_in_a_run_folder(finished):
+    assert {path.name for path in finished.path.iterdir()} == {"manifest.json", "history.csv", "model.keras"}
+
+
+def test_interrupted_save_leaves_the_old_file_and_no_partial_one(finished):
+    before = finished.manifest, (finished.path / "history.csv").read_text()
+
+    def interrupted(path):
+        path.write_text("half a fi")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finished.save("history.csv", interrupted)
+    assert (finished.manifest, (finished.path / "history.csv").read_text()) == before
+    assert not list(finished.path.glob(".*"))
+
+
+def test_training_again_starts_from_an_empty_folder(finished, digits, tmp_path):
+    again = runs.begin(PARAMETERS, digits, tmp_path)
+    assert again.path == finished.path
+    assert [path.name for path in again.path.iterdir()] == ["manifest.json"]
+
+
+def test_newest_finished_run_is_found_without_an_id(finished, network, digits, tmp_path):
+    newer = runs.begin(TrainParameters(**{**vars(PARAMETERS), "seed": 7}), digits, tmp_path)
+    assert runs.find(tmp_path) == finished
+    runs.finish(newer, network, HISTORY)
+    assert runs.find(tmp_path) == newer
+
+
+def test_missing_runs_are_named(finished, tmp_path):
+    with pytest.raises(WorkbookError, match=f"no run .*: did you mean '{finished.run_id}'"):
+        runs.find(tmp_path, finished.run_id.replace("digits", "digit"))
+    with pytest.raises(WorkbookError, match=r"no finished run in .*: run the train notebook first"):
+        runs.find(tmp_path / "empty")
+
+
+def test_damaged_manifest_is_named(finished, tmp_path):
+    (finished.path / "manifest.json").write_text("{")
+    with pytest.raises(WorkbookError, match=r"has no readable manifest.json: remove the folder"):
+        runs.find(tmp_path)
+
+
+def test_results_folder_that_cannot_be_written_is_named(digits, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkbookError, match=r"cannot write in the results folder .*: give another results_dir"):
+        runs.begin(PARAMETERS, digits, tmp_path / "file")
+
+
+def test_run_without_int8_model_says_what_to_do(finished):
+    with pytest.raises(WorkbookError, match="has no int8 model: run the convert notebook first"):
+        _ = finished.int8_variants
+
+
+def test_results_table_has_a_row_for_each_evaluated_variant(finished, digits, tmp_path):
+    assert runs.results_table(tmp_path).empty
+    runs.save_variant(finished, "int8_per_channel", b"model", calibration_images=7)
+    evaluate(finished, digits, drop=3)
+    table = pd.read_csv(runs.write_results(tmp_path)).set_index("variant")
+    assert list(table.reset_index()[list(runs.RESULT_COLUMNS)]) == list(runs.RESULT_COLUMNS)
+    n_test = len(digits.positions("test"))
+    assert table["top1"].to_dict() == pytest.approx({"float32": 1.0, "int8_per_channel": 1 - 3 / n_test})
+    row = table.loc["int8_per_channel"]
+    assert (row["run_id"], row["n_test"], row["n_classes"], row["alpha"]) == (finished.run_id, n_test, 10, 0.25)
+    assert row["tflite_bytes"] == 5 and row["macs"] == 123
+    assert row["drop_from_float"] == pytest.approx(3 / n_test)
+    assert row["top1_low"] < row["top1"] < row["top1_high"]
+    assert pd.isna(table.loc["float32", "tflite_bytes"])
+
+
+def test_predictions_are_kept_and_hold_no_pickles(finished, digits):
+    runs.save_variant(finished, "int8_per_channel", b"model")
+    evaluate(finished, digits)
+    saved = np.load(finished.path / "predictions_int8_per_channel.npz", allow_pickle=False)
+    test = digits.positions("test")
+    assert saved["identities"].tolist() == digits.examples["identity"].iloc[test].tolist()
+    assert np.array_equal(saved["labels"], digits.labels[test])
+    assert saved["scores"].shape == (len(test), 10) and saved["scores"].dtype == np.float32
+
+
+def test_converting_again_forgets_the_evaluation_of_the_earlier_model(finished, digits, tmp_path):
+    runs.save_variant(finished, "int8_per_channel", b"model")
+    evaluate(finished, digits)
+    runs.save_variant(finished, "int8_per_channel", b"other model")
+    assert runs.results_table(tmp_path)["variant"].tolist() == ["float32"]
+
+
+def test_unfinished_runs_are_listed_with_the_stage_they_lack(finished, digits, tmp_path):
+    def missing():
+        return runs.unfinished(tmp_path)["missing"].tolist()
+
+    assert missing() == ["convert"]
+    runs.save_variant(finished, "int8_per_channel", b"model")
+    assert missing() == ["evaluate"]
+    evaluate(finished, digits)
+    assert missing() == []
+    runs.begin(PARAMETERS, digits, tmp_path)
+    assert missing() == ["train"]
+
+
+def test_manifest_is_plain_json(finished):
+    assert json.loads((finished.path / "manifest.json").read_text())["run_id"] == finished.run_id
