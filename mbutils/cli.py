@@ -55,6 +55,15 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--results", default="", metavar="DIR", help="results folder (default: the project's results/)")
     report.set_defaults(command=_report)
 
+    render = commands.add_parser(
+        "render",
+        help="render an executed notebook to HTML that opens with no network",
+        description="Renders an executed notebook without its code cells, as one HTML file that loads nothing.",
+    )
+    render.add_argument("notebook", type=Path, metavar="NOTEBOOK.ipynb")
+    render.add_argument("html", type=Path, nargs="?", metavar="HTML", help="(default: beside the notebook)")
+    render.set_defaults(command=_render)
+
     evaluate = commands.add_parser(
         "evaluate",
         help="score any .tflite classifier on a dataset's test part",
@@ -118,6 +127,15 @@ def _print_report(results_dir: Path) -> None:
 
     path = sweep.report(results_dir)
     print(f"\n{tables.results_text(runs.results_table(results_dir))}\n\nreport: {path}")
+
+
+def _render(options: argparse.Namespace) -> int:
+    from mbutils import notebooks
+
+    html = options.html or options.notebook.with_suffix(".html")
+    notebooks.render(options.notebook, html)
+    print(html)
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -43,8 +43,13 @@ def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
 
 
 def render(notebook: Path, html: Path) -> None:
-    """Renders an executed notebook without its code cells, as one HTML file that loads nothing from elsewhere."""
+    """Renders an executed notebook without its code cells, as one HTML file that loads nothing from elsewhere.
+
+    Raises:
+        WorkbookError: If there is no such notebook, or the HTML cannot be written.
+    """
     from nbconvert import HTMLExporter
+    from nbformat.reader import NotJSONError
 
     exporter = HTMLExporter(
         template_name="lab",
@@ -59,7 +64,12 @@ def render(notebook: Path, html: Path) -> None:
         mermaid_js_url="",
         widget_renderer_url="",
     )
-    body, _ = exporter.from_filename(notebook)
     partial = html.with_name(f".{html.name}")
-    partial.write_text(body, encoding="utf-8")
-    partial.replace(html)
+    try:
+        body, _ = exporter.from_filename(notebook)
+        partial.write_text(body, encoding="utf-8")
+        partial.replace(html)
+    except (NotJSONError, UnicodeDecodeError) as error:
+        raise WorkbookError(f"{notebook} is no notebook: give an executed .ipynb file") from error
+    except OSError as error:
+        raise WorkbookError(f"cannot render {notebook} to {html} ({error.strerror}): check both paths") from error

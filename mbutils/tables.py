@@ -41,6 +41,11 @@ _FORMATS = {
     "total_flash_bytes": "{:,.0f}".format,
     "latency_ms_stm32h747": "{:,.1f}".format,
     "p_value": "{:.3f}".format,
+    "mean_error": "{:.1%}".format,
+    "worst_error": "{:.1%}".format,
+    "error_factor": "{:.2f}".format,
+    "only_float32": "{:.0f}".format,
+    "only_int8": "{:.0f}".format,
 }
 _COST_NAMES = {
     "total_ram_bytes": "total RAM",

@@ -70,6 +70,24 @@ def test_evaluate_refuses_a_file_that_is_no_model(tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_render_writes_html_beside_the_notebook_or_where_told(tiny_results, tmp_path, capsys):
+    (executed,) = tiny_results.glob("runs/*/train.ipynb")
+    notebook = tmp_path / "mine.ipynb"
+    notebook.write_bytes(executed.read_bytes())
+    assert mb("render", notebook) == 0 and mb("render", notebook, tmp_path / "b.html") == 0
+    assert "Train MobileNet" in (tmp_path / "mine.html").read_text() == (tmp_path / "b.html").read_text()
+    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in ("mine.html", "b.html")]
+
+
+@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), ("text", "is no notebook")])
+def test_render_names_a_file_that_is_no_notebook(tmp_path, content, message, capsys):
+    if content:
+        (tmp_path / "a.ipynb").write_text(content)
+    assert mb("render", tmp_path / "a.ipynb") == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.html"))
+
+
 def test_report_without_runs_says_so_and_writes_nothing(tmp_path, capsys):
     assert mb("report", "--results", tmp_path / "empty") == 2
     assert "no runs in" in capsys.readouterr().err

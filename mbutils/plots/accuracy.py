@@ -5,7 +5,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mbutils.plots.style import PALETTE, PART_COLORS, PUBLISHED_COLOR, VARIANT_COLORS, alpha_color, run_label
 
@@ -33,6 +33,8 @@ def confusion(matrices: dict[str, pd.DataFrame]) -> Figure:
     for ax, (variant, matrix) in zip(axes.flat, matrices.items(), strict=True):
         sns.heatmap(matrix, ax=ax, cmap="Blues", cbar=False, square=True, annot=n_classes <= 12, fmt="d")
         ax.set(title=variant, xlabel="predicted class", ylabel="true class" if ax is axes.flat[0] else "")
+        ax.tick_params("x", rotation=45)
+        ax.tick_params("y", rotation=0)
     return figure
 
 
@@ -69,15 +71,13 @@ def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: st
 def float_against_int8(results: pd.DataFrame) -> Axes:
     """Shows top-1 of each run's variants on one line, so that the drop is the distance between the points."""
     wide = results.pivot(index="run_id", columns="variant", values="top1")
-    wide.index = [
-        run_label(row) for row in results.drop_duplicates("run_id").set_index("run_id").loc[wide.index].itertuples()
-    ]
+    wide = wide.rename(index={row.run_id: run_label(row) for row in results.itertuples()})
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.4 * len(wide)))
     ax.hlines(wide.index, wide.min(axis=1), wide.max(axis=1), color="0.7", zorder=1)
     for variant in wide:
         ax.scatter(wide[variant], wide.index, color=VARIANT_COLORS[variant], label=variant, zorder=2)
-    ax.invert_yaxis()
-    ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy")
+    ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(wide) - 0.5, -0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax
@@ -93,8 +93,7 @@ def accuracy_against_published(rows: pd.DataFrame) -> Axes:
     ax.scatter(
         rows["published_later"], labels, marker="D", facecolors="none", edgecolors=PUBLISHED_COLOR, label="later page"
     )
-    ax.invert_yaxis()
-    ax.set(xlabel="top-1 accuracy on test", title="Ours beside the published accuracy")
+    ax.set(xlabel="top-1 accuracy on test", title="Ours beside the published accuracy", ylim=(len(rows) - 0.5, -0.5))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax
