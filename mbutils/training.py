@@ -1,5 +1,6 @@
 """Training in one call: optimizer, schedule, progress, history."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -54,29 +55,50 @@ def fit(
     """
     batches = pipeline.training_batches(images, dataset, parameters)
     validation = pipeline.ordered_batches(images, dataset, "validation", batch_size=256)
-    schedule = _schedule(parameters, steps_per_epoch=int(batches.cardinality()))
+    steps_per_epoch = int(batches.cardinality())
+    optimizer = keras.optimizers.AdamW(0.0, weight_decay=parameters.weight_decay)
+    optimizer.build(network.trainable_variables)  # else the first step makes its variables, and is traced twice
     network.compile(
-        keras.optimizers.AdamW(schedule, weight_decay=parameters.weight_decay),
+        optimizer,
         keras.losses.CategoricalCrossentropy(label_smoothing=parameters.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
         jit_compile=False,  # XLA is far slower for convolutions on a CPU
     )
     recorder = _Recorder(parameters.epochs, on_epoch)
     network.fit(
-        batches, validation_data=validation, epochs=parameters.epochs, callbacks=[recorder], verbose=0, shuffle=False
+        batches,
+        validation_data=validation,
+        epochs=parameters.epochs,
+        callbacks=[_Schedule(parameters, steps_per_epoch), recorder],
+        verbose=0,
+        shuffle=False,
     )
     return recorder.history
 
 
-def _schedule(parameters: TrainParameters, steps_per_epoch: int) -> keras.optimizers.schedules.LearningRateSchedule:
+def learning_rate(step: int, parameters: TrainParameters, steps_per_epoch: int) -> float:
+    """Returns the learning rate of a training step, counted from 0: linear warm-up, then half a cosine down to zero."""
     steps = parameters.epochs * steps_per_epoch
     warmup = min(round(parameters.warmup_epochs * steps_per_epoch), steps // 2)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=parameters.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=steps - warmup,
-    )
+    if step < warmup:
+        return parameters.learning_rate * step / warmup
+    return parameters.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+
+
+class _Schedule(keras.callbacks.Callback):
+    """Sets the learning rate before each step.
+
+    Keras' own schedules are computed anew for the decay of each weight: more graph to trace, and part of each step.
+    """
+
+    def __init__(self, parameters: TrainParameters, steps_per_epoch: int) -> None:
+        super().__init__()
+        self._parameters, self._steps_per_epoch = parameters, steps_per_epoch
+        self._step = 0
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self.model.optimizer.learning_rate = learning_rate(self._step, self._parameters, self._steps_per_epoch)
+        self._step += 1
 
 
 class _Recorder(keras.callbacks.Callback):

@@ -41,19 +41,36 @@ def test_training_lowers_the_loss_and_beats_chance(trained):
     assert history["top1"].iloc[-1] > 0.3
 
 
+def rates(steps_per_epoch, **parameters):
+    given = TrainParameters(learning_rate=0.5, **parameters)
+    steps = given.epochs * steps_per_epoch
+    return np.array([training.learning_rate(step, given, steps_per_epoch) for step in range(steps + 1)])
+
+
 def test_learning_rate_warms_up_and_decays_to_zero():
-    parameters = TrainParameters(epochs=10, warmup_epochs=2.0, learning_rate=0.5)
-    rates = np.array([float(training._schedule(parameters, steps_per_epoch=5)(step)) for step in range(51)])
-    assert rates[0] == 0
-    assert rates.argmax() == 10 and rates.max() == pytest.approx(0.5)
-    assert rates[50] == pytest.approx(0, abs=1e-6)
+    rate = rates(5, epochs=10, warmup_epochs=2.0)
+    assert rate[0] == 0
+    assert rate.argmax() == 10 and rate.max() == pytest.approx(0.5)
+    assert rate[30] == pytest.approx(0.25)
+    assert rate[50] == pytest.approx(0, abs=1e-6)
+    assert (np.diff(rate[:11]) > 0).all() and (np.diff(rate[10:]) < 0).all()
 
 
 def test_warm_up_longer_than_the_training_leaves_half_for_the_decay():
-    parameters = TrainParameters(epochs=1, warmup_epochs=5.0, learning_rate=0.5)
-    rates = [float(training._schedule(parameters, steps_per_epoch=10)(step)) for step in range(11)]
-    assert max(rates) == pytest.approx(0.5)
-    assert rates[-1] == pytest.approx(0, abs=1e-6)
+    rate = rates(10, epochs=1, warmup_epochs=5.0)
+    assert rate.argmax() == 5 and rate.max() == pytest.approx(0.5)
+    assert rate[-1] == pytest.approx(0, abs=1e-6)
+
+
+def test_no_warm_up_starts_at_the_peak():
+    assert rates(10, epochs=1, warmup_epochs=0.0)[0] == 0.5
+
+
+def test_optimizer_follows_the_schedule(trained):
+    _, history, _ = trained
+    steps_per_epoch = 1286 // PARAMETERS.batch_size
+    expected = [training.learning_rate(steps_per_epoch * epoch - 1, PARAMETERS, steps_per_epoch) for epoch in (1, 2, 3)]
+    assert history["learning_rate"].tolist() == pytest.approx(expected)
 
 
 def test_same_seed_gives_the_same_initial_weights_and_another_seed_others(digits):
