@@ -97,6 +97,8 @@ def published(rows: pd.DataFrame) -> Styler:
 
 def results_text(table: pd.DataFrame) -> str:
     """Returns the same table as text for a terminal."""
+    if table.empty:
+        return "no evaluated run yet: run train, convert and evaluate"
     shown = table[list(_RESULT_COLUMNS)]
     text = shown.apply(
         lambda column: column.map(lambda value: "" if pd.isna(value) else _FORMATS.get(column.name, str)(value))

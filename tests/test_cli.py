@@ -1,6 +1,7 @@
 import pytest
 
 from mbutils import cli, runs
+from mbutils.config import TrainParameters
 
 
 def mb(*arguments):
@@ -99,6 +100,14 @@ def test_report_prints_table_and_path(tiny_results, capsys):
     text = capsys.readouterr().out
     assert "int8_per_channel" in text and "float32" in text
     assert text.rstrip().endswith(str(tiny_results / "report.html"))
+
+
+def test_report_of_a_killed_run_says_that_nothing_is_evaluated_yet(digits, tmp_path, capsys):
+    parameters = TrainParameters(dataset="digits", weights="none")
+    runs.begin(parameters, digits, tmp_path)
+    assert mb("report", "--results", tmp_path) == 0
+    assert "no evaluated run yet" in capsys.readouterr().out
+    assert "missing" in (tmp_path / "report.html").read_text()
 
 
 def test_dry_run_shows_the_plan_and_runs_nothing(tiny_sweep_file, tiny_results, tmp_path, capsys):
