@@ -35,24 +35,28 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    results = argparse.ArgumentParser(add_help=False)
+    results.add_argument(
+        "--results", default="", metavar="DIR", help="results folder (default: the project's results/)"
+    )
 
     sweep = commands.add_parser(
         "sweep",
+        parents=[results],
         help="train, convert and evaluate many configurations, then compare them",
         description="Runs the notebooks for every configuration of a sweep file, skips what is finished, and writes "
         "results.csv and report.html. Exit status 1 if a configuration failed.",
     )
     sweep.add_argument("file", type=Path, metavar="FILE", help="a sweep file, such as params/demo.yaml")
-    sweep.add_argument("--results", default="", metavar="DIR", help="results folder (default: the project's results/)")
     sweep.add_argument("--dry-run", action="store_true", help="only show the plan")
     sweep.set_defaults(command=_sweep)
 
     report = commands.add_parser(
         "report",
+        parents=[results],
         help="rebuild table and report of a results folder",
         description="Rebuilds results.csv and report.html from the runs of a results folder.",
     )
-    report.add_argument("--results", default="", metavar="DIR", help="results folder (default: the project's results/)")
     report.set_defaults(command=_report)
 
     render = commands.add_parser(

@@ -188,6 +188,8 @@ def _tfds_examples(
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import downloader
 
+    import mbutils.backend  # noqa: F401  (TensorFlow without its messages, before tensorflow-datasets imports it)
+
     downloader.MAX_RETRIES = 3  # its 10 take three minutes to say that there is no network
     try:
         builder = tfds.builder(f"{name}:{version}")

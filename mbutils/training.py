@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -38,7 +37,6 @@ def fit(
     images: np.ndarray,
     dataset: Dataset,
     parameters: TrainParameters,
-    on_epoch: Callable[[pd.DataFrame], None] = lambda history: None,
 ) -> pd.DataFrame:
     """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The result is that of the last epoch.
 
@@ -47,7 +45,6 @@ def fit(
         images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
         dataset: Gives the parts and labels; the test part is not touched.
         parameters: The optimization and the augmentation.
-        on_epoch: Called with the history so far after each epoch.
 
     Returns:
         One row for each epoch: `epoch` (from 1), `loss`, `top1`, `validation_loss`, `validation_top1` (fractions),
@@ -64,7 +61,7 @@ def fit(
         metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
         jit_compile=False,  # XLA is far slower for convolutions on a CPU
     )
-    recorder = _Recorder(parameters.epochs, on_epoch)
+    recorder = _Recorder(parameters.epochs)
     network.fit(
         batches,
         validation_data=validation,
@@ -104,9 +101,9 @@ class _Schedule(keras.callbacks.Callback):
 class _Recorder(keras.callbacks.Callback):
     """Shows one progress bar and collects the history."""
 
-    def __init__(self, epochs: int, on_epoch: Callable[[pd.DataFrame], None]) -> None:
+    def __init__(self, epochs: int) -> None:
         super().__init__()
-        self._epochs, self._on_epoch = epochs, on_epoch
+        self._epochs = epochs
         self.history = pd.DataFrame()
 
     def on_train_begin(self, logs: dict | None = None) -> None:
@@ -124,7 +121,6 @@ class _Recorder(keras.callbacks.Callback):
             "seconds": round(time.perf_counter() - self._start, 3),
         }
         self.history = pd.concat([self.history, pd.DataFrame([row])], ignore_index=True)
-        self._on_epoch(self.history)
         self._bar.set_postfix_str(f"validation top-1 {row['validation_top1']:.3f}")
         self._bar.update()
 

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from mbutils import cli, runs
@@ -17,7 +21,7 @@ def tflite(tiny_results):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["sweep"], ["report"], ["evaluate"]])
+@pytest.mark.parametrize("command", [[], ["sweep"], ["report"], ["render"], ["evaluate"], ["footprint"]])
 def test_help_reads_well(command, capsys):
     assert mb(*command, "--help") == 0
     text = capsys.readouterr().out
@@ -116,6 +120,13 @@ def test_dry_run_shows_the_plan_and_runs_nothing(tiny_sweep_file, tiny_results, 
     assert not (tmp_path / "new").exists()
     assert mb("sweep", tiny_sweep_file, "--results", tiny_results, "--dry-run") == 0
     assert capsys.readouterr().out.count("(finished)") == 3
+
+
+def test_plan_of_a_sweep_over_photographs_is_not_drowned_in_start_up_messages(flowers, tmp_path):
+    (tmp_path / "flowers.yaml").write_text("defaults: {dataset: tf_flowers}")
+    command = [Path(sys.executable).parent / "mb", "sweep", tmp_path / "flowers.yaml", "--dry-run"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.stdout.startswith("tf_flowers_mobilenet_v1_0.25_96_rgb_s0_") and result.stderr == ""
 
 
 def test_results_folder_that_cannot_be_written_is_named(tiny_sweep_file, tmp_path, capsys):
