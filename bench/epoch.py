@@ -82,7 +82,6 @@ def stock(
         batches.map(lambda x, y: (x / 127.5 - 1, y)).prefetch(tf.data.AUTOTUNE) for batches in (train, validation)
     )
     network = step.keras_mobilenet(alpha, image_size, len(files.class_names))
-    training.compile_model(network, DEFAULTS)
 
     def one_round() -> float:
         times = []

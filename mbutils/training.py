@@ -11,6 +11,7 @@ from mbutils import pipeline
 from mbutils.backend import keras
 from mbutils.config import TrainParameters
 from mbutils.datasets import Dataset
+from mbutils.optimizer import FusedAdamW
 from mbutils.progress import progress
 
 
@@ -71,7 +72,7 @@ def fit(
 
 def compile_model(network: keras.Model, parameters: TrainParameters) -> None:
     """Prepares a model for training: AdamW with a constant learning rate, cross-entropy, top-1."""
-    optimizer = keras.optimizers.AdamW(parameters.learning_rate, weight_decay=parameters.weight_decay)
+    optimizer = FusedAdamW(parameters.learning_rate, weight_decay=parameters.weight_decay)
     optimizer.build(network.trainable_variables)  # else the first step makes its variables, and is traced twice
     network.compile(
         optimizer,

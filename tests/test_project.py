@@ -28,6 +28,7 @@ LAYERS = [
     "augmentation",
     "pipeline",
     "model",
+    "optimizer",
     "training",
     "evaluation",
     "quantization",
