@@ -20,6 +20,7 @@ from mbutils.config import TrainParameters, cache_dir
 from mbutils.datasets import Dataset
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
+from mbutils.quantization.folding import fold
 
 _CHANGES_VIEWS = ("seed", "min_crop_area", "horizontal_flip", "color_jitter", "mixup", "teacher_views")
 
@@ -38,7 +39,7 @@ def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: P
     teacher = find_teacher(parameters, dataset, results_dir)
     path = _scores_path(teacher, parameters, dataset)
     if not path.exists():
-        network = mobilenet.read_model(teacher.path / "model.keras")
+        network = fold(mobilenet.read_model(teacher.path / "model.keras"))  # twice as fast
         images = pipeline.cached_images(dataset, teacher.parameters.preprocessing)
         _keep(score_views(network, images, dataset, parameters), path)
     return np.load(path)

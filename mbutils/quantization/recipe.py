@@ -37,6 +37,6 @@ def prepare(
     if parameters.bias_correction:
         correct_biases(model, folded, calibration)
     if parameters.qat_epochs:
-        targets = with_scores_of(network, batches)
+        targets = with_scores_of(fold(network), batches)
         fine_tune(model, targets, parameters.qat_epochs, parameters.qat_learning_rate)
     return folded, model
