@@ -106,7 +106,7 @@ def stored_images(path: Path, shape: tuple[int, ...], make: Callable[[], Iterabl
             with locked(path):
                 images = _read(path, shape)  # made by another process while this one waited
                 if images is None:
-                    _write(path, shape, make())
+                    _write(path, shape, make)
                     images = _read(path, shape)
         except OSError as error:
             raise WorkbookError(
@@ -127,7 +127,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     return images
 
 
-def _write(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> None:
+def _write(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> None:
     # Plain writes, not through a memory map: a full disk is then an error rather than a bus error that kills the
     # process, and the pages written do not count as its memory.
     needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
@@ -135,7 +135,7 @@ def _write(path: Path, shape: tuple[int, ...], images: Iterable[np.ndarray]) -> 
         raise OSError(errno.ENOSPC, f"it takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     with written_beside(path) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for image in images:
+        for image in make():
             file.write(np.ascontiguousarray(image))
 
 

@@ -47,7 +47,8 @@ def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
         raise UnreadableImage("an empty file")
     try:
         image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
-        _refuse_bombs(image)
+        if image.width * image.height > MAX_PIXELS:
+            raise Image.DecompressionBombError
         image.load()
         upright = _upright(_eight_bits(image))
         mode = _MODES[color_mode]
@@ -59,11 +60,6 @@ def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
     except (OSError, SyntaxError, IndexError, struct.error) as error:
         raise UnreadableImage(f"damaged: {error}") from error
     return np.atleast_3d(pixels)
-
-
-def _refuse_bombs(image: Image.Image) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImage(f"{image.width:,} x {image.height:,} px: more than {MAX_PIXELS // 10**6} million pixels")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -78,7 +78,7 @@ def photographs(monkeypatch):
     parts = ["train"] * 30 + ["validation"] * 6 + ["test"] * 4
     examples = pd.DataFrame({"identity": map(str, range(40)), "label": [0, 1] * 20, "part": parts})
     data = datasets.Dataset("photographs", ("a", "b"), examples, lambda: iter(encoded))
-    monkeypatch.setitem(datasets.REGISTRY, "photographs", lambda validation_fraction: data)
+    monkeypatch.setitem(datasets.REGISTRY, "photographs", lambda parameters: data)
     monkeypatch.setattr(epoch, "_exported", epoch.export)  # a process of its own would not know this dataset
     return data
 
