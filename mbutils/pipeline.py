@@ -47,7 +47,7 @@ def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
     """Resizes decoded pixels, uint8 (height, width, channels), as the contract says."""
     method, antialias = _RESIZE[contract.interpolation]
     size = (contract.image_size, contract.image_size)
-    return np.rint(tf.image.resize(pixels, size, method, antialias=antialias)).astype(np.uint8)
+    return np.rint(tf.image.resize(pixels, size, method, antialias=antialias).numpy()).astype(np.uint8)
 
 
 def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
@@ -72,10 +72,11 @@ def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
                 bar.update()
 
     shape = (len(dataset.examples), *contract.shape)
-    return cache.stored_images(_cache_path(dataset, contract), shape, made)
+    return cache.stored_images(cache_path(dataset, contract), shape, made)
 
 
-def _cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
+def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
+    """Returns where `cached_images` keeps its images."""
     digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
     name = f"{dataset.name}_{contract.image_size}_{contract.color_mode}_{contract.interpolation}_{digest}.npy"
     return cache_dir() / name

@@ -45,7 +45,9 @@ def test_copies_of_a_test_image_are_excluded_and_other_copies_stay_together():
 
 
 def dataset_of(identities, labels, parts):
-    examples = pd.DataFrame({"identity": identities, "pixels": identities, "label": labels, "part": parts})
+    files = [f"{number}.jpg" for number in range(len(identities))]
+    columns = {"file": files, "identity": identities, "pixels": identities, "label": labels, "part": parts}
+    examples = pd.DataFrame(columns)
     return datasets.Dataset("made", ("x", "y"), examples, lambda: iter(()))
 
 
@@ -55,6 +57,7 @@ def test_duplicates_are_reported_with_their_contradictions():
     assert rows.loc["a", "contradicting"] and not rows.loc["b", "contradicting"]
     assert rows.loc["a", "classes"] == "x, y"
     assert rows.loc["b", "parts"] == "excluded, test"
+    assert rows.loc["b", "files"] == "2.jpg, 3.jpg"
     assert "c" not in rows.index
 
 

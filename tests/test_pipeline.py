@@ -69,7 +69,7 @@ def test_cache_holds_every_image_preprocessed_and_is_reused(digits):
     some = np.array([0, 300, 1796])
     for position, data in zip(some, digits.encoded(some), strict=True):
         assert np.array_equal(images[position], pipeline.preprocess(data, contract))
-    path = pipeline._cache_path(digits, contract)
+    path = pipeline.cache_path(digits, contract)
     built = path.stat().st_ino
     pipeline.cached_images(digits, contract)
     assert path.stat().st_ino == built

@@ -18,9 +18,9 @@ class Dataset:
     Attributes:
         name: The name in tables and file names: that in `REGISTRY`, or "folder_" and the name of the folder.
         class_names: The classes in the order of their labels.
-        examples: One row for each image, in reading order: `identity` (md5 of the encoded bytes, hexadecimal),
-            `pixels` (a digest of the decoded image), `width` and `height` of the original (px), `label`
-            (0..n_classes-1) and `part` ("train", "validation", "test", or "excluded").
+        examples: One row for each image, in reading order: `file` (where it is found), `identity` (md5 of the encoded
+            bytes, hexadecimal), `pixels` (a digest of the decoded image), `width` and `height` of the original (px),
+            `label` (0..n_classes-1) and `part` ("train", "validation", "test", or "excluded").
         read: Yields the encoded bytes of every image, in the order of `examples`.
         read_at: Returns the encoded bytes of the image at a position; None where images can only be read in order.
         skipped: The unreadable images that were left out, each with its reason.
@@ -75,13 +75,14 @@ class Dataset:
         """Returns the images that occur more than once, by their bytes or by their decoded pixels.
 
         Returns:
-            One row for each image: `identity` (of the first copy), `copies`, `same` ("bytes", or "pixels" where the
-            files differ), `classes` and `parts` (sorted, separated by ", "), and `contradicting` (True where the
-            copies have different labels).
+            One row for each image: `identity` (of the first copy), `files` (separated by ", "), `copies`, `same`
+            ("bytes", or "pixels" where the files differ), `classes` and `parts` (sorted), and `contradicting` (True
+            where the copies have different labels).
         """
         rows = [
             {
                 "identity": group["identity"].iloc[0],
+                "files": ", ".join(group["file"]),
                 "copies": len(group),
                 "same": "bytes" if group["identity"].nunique() == 1 else "pixels",
                 "classes": ", ".join(sorted({self.class_names[label] for label in group["label"]})),
@@ -90,7 +91,8 @@ class Dataset:
             }
             for group in self._copies()
         ]
-        return pd.DataFrame(rows, columns=["identity", "copies", "same", "classes", "parts", "contradicting"])
+        columns = ["identity", "files", "copies", "same", "classes", "parts", "contradicting"]
+        return pd.DataFrame(rows, columns=columns)
 
     def copies(self, count: int) -> np.ndarray:
         """Returns the positions of at most `count` images that occur more than once, copies side by side: int64."""

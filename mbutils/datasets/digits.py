@@ -30,7 +30,8 @@ def _images() -> tuple[tuple[bytes, ...], pd.DataFrame]:
     images = tuple(map(_portable_graymap, np.round(digits.images * (255 / 16)).astype(np.uint8)))
     found = [describe(partial(bytes, image))[:4] for image in images]
     examples = pd.DataFrame(found, columns=["identity", "pixels", "width", "height"])
-    return images, examples.assign(label=digits.target.astype(np.int64))
+    files = [f"image {number}" for number in range(len(images))]
+    return images, examples.assign(file=files, label=digits.target.astype(np.int64))
 
 
 def _portable_graymap(gray: np.ndarray) -> bytes:

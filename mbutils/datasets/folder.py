@@ -57,7 +57,7 @@ def load(parameters: DataParameters) -> Dataset:
     def read() -> Iterator[bytes]:
         return map(_read, paths)
 
-    kept = ["identity", "pixels", "width", "height", "label", "part"]
+    kept = ["file", "identity", "pixels", "width", "height", "label", "part"]
     return Dataset(_name(parameters, class_names), class_names, examples[kept], read, read_at, skipped)
 
 

@@ -70,7 +70,7 @@ def _load(name: str, version: str, splits: tuple[str, ...], parameters: DataPara
     def read() -> Iterator[bytes]:
         return itertools.compress(_encoded(stored), is_readable)
 
-    examples = readable.drop(columns=["file", "error"]).reset_index(drop=True)
+    examples = readable.drop(columns="error").reset_index(drop=True)
     return Dataset(name, tuple(builder.info.features["label"].names), examples, read, skipped=skipped)
 
 
