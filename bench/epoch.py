@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import step
 from mbutils import datasets, pipeline, training
 from mbutils.backend import keras, tf
-from mbutils.config import TrainParameters, cache_dir
+from mbutils.config import DataParameters, TrainParameters, cache_dir
 from mbutils.errors import WorkbookError
 
 EPOCHS_PER_ROUND = 2
@@ -36,7 +36,7 @@ def ours(
         weights="none",
         epochs=1 + EPOCHS_PER_ROUND,
     )
-    data = datasets.load(dataset, parameters.validation_fraction)
+    data = datasets.load(parameters)
     images = pipeline.cached_images(data, parameters.preprocessing)
     network = training.build_model(parameters, data)
     images_per_epoch = len(data.positions("train")) // batch_size * batch_size  # an incomplete batch is left out
@@ -109,7 +109,7 @@ def export(dataset: str) -> Path:
     Raises:
         WorkbookError: If the dataset is not available, or the cache folder cannot be written.
     """
-    data = datasets.load(dataset, DEFAULTS.validation_fraction)
+    data = datasets.load(DataParameters(dataset=dataset))
     folder = cache_dir() / f"{data.name}_{data.fingerprint}_jpeg"
     if folder.exists():
         return folder

@@ -1,6 +1,7 @@
-"""The `mb` command: sweeps, reports, and scoring and sizing of .tflite models from elsewhere."""
+"""The `mb` command: sweeps, reports, the cache, and scoring and sizing of .tflite models from elsewhere."""
 
 import argparse
+import csv
 import json
 import sys
 from dataclasses import fields
@@ -9,9 +10,11 @@ from pathlib import Path
 from mbutils.config import (
     COLOR_MODES,
     INTERPOLATIONS,
+    DataParameters,
     EvaluateParameters,
     ModelParameters,
     Preprocessing,
+    cache_dir,
     resolve_results_dir,
 )
 from mbutils.errors import WorkbookError
@@ -82,10 +85,24 @@ def _parser() -> argparse.ArgumentParser:
         "--interpolation", default=INTERPOLATIONS[0], choices=INTERPOLATIONS, help="resizing (default: %(default)s)"
     )
     evaluate.add_argument(
-        "--class-order", metavar="A,B,...", help="the model's classes in its order (default: the dataset's order)"
+        "--class-order",
+        metavar="A,B,...",
+        help="the model's classes in its order, quoted where a name has a comma (default: the dataset's order)",
     )
     evaluate.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
+    evaluate.add_argument("--data-dir", default="", metavar="DIR", help="for --dataset folder: the images")
     evaluate.set_defaults(command=_evaluate)
+
+    cached = commands.add_parser(
+        "cache",
+        help="list or remove what is kept to be made only once",
+        description="Lists what is in the cache folder, ~/.cache/mbutils or the one that MB_CACHE_DIR names: decoded "
+        "and resized images first of all. All of it is made again when it is needed.",
+    )
+    action = cached.add_mutually_exclusive_group()
+    action.add_argument("--list", action="store_true", help="list what is kept, largest first (default)")
+    action.add_argument("--clear", action="store_true", help="remove it")
+    cached.set_defaults(command=_cache)
 
     footprint = commands.add_parser(
         "footprint",
@@ -148,16 +165,18 @@ def _evaluate(options: argparse.Namespace) -> int:
     batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
     model = evaluation.TFLiteModel(options.model)
     contract = _contract(options, model.image_shape)
-    dataset = datasets.load(options.dataset, validation_fraction=0.1)
+    dataset = datasets.load(DataParameters(dataset=options.dataset, data_dir=options.data_dir))
     order = _class_order(options.class_order, dataset.class_names)
     if model.n_classes != len(order):
         raise WorkbookError(f"{options.model} has {model.n_classes} classes, {dataset.name} {len(order)}: give another")
     test = dataset.positions("test")
-    scores = model.predict(pipeline.cached_images(dataset, contract)[test], batch_size)
-    result = evaluation.accuracy(dataset.labels[test], scores[:, order])
+    images = pipeline.Subset(pipeline.cached_images(dataset, contract), test)
+    scores = model.predict(images, batch_size)[:, order]
+    result = evaluation.accuracy(dataset.labels[test], scores)
     print(
         f"top-1 {100 * result.top1:.2f} % ({result.correct} of {result.total} test images of {dataset.name}), "
-        f"95 % interval {100 * result.low:.2f} to {100 * result.high:.2f} %"
+        f"95 % interval {100 * result.low:.2f} to {100 * result.high:.2f} %, "
+        f"macro-averaged recall {100 * evaluation.macro_recall(dataset.labels[test], scores):.2f} %"
     )
     return 0
 
@@ -177,10 +196,25 @@ def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) ->
 
 def _class_order(given: str | None, class_names: tuple[str, ...]) -> list[int]:
     """Returns where in the model's scores each class of the dataset stands."""
-    order = [name.strip() for name in given.split(",")] if given else list(class_names)
+    order = next(csv.reader([given], skipinitialspace=True)) if given else list(class_names)
+    order = [name.strip() for name in order]
     if sorted(order) != sorted(class_names):
         raise WorkbookError(f"--class-order {given}: must name each of {','.join(class_names)} once")
     return [order.index(name) for name in class_names]
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from mbutils import cache
+
+    removed, kept = cache.clear() if options.clear else ([], cache.entries())
+    for entry in kept:
+        print(f"{entry.bytes / 2**20:10,.1f} MiB  {entry.used:%Y-%m-%d %H:%M}  {entry.kind}: {entry.path.name}")
+    if options.clear:
+        freed = sum(entry.bytes for entry in removed)
+        print(f"removed {len(removed)} of {len(removed) + len(kept)}, {freed / 2**20:,.1f} MiB, from {cache_dir()}")
+    else:
+        print(f"{sum(entry.bytes for entry in kept) / 2**20:10,.1f} MiB in {cache_dir()}, times are UTC")
+    return 0
 
 
 def _footprint(options: argparse.Namespace) -> int:

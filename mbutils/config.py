@@ -7,8 +7,9 @@ import ast
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +21,9 @@ PROJECT = Path(__file__).resolve().parent.parent
 RECIPES = PROJECT / "params" / "runs"
 INTERPOLATIONS = ("area", "bilinear", "bilinear_antialias", "nearest")
 COLOR_MODES = ("rgb", "gray")
+CLASS_WEIGHTS = ("none", "balanced")
 INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor")
+FOLDER = "folder"  # the dataset that is the user's own
 
 
 def parameter(
@@ -31,6 +34,7 @@ def parameter(
     low: float | None = None,
     high: float | None = None,
     determines_result: bool = True,
+    neutral: Any = None,  # noqa: ANN401
 ) -> Any:  # noqa: ANN401
     """Declares one parameter of a `Parameters` class.
 
@@ -41,10 +45,19 @@ def parameter(
         low: The smallest valid number.
         high: The largest valid number.
         determines_result: Whether the trained model depends on it, and so the run id.
+        neutral: The value that changes nothing. The run id leaves it out, and so is that of runs from before there was
+            such a parameter.
     """
     return field(
         default=default,
-        metadata={"help": help, "choices": choices, "low": low, "high": high, "determines_result": determines_result},
+        metadata={
+            "help": help,
+            "choices": choices,
+            "low": low,
+            "high": high,
+            "determines_result": determines_result,
+            "neutral": neutral,
+        },
     )
 
 
@@ -139,8 +152,15 @@ def _assigned_name(statement: ast.stmt) -> str | None:
 class Preprocessing:
     """The preprocessing contract: what happens to an image before the model, on the laptop and on the device alike.
 
-    Decode, honour the EXIF orientation, convert to `color_mode` (gray: ITU-R 601 luma), resize to a square without
-    keeping the aspect ratio, give uint8 in 0..255; a float model is fed `pixel / 127.5 - 1`.
+    1. Decode to 8 bits a sample: of 16-bit samples the high byte, of several frames the first. Colour profiles are not
+       applied.
+    2. Put what is transparent on white: `round((colour * alpha + 255 * (255 - alpha)) / 255)`, to one level.
+    3. Turn as the EXIF orientation says.
+    4. Convert to `color_mode`. To RGB: gray three times, CMYK as `(255 - C) * (255 - K) / 255`. To gray: ITU-R 601 luma
+       of RGB.
+    5. Resize to a square without keeping the aspect ratio, and round to uint8 in 0..255.
+
+    A float model is fed `pixel / 127.5 - 1`.
 
     Attributes:
         image_size: Height and width in pixels.
@@ -165,11 +185,39 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class PrepareParameters(Parameters):
+class DataParameters(Parameters):
+    """Which images, and how their parts are made. The run id has a digest of what comes of it."""
+
+    dataset: str = parameter("tf_flowers", "tf_flowers, plant_village, food101, digits, or folder for your own")
+    data_dir: str = parameter("", "for folder, a folder with a folder of images a class", determines_result=False)
+    validation_fraction: float = parameter(0.1, "part of the training images kept for validation", low=0.01, high=0.5)
+    test_fraction: float = parameter(
+        0.2, "part kept for the test, where the data has none", low=0.01, high=0.5, determines_result=False
+    )
+    split_seed: int = parameter(0, "draws another test part, where the data has none", low=0, determines_result=False)
+    skip_corrupt: bool = parameter(False, "leave unreadable images out, and list them", determines_result=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset == FOLDER and not self.data_dir:
+            raise WorkbookError("dataset folder needs data_dir: a folder that holds a folder of images for each class")
+        if self.data_dir and self.dataset != FOLDER:
+            raise WorkbookError(f"data_dir is for dataset folder, not for {self.dataset}: give dataset folder as well")
+        if self.data_dir:  # found again from any working directory
+            object.__setattr__(self, "data_dir", str(Path(self.data_dir).expanduser().absolute()))
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data in run ids and tables: the dataset, or "folder_" and the name of the folder."""
+        if self.dataset != FOLDER:
+            return self.dataset
+        return "folder_" + re.sub(r"[^\w.-]+", "-", Path(self.data_dir).name)[:40]
+
+
+@dataclass(frozen=True)
+class PrepareParameters(DataParameters):
     """Parameters of `prepare.ipynb`: the data, the preprocessing contract, the augmentation."""
 
-    dataset: str = parameter("tf_flowers", "a name in mbutils.datasets.REGISTRY: tf_flowers or digits")
-    validation_fraction: float = parameter(0.1, "part of the training images kept for validation", low=0.01, high=0.5)
     image_size: int = parameter(96, "height and width in pixels, 32 to 512", low=32, high=512)
     color_mode: str = parameter("rgb", "rgb or gray", choices=COLOR_MODES)
     interpolation: str = parameter("area", "area, bilinear, bilinear_antialias or nearest", choices=INTERPOLATIONS)
@@ -199,6 +247,9 @@ class TrainParameters(PrepareParameters):
     warmup_epochs: float = parameter(2.0, "epochs of linear warm-up", low=0.0)
     weight_decay: float = parameter(0.01, "decoupled weight decay of AdamW", low=0.0, high=1.0)
     label_smoothing: float = parameter(0.1, "label smoothing of the cross-entropy", low=0.0, high=0.9)
+    class_weight: str = parameter(
+        "none", "none, or balanced to make rare classes count as much", choices=CLASS_WEIGHTS, neutral="none"
+    )
     early_epochs: int = parameter(0, "first epochs, on images of another size", low=0)
     early_image_size: int = parameter(160, "height and width in those epochs, in pixels", low=32, high=512)
     teacher: str = parameter("", "recipe in params/runs whose model teaches this one, empty for none")
@@ -216,7 +267,7 @@ class TrainParameters(PrepareParameters):
         """The parameters that the teacher is trained with: its recipe, on the same data with the same seed."""
         if not self.teacher:
             return None
-        shared = {name: getattr(self, name) for name in ("dataset", "validation_fraction", "seed")}
+        shared = {name: getattr(self, name) for name in (*(spec.name for spec in fields(DataParameters)), "seed")}
         return type(self).from_dict({**read_recipe(self.teacher), **shared})
 
     def run_id(self, dataset_fingerprint: str) -> str:
@@ -225,12 +276,12 @@ class TrainParameters(PrepareParameters):
         Args:
             dataset_fingerprint: The digest of identities, labels and parts of the dataset.
         """
-        determining = {k: v for k, v in asdict(self).items() if k in _result_determining(type(self))}
+        determining = {spec.name: getattr(self, spec.name) for spec in fields(self) if _determines_result(self, spec)}
         if self.teacher:
             determining["teacher"] = self.teacher_parameters.run_id(dataset_fingerprint)
         digest = hashlib.sha256(json.dumps([determining, dataset_fingerprint], sort_keys=True).encode()).hexdigest()
         model = f"mobilenet_v1_{self.alpha:g}_{self.image_size}_{self.color_mode}"
-        return f"{self.dataset}_{model}_s{self.seed}_{digest[:8]}"
+        return f"{self.data_name}_{model}_s{self.seed}_{digest[:8]}"
 
 
 def _refuse_circles(parameters: TrainParameters) -> None:
@@ -279,8 +330,9 @@ def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
         raise WorkbookError(f"{path} is no YAML file ({' '.join(str(error).split())})") from error
 
 
-def _result_determining(cls: type[Parameters]) -> set[str]:
-    return {spec.name for spec in fields(cls) if spec.metadata["determines_result"]}
+def _determines_result(parameters: Parameters, spec: Field) -> bool:
+    neutral = spec.metadata["neutral"]
+    return spec.metadata["determines_result"] and (neutral is None or getattr(parameters, spec.name) != neutral)
 
 
 @dataclass(frozen=True)
@@ -310,6 +362,7 @@ class EvaluateParameters(Parameters):
 
     run_id: str = parameter("", "empty for the newest finished run")
     batch_size: int = parameter(64, "images scored at a time", low=1)
+    sensitivity_images: int = parameter(1000, "test images that are also prepared wrongly, 0 for none", low=0)
     results_dir: str = parameter("", "empty for the project's own results folder")
 
 

@@ -70,7 +70,7 @@ def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Pat
     except WorkbookError as error:
         raise WorkbookError(
             f"teacher {parameters.teacher}: no finished run {run_id} in {results_dir}: train its recipe first, with "
-            f"dataset {parameters.dataset}, seed {parameters.seed} and "
+            f"dataset {parameters.data_name}, seed {parameters.seed} and "
             f"validation_fraction {parameters.validation_fraction:g}, or use mb sweep"
         ) from error
 

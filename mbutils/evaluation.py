@@ -83,11 +83,12 @@ class TFLiteModel:
         with progress(len(images), "int8", "image") as bar:
             batches = []
             for start in range(0, len(images), batch_size):
-                batches.append(self._predict_batch(images[start : start + batch_size]))
+                batches.append(self.predict_on_batch(images[start : start + batch_size]))
                 bar.update(len(batches[-1]))
         return np.concatenate(batches)
 
-    def _predict_batch(self, images: np.ndarray) -> np.ndarray:
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        """Scores images all at once: as `predict`, but without a progress bar."""
         index = self._input["index"]
         if not np.array_equal(self._interpreter.get_input_details()[0]["shape"], images.shape):
             self._interpreter.resize_tensor_input(index, images.shape)
@@ -164,6 +165,14 @@ def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Compar
     return Comparison((only_first - only_second) / len(labels), only_first, only_second, float(p_value), agreement)
 
 
+def macro_recall(labels: np.ndarray, scores: np.ndarray) -> float:
+    """Returns the mean over the classes of the part of their images that is right, a fraction.
+
+    Unlike top-1 it does not depend on how many images each class has. Classes without images do not count.
+    """
+    return float(metrics.recall_score(labels, scores.argmax(axis=1), labels=np.unique(labels), average="macro"))
+
+
 def accuracy_table(labels: np.ndarray, scores: dict[str, np.ndarray]) -> pd.DataFrame:
     """Returns the accuracy of each variant, and how each int8 variant compares with float32.
 
@@ -172,12 +181,12 @@ def accuracy_table(labels: np.ndarray, scores: dict[str, np.ndarray]) -> pd.Data
         scores: The scores of each variant, shape (n, n_classes); "float32" is among them.
 
     Returns:
-        One row for each variant: `variant`, `top1`, `low`, `high`, `correct`, `total`, and against float32 `drop`,
-        `only_float32`, `only_int8`, `p_value`, `agreement` (blank for float32 itself).
+        One row for each variant: `variant`, `top1`, `low`, `high`, `correct`, `total`, `macro_recall`, and against
+        float32 `drop`, `only_float32`, `only_int8`, `p_value`, `agreement` (blank for float32 itself).
     """
     rows = []
     for variant, given in scores.items():
-        row = {"variant": variant, **vars(accuracy(labels, given))}
+        row = {"variant": variant, **vars(accuracy(labels, given)), "macro_recall": macro_recall(labels, given)}
         if variant != "float32":
             against = compare(labels, scores["float32"], given)
             row |= {
@@ -188,8 +197,8 @@ def accuracy_table(labels: np.ndarray, scores: dict[str, np.ndarray]) -> pd.Data
                 "agreement": against.agreement,
             }
         rows.append(row)
-    columns = ["drop", "only_float32", "only_int8", "p_value", "agreement"]
-    return pd.DataFrame(rows).reindex(columns=["variant", "top1", "low", "high", "correct", "total", *columns])
+    columns = ["variant", "top1", "low", "high", "correct", "total", "macro_recall"]
+    return pd.DataFrame(rows).reindex(columns=[*columns, "drop", "only_float32", "only_int8", "p_value", "agreement"])
 
 
 def verdicts(labels: np.ndarray, first: np.ndarray, second: np.ndarray, class_names: tuple[str, ...]) -> list[str]:

@@ -5,20 +5,21 @@ results from the same cache.
 """
 
 import hashlib
-import io
-import itertools
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
+from mbutils import cache
 from mbutils.augmentation import View, augment, draw_view, mix
 from mbutils.backend import tf
 from mbutils.config import PrepareParameters, Preprocessing, TrainParameters, cache_dir
 from mbutils.datasets import Dataset
+from mbutils.decoding import UnreadableImage, decode
 from mbutils.errors import WorkbookError
+from mbutils.parallel import ordered_map
 from mbutils.progress import progress
 
 # Method and antialiasing of tf.image.resize, which takes pixel centres at half integers.
@@ -28,7 +29,6 @@ _RESIZE = {
     "bilinear_antialias": ("bilinear", True),
     "nearest": ("nearest", False),
 }
-_READ_AHEAD = 256  # encoded images in memory at a time while the cache is built
 
 
 def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
@@ -38,13 +38,16 @@ def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
         The image: uint8, shape (image_size, image_size, channels).
 
     Raises:
-        OSError: If the bytes are not an image, or a truncated one.
+        UnreadableImage: If the bytes are not an image, a damaged one, or one that is too large.
     """
-    pixels = np.asarray(_open(encoded).convert("RGB" if contract.color_mode == "rgb" else "L"))
+    return resize(decode(encoded, contract.color_mode), contract)
+
+
+def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
+    """Resizes decoded pixels, uint8 (height, width, channels), as the contract says."""
     method, antialias = _RESIZE[contract.interpolation]
     size = (contract.image_size, contract.image_size)
-    resized = tf.image.resize(np.atleast_3d(pixels), size, method, antialias=antialias)
-    return np.rint(resized).astype(np.uint8)
+    return np.rint(tf.image.resize(pixels, size, method, antialias=antialias).numpy()).astype(np.uint8)
 
 
 def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
@@ -57,53 +60,57 @@ def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
         A read-only memory map: uint8, shape (n, image_size, image_size, channels), in the order of `dataset.examples`.
 
     Raises:
-        WorkbookError: If an image is corrupt, or the cache folder cannot be written.
+        WorkbookError: If an image is unreadable, or the cache folder cannot be written.
     """
-    path = _cache_path(dataset, contract)
-    if not path.exists():
-        try:
-            _build_cache(dataset, contract, path)
-        except OSError as error:
-            raise WorkbookError(
-                f"cannot write the image cache {path} ({error.strerror}): free some space or set MB_CACHE_DIR"
-            ) from error
-    return np.load(path, mmap_mode="r")
+
+    def made() -> Iterator[np.ndarray]:
+        total = len(dataset.examples)
+        named = partial(_preprocess_named, dataset, contract)
+        with progress(total, "decode and resize", "image") as bar:
+            for image in ordered_map(named, enumerate(dataset.read())):
+                yield image
+                bar.update()
+
+    shape = (len(dataset.examples), *contract.shape)
+    return cache.stored_images(cache_path(dataset, contract), shape, made)
 
 
-def _cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
+def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
+    """Returns where `cached_images` keeps its images."""
     digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
     name = f"{dataset.name}_{contract.image_size}_{contract.color_mode}_{contract.interpolation}_{digest}.npy"
     return cache_dir() / name
 
 
-def _build_cache(dataset: Dataset, contract: Preprocessing, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    total = len(dataset.examples)
-    try:
-        images = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=(total, *contract.shape))
-        numbered = enumerate(dataset.read())
-        with ThreadPoolExecutor(os.cpu_count()) as pool, progress(total, "decode and resize", "image") as bar:
-            while chunk := list(itertools.islice(numbered, _READ_AHEAD)):
-                for position, image in pool.map(lambda item: _preprocess_named(dataset, item, contract), chunk):
-                    images[position] = image
-                bar.update(len(chunk))
-        images.flush()
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _preprocess_named(dataset: Dataset, item: tuple[int, bytes], contract: Preprocessing) -> tuple[int, np.ndarray]:
+def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int, bytes]) -> np.ndarray:
     position, encoded = item
     try:
-        return position, preprocess(encoded, contract)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return preprocess(encoded, contract)
+    except UnreadableImage as error:
         example = dataset.examples.iloc[position]
         raise WorkbookError(
             f"{dataset.name}: image {position} of class {dataset.class_names[example['label']]} "
-            f"(md5 {example['identity']}) is corrupt ({error}): remove or replace it"
+            f"(md5 {example['identity']}) is unreadable ({error}): remove or replace it"
         ) from error
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of the cached images, read from disk when they are indexed, so that any number of them fits in memory.
+
+    Attributes:
+        images: All of them: uint8, shape (n, height, width, channels).
+        positions: Where the images of the subset are, shape (n_subset,).
+    """
+
+    images: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        return self.images[self.positions[index]]
 
 
 def normalize(images: np.ndarray | tf.Tensor) -> np.ndarray | tf.Tensor:
@@ -156,15 +163,6 @@ def show(
     return mix(augmented(rows), augmented(tf.gather(view.partners, rows)), tf.gather(view.shares, rows))
 
 
-def decoded(encoded: bytes) -> np.ndarray:
-    """Returns an image as it was before preprocessing, in colour: uint8, shape (height, width, 3)."""
-    return np.asarray(_open(encoded).convert("RGB"))
-
-
-def _open(encoded: bytes) -> Image.Image:
-    return ImageOps.exif_transpose(Image.open(io.BytesIO(encoded)))
-
-
 def training_batches(
     images: np.ndarray,
     dataset: Dataset,
@@ -183,11 +181,13 @@ def training_batches(
             take the views in turn.
 
     Returns:
-        Batches of normalized images, float32 (batch, height, width, channels), and targets (batch, n_classes).
+        Batches of normalized images, float32 (batch, height, width, channels), and targets (batch, n_classes): shares
+        of the classes, times the weight of the image's class, and so its part of the loss.
     """
     positions = dataset.positions("train")
     count = len(positions)
     labels = _smoothed(dataset.labels[positions], dataset.n_classes, parameters.label_smoothing)
+    weights = _weights(dataset, parameters)[dataset.labels[positions], None]
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
         number = epoch if teacher_scores is None else epoch % len(teacher_scores)
@@ -196,6 +196,7 @@ def training_batches(
         if teacher_scores is not None:
             taught = tf.numpy_function(lambda n: teacher_scores[n], [number], tf.float32, stateful=False)
             targets += parameters.teacher_weight * (tf.ensure_shape(taught, targets.shape) - targets)
+        targets *= mix(weights, tf.gather(weights, view.partners), view.shares)
         size = tf.where(epoch < parameters.early_epochs, parameters.early_image_size, parameters.image_size)
         order = tf.random.experimental.stateless_shuffle(tf.range(count), (parameters.seed, epoch))
         rows = tf.data.Dataset.from_tensor_slices(order).batch(min(parameters.batch_size, count), drop_remainder=True)
@@ -213,6 +214,11 @@ def training_batches(
 def steps_per_epoch(dataset: Dataset, parameters: TrainParameters) -> int:
     """Returns the batches of an epoch: whole ones only, but at least one."""
     return max(1, len(dataset.positions("train")) // parameters.batch_size)
+
+
+def _weights(dataset: Dataset, parameters: TrainParameters) -> np.ndarray:
+    balanced = parameters.class_weight == "balanced"
+    return dataset.class_weights() if balanced else np.ones(dataset.n_classes, np.float32)
 
 
 def _smoothed(labels: np.ndarray, n_classes: int, smoothing: float) -> np.ndarray:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mbutils import datasets
 from mbutils.config import PROJECT, TrainParameters
-from mbutils.datasets import PARTS, Dataset
+from mbutils.datasets import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError, nearest
 
 RESULT_COLUMNS = (
@@ -55,6 +56,7 @@ RESULT_COLUMNS = (
     "validation_top1",
     "drop_from_float",
     "agreement_with_float",
+    "macro_recall",
 )
 FLOAT32 = "float32"
 # Columns of `evaluation.accuracy_table`, and of the results table.
@@ -65,6 +67,7 @@ _RECORDED = {
     "drop": "drop_from_float",
     "p_value": "p_value",
     "agreement": "agreement_with_float",
+    "macro_recall": "macro_recall",
 }
 _VERSIONED = ("tensorflow", "keras", "ai-edge-litert", "numpy", "tensorflow-datasets", "mobilenet-v1-int8-workbook")
 
@@ -175,7 +178,9 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
         "n_classes": dataset.n_classes,
         "class_names": list(dataset.class_names),
         **{f"n_{part}": len(dataset.positions(part)) for part in PARTS},
-        "n_excluded": len(dataset.positions("excluded")),
+        "n_excluded": len(dataset.positions(EXCLUDED)),  # copies of test images, and of validation images in train
+        "n_duplicated": int(duplicates["copies"].sum()),
+        "skipped": list(dataset.skipped),
         "contradicting_identities": duplicates.loc[duplicates["contradicting"], "identity"].tolist(),
     }
 
@@ -222,6 +227,21 @@ def find(results_dir: Path, run_id: str = "") -> Run:
     return run
 
 
+def load_dataset(run: Run) -> Dataset:
+    """Loads the data that a run was trained on.
+
+    Raises:
+        WorkbookError: If it is not there any more, or has changed: test images may then be among those trained on.
+    """
+    dataset = datasets.load(run.parameters)
+    if dataset.fingerprint != run.manifest["dataset"]["fingerprint"]:
+        raise WorkbookError(
+            f"the images of {dataset.name} are not those that run {run.run_id} was trained on: put them back, "
+            "or train again"
+        )
+    return dataset
+
+
 def all_runs(results_dir: Path) -> list[Run]:
     """Returns every run of a results folder, finished or not, by id."""
     return [Run(path.parent) for path in sorted((results_dir / "runs").glob("*/manifest.json"))]
@@ -242,7 +262,7 @@ def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shared = {**manifest["parameters"], **manifest["dataset"], **manifest}
     for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
         if "top1" in facts:
-            row = {**shared, **facts, "dataset": manifest["parameters"]["dataset"], "variant": variant}
+            row = {**shared, **facts, "dataset": manifest["dataset"]["name"], "variant": variant}
             yield {column: row.get(column) for column in RESULT_COLUMNS}
 
 

@@ -111,7 +111,7 @@ def _configuration(values: dict[str, Any]) -> Configuration:
     stages = {stage: {k: v for k, v in values.items() if k in names} for stage, names in takes.items()}
     checked = {stage: _STAGES[stage].from_dict(given) for stage, given in stages.items()}
     parameters = checked["train"]
-    dataset = datasets.load(parameters.dataset, parameters.validation_fraction)
+    dataset = datasets.load(parameters)
     taught_by = parameters.teacher_parameters
     teacher = _configuration({**stages["convert"], **stages["evaluate"], **_given(taught_by)}) if taught_by else None
     return Configuration(parameters.run_id(dataset.fingerprint), stages, teacher)

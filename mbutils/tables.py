@@ -25,6 +25,7 @@ _FORMATS = {
     "difference": "{:+.2%}".format,
     "drop_from_float": "{:+.2%}".format,
     "agreement_with_float": _PERCENT,
+    "macro_recall": _PERCENT,
     "precision": _PERCENT,
     "recall": _PERCENT,
     "alpha": "{:g}".format,
@@ -62,6 +63,7 @@ _RESULT_COLUMNS = {
     "top1": "top-1",
     "top1_low": "95 % low",
     "top1_high": "95 % high",
+    "macro_recall": "macro recall",
     "drop_from_float": "drop",
     "tflite_bytes": ".tflite bytes",
     "macs": "MACs",
@@ -75,8 +77,8 @@ _RESULT_COLUMNS = {
 def styled(table: pd.DataFrame, index: bool = False) -> Styler:
     """Returns a table for a notebook, each column in its unit; blank where a value is missing."""
     formats = {column: _FORMATS[column] for column in table.columns if column in _FORMATS}
-    style = table.style.format(formats, na_rep="")
-    return style if index else style.hide(axis="index")
+    style = table.style.format(formats, na_rep="", escape="html")
+    return style.format_index(escape="html") if index else style.hide(axis="index")
 
 
 def facts(values: dict[str, Any]) -> Styler:
@@ -92,7 +94,7 @@ def results(table: pd.DataFrame) -> Styler:
 def published(rows: pd.DataFrame) -> Styler:
     """Returns our accuracies beside the published ones; takes what `published.accuracy_beside` returns."""
     columns = ["dataset", "alpha", "image_size", "color_mode", "variant", "top1", "top1_low", "top1_high"]
-    return styled(rows[[*columns, "published", "difference", "published_later"]])
+    return styled(rows[[*columns, "published", "difference", "published_later", "test_images"]])
 
 
 def results_text(table: pd.DataFrame) -> str:

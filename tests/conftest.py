@@ -20,6 +20,7 @@ defaults:
   calibration_images: 20
   calibration_draws: 0
   qat_epochs: 1
+  sensitivity_images: 30
 """
 
 
@@ -31,8 +32,9 @@ def _own_cache(tmp_path_factory):
 @pytest.fixture(scope="session")
 def digits():
     from mbutils import datasets
+    from mbutils.config import DataParameters
 
-    return datasets.load("digits", validation_fraction=0.1)
+    return datasets.load(DataParameters(dataset="digits"))
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +43,9 @@ def flowers():
     if not (folder / "tf_flowers").is_dir():
         pytest.skip(f"no tf_flowers in {folder}: set TFDS_DATA_DIR to a folder that holds it")
     from mbutils import datasets
+    from mbutils.config import DataParameters
 
-    return datasets.load("tf_flowers", validation_fraction=0.1)
+    return datasets.load(DataParameters(dataset="tf_flowers"))
 
 
 @pytest.fixture(scope="session")

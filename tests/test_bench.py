@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from bench import __main__ as command
-from bench import compare, epoch, step
+from bench import cache_build, cache_read, compare, epoch, step
 from bench.cases import CASES, Case
 from bench.worker import Worker
 from mbutils import datasets
@@ -78,7 +78,7 @@ def photographs(monkeypatch):
     parts = ["train"] * 30 + ["validation"] * 6 + ["test"] * 4
     examples = pd.DataFrame({"identity": map(str, range(40)), "label": [0, 1] * 20, "part": parts})
     data = datasets.Dataset("photographs", ("a", "b"), examples, lambda: iter(encoded))
-    monkeypatch.setitem(datasets.REGISTRY, "photographs", lambda validation_fraction: data)
+    monkeypatch.setitem(datasets.REGISTRY, "photographs", lambda parameters: data)
     monkeypatch.setattr(epoch, "_exported", epoch.export)  # a process of its own would not know this dataset
     return data
 
@@ -93,6 +93,15 @@ def test_export_holds_the_files_of_each_part_unchanged(photographs):
     assert len(list(folder.glob("train/?/*.jpg"))) == 30 and len(list(folder.glob("validation/?/*.jpg"))) == 6
     assert (folder / "train" / "b" / "3.jpg").read_bytes() == photographs.encoded(np.array([3]))[0]
     assert epoch.export("photographs") == folder
+
+
+@pytest.mark.parametrize("case", [cache_build, cache_read])
+def test_cache_is_built_and_read_and_what_was_built_is_removed(case, monkeypatch, tmp_path):
+    monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path))
+    for side in (case.ours, case.stock):
+        one_round = side(32, count=70, side=48)
+        assert one_round() > 0 and one_round() > 0
+    assert len(list(tmp_path.glob("made_*.npy"))) == (case is cache_read)
 
 
 def bench(*arguments):
@@ -120,7 +129,7 @@ def test_bad_input_is_named(arguments, message, capsys):
 
 def test_command_writes_what_could_be_measured_and_tells_the_rest(monkeypatch, tmp_path, capsys):
     def fake(name, case, rounds):
-        if name.startswith("epoch"):
+        if not name.startswith("step"):
             raise WorkbookError("no flowers: get some")
         return row(name, case.expected)
 

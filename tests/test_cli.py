@@ -21,7 +21,7 @@ def tflite(tiny_results):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["sweep"], ["report"], ["render"], ["evaluate"], ["footprint"]])
+@pytest.mark.parametrize("command", [[], ["sweep"], ["report"], ["render"], ["evaluate"], ["footprint"], ["cache"]])
 def test_help_reads_well(command, capsys):
     assert mb(*command, "--help") == 0
     text = capsys.readouterr().out
@@ -56,6 +56,7 @@ def test_evaluate_takes_the_class_order_of_the_model(tflite, capsys):
         (["--dataset", "digits", "--class-order", "a,b"], "--class-order a,b: must name each of 0,1,2"),
         (["--dataset", "digits", "--batch-size", "0"], "batch_size: 0 is too small"),
         (["--interpolation", "cubic"], "invalid choice: 'cubic'"),
+        (["--dataset", "folder"], "dataset folder needs data_dir"),
     ],
 )
 def test_evaluate_names_bad_input(tflite, options, message, capsys):

@@ -88,6 +88,21 @@ def test_run_id_depends_on_what_determines_the_result(change):
     assert parameters.run_id("f") != parameters.run_id("other data")
 
 
+def test_neutral_value_leaves_the_run_id_as_it_was_before_the_parameter():
+    plain, weighted = TrainParameters().run_id("f"), TrainParameters(class_weight="balanced").run_id("f")
+    assert plain == "tf_flowers_mobilenet_v1_0.25_96_rgb_s0_ad6147a8"
+    assert weighted != plain
+
+
+def test_own_images_are_named_by_their_folder_and_known_by_what_is_in_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = TrainParameters(dataset="folder", data_dir="my images!")
+    assert here.data_dir == str(tmp_path / "my images!")
+    assert here.run_id("f").startswith("folder_my-images-_mobilenet_v1_0.25_96_rgb_s0_")
+    moved = replace(here, data_dir="elsewhere/my images!")
+    assert moved.run_id("f") == here.run_id("f") != here.run_id("g")
+
+
 def test_run_id_does_not_depend_on_where_results_go():
     assert replace(TrainParameters(), results_dir="elsewhere").run_id("f") == TrainParameters().run_id("f")
 

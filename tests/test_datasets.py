@@ -3,25 +3,13 @@ import pandas as pd
 import pytest
 
 from mbutils import datasets, published
+from mbutils.config import DataParameters
 from mbutils.errors import WorkbookError
 
 
 def test_unknown_dataset_is_named_with_the_nearest():
     with pytest.raises(WorkbookError, match="unknown dataset 'tf_flower': did you mean 'tf_flowers'"):
-        datasets.load("tf_flower", 0.1)
-
-
-def test_dataset_that_cannot_be_downloaded_is_named(tmp_path, monkeypatch):
-    import tensorflow_datasets as tfds
-
-    class Offline:
-        def download_and_prepare(self):
-            raise ConnectionError("no route to host")
-
-    monkeypatch.setattr(tfds, "builder", lambda name: Offline())
-    datasets._tfds_examples.cache_clear()
-    with pytest.raises(WorkbookError, match=r"tf_flowers is neither prepared in .* nor downloadable .*TFDS_DATA_DIR"):
-        datasets.load("tf_flowers", 0.1)
+        datasets.load(DataParameters(dataset="tf_flower"))
 
 
 def test_digits_have_three_parts_of_the_expected_size(digits):
@@ -39,7 +27,7 @@ def test_parts_do_not_share_an_image(digits):
 
 def test_parts_do_not_change_when_images_are_added():
     identities = [f"image {number}" for number in range(500)]
-    few, many = (pd.DataFrame({"identity": identities[:n]}) for n in (300, 500))
+    few, many = (pd.DataFrame({"identity": identities[:n], "pixels": identities[:n]}) for n in (300, 500))
     is_test = np.zeros(500, bool)
     before = datasets.assign_parts(few, is_test[:300], 0.2)
     after = datasets.assign_parts(many, is_test, 0.2)
@@ -48,7 +36,8 @@ def test_parts_do_not_change_when_images_are_added():
 
 
 def test_copies_of_a_test_image_are_excluded_and_other_copies_stay_together():
-    examples = pd.DataFrame({"identity": ["a", "b", "a", "c", "c", "c"]})
+    identities = ["a", "b", "a", "c", "d", "e"]
+    examples = pd.DataFrame({"identity": identities, "pixels": ["a", "b", "a", "c", "c", "c"]})
     parts = datasets.assign_parts(examples, np.array([True, False, False, False, False, False]), 0.5)
     assert parts[0] == "test"
     assert parts[2] == "excluded"
@@ -56,7 +45,9 @@ def test_copies_of_a_test_image_are_excluded_and_other_copies_stay_together():
 
 
 def dataset_of(identities, labels, parts):
-    examples = pd.DataFrame({"identity": identities, "label": labels, "part": parts})
+    files = [f"{number}.jpg" for number in range(len(identities))]
+    columns = {"file": files, "identity": identities, "pixels": identities, "label": labels, "part": parts}
+    examples = pd.DataFrame(columns)
     return datasets.Dataset("made", ("x", "y"), examples, lambda: iter(()))
 
 
@@ -66,6 +57,7 @@ def test_duplicates_are_reported_with_their_contradictions():
     assert rows.loc["a", "contradicting"] and not rows.loc["b", "contradicting"]
     assert rows.loc["a", "classes"] == "x, y"
     assert rows.loc["b", "parts"] == "excluded, test"
+    assert rows.loc["b", "files"] == "2.jpg, 3.jpg"
     assert "c" not in rows.index
 
 
@@ -104,3 +96,28 @@ def test_flower_with_two_labels_is_reported(flowers):
     duplicates = flowers.duplicates()
     assert len(duplicates) == 3
     assert duplicates.loc[duplicates["contradicting"], "classes"].tolist() == ["roses, tulips"]
+
+
+def test_classes_are_split_in_proportion_with_at_least_one_image_each():
+    sizes = {0: 100, 1: 10, 2: 3}
+    labels = np.repeat(list(sizes), list(sizes.values()))
+    examples = pd.DataFrame({"label": labels, "pixels": [f"image {number}" for number in range(len(labels))]})
+    parts = datasets.split_by_class(examples, {"test": 0.2, "validation": 0.25}, seed=0)
+    counts = pd.crosstab(examples["label"], parts)
+    assert counts["test"].tolist() == [20, 2, 1]
+    assert counts["validation"].tolist() == [20, 2, 1]
+    assert counts["train"].tolist() == [60, 6, 1]
+
+
+def test_split_by_class_does_not_depend_on_the_order_of_the_images():
+    examples = pd.DataFrame({"label": [0, 1] * 20, "pixels": [f"image {number % 30}" for number in range(40)]})
+    parts = datasets.split_by_class(examples, {"test": 0.2}, seed=0)
+    backwards = datasets.split_by_class(examples[::-1].reset_index(drop=True), {"test": 0.2}, seed=0)
+    assert parts.tolist() == backwards[::-1].tolist()
+
+
+def test_class_weights_make_classes_count_alike_and_leave_the_mean_at_one():
+    made = dataset_of(list("abcdefg"), [0, 0, 0, 0, 0, 1, 1], ["train"] * 6 + ["test"])
+    weights = made.class_weights()
+    assert weights.tolist() == pytest.approx([6 / (2 * 5), 6 / (2 * 1)])
+    assert weights[made.labels[made.positions("train")]].mean() == pytest.approx(1)

@@ -58,6 +58,13 @@ def test_precision_and_recall_of_each_class_with_zero_for_a_class_never_predicte
     assert table["images"].tolist() == [2, 1, 1]
 
 
+def test_macro_recall_counts_rare_classes_as_much_as_frequent_ones():
+    labels = np.array([0] * 8 + [1] * 2)
+    scores = scores_of([0] * 8 + [0, 1])
+    assert evaluation.accuracy(labels, scores).top1 == 0.9
+    assert evaluation.macro_recall(labels, scores) == pytest.approx((1 + 0.5) / 2)  # class 2 has no images
+
+
 def test_verdicts_name_the_true_class_and_both_predictions():
     lines = evaluation.verdicts(np.array([0]), scores_of([0]), scores_of([2]), ("a", "b", "c"))
     assert lines == ["a:\na \u2192 c"]

@@ -2,17 +2,22 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
+import yaml
+from PIL import Image
 
-from mbutils import config
+from mbutils import cli, config, runs
 from mbutils.backend import keras
+from mbutils.errors import WorkbookError
 
 NOTEBOOKS = sorted((config.PROJECT / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
@@ -152,3 +157,37 @@ def test_train_shows_one_progress_bar_in_its_final_state(run_folder):
     ]
     assert len(bars) == 1
     assert "1/1" in bars[0] and "validation top-1" in bars[0]
+
+
+@pytest.fixture(scope="module")
+def two_classes(tmp_path_factory):
+    """A folder of dark and bright images, one of them in both classes, and one that is a text."""
+    folder = tmp_path_factory.mktemp("data") / "day or night"
+    rng = np.random.default_rng(0)
+    for name, low in (("night", 0), ('it\'s "day"', 128)):
+        (folder / name).mkdir(parents=True)
+        for number in range(30):
+            pixels = rng.integers(low, low + 128, (40, 50, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    shutil.copy(folder / "night" / "0.png", folder / 'it\'s "day"' / "also night.png")
+    (folder / "night" / "text.jpg").write_text("no image")
+    return folder
+
+
+def test_own_images_of_two_classes_go_through_every_notebook(two_classes, tiny_sweep_file, tmp_path, capsys):
+    sweep = yaml.safe_load(tiny_sweep_file.read_text())
+    own = {"dataset": "folder", "data_dir": str(two_classes), "skip_corrupt": True, "class_weight": "balanced"}
+    (tmp_path / "own.yaml").write_text(yaml.dump({"defaults": {**sweep["defaults"], **own}}))
+    assert cli.main(["sweep", str(tmp_path / "own.yaml"), "--results", str(tmp_path)]) == 0
+    (manifest,) = (run.manifest for run in runs.all_runs(tmp_path))
+    facts = manifest["dataset"]
+    assert facts["name"] == "folder_day-or-night" and manifest["run_id"].startswith("folder_day-or-night_")
+    assert facts["class_names"] == ['it\'s "day"', "night"] and len(facts["contradicting_identities"]) == 1
+    assert facts["skipped"] == ["night/text.jpg (no JPEG, PNG, BMP or WebP image)"]
+    assert 0 <= manifest["variants"]["int8_per_channel"]["macro_recall"] <= 1
+    assert "folder_day-or-night" in (tmp_path / "report.html").read_text()
+    # Images that change later may have been trained on: a finished run is not scored on them.
+    next(iter((two_classes / "night").glob("*.png"))).unlink()
+    (run,) = runs.all_runs(tmp_path)
+    with pytest.raises(WorkbookError, match=r"are not those that run .* was trained on: put them back, or train again"):
+        runs.load_dataset(run)

@@ -69,10 +69,10 @@ def test_cache_holds_every_image_preprocessed_and_is_reused(digits):
     some = np.array([0, 300, 1796])
     for position, data in zip(some, digits.encoded(some), strict=True):
         assert np.array_equal(images[position], pipeline.preprocess(data, contract))
-    path = pipeline._cache_path(digits, contract)
-    built = path.stat().st_mtime_ns
+    path = pipeline.cache_path(digits, contract)
+    built = path.stat().st_ino
     pipeline.cached_images(digits, contract)
-    assert path.stat().st_mtime_ns == built
+    assert path.stat().st_ino == built
 
 
 def made_dataset(*images):
@@ -86,9 +86,9 @@ def made_dataset(*images):
 def test_corrupt_image_is_named_and_leaves_no_cache(photograph, damage, tmp_path, monkeypatch):
     monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path))
     good = encoded(photograph)
-    with pytest.raises(WorkbookError, match=r"made: image 1 of class rose .* is corrupt .*: remove or replace it"):
+    with pytest.raises(WorkbookError, match=r"made: image 1 of class rose .* is unreadable .*: remove or replace it"):
         pipeline.cached_images(made_dataset(good, damage(good)), Preprocessing(32, "rgb", "area"))
-    assert list(tmp_path.iterdir()) == []
+    assert all(path.suffix == ".lock" for path in tmp_path.iterdir())
 
 
 def test_cache_folder_that_cannot_be_written_is_named(photograph, tmp_path, monkeypatch):
@@ -151,6 +151,21 @@ def test_label_smoothing_spreads_its_share_over_all_classes(digits):
     _, targets = epochs_of(digits, 1, label_smoothing=0.2)
     assert targets.max(2) == pytest.approx(0.82)
     assert targets.min(2) == pytest.approx(0.02)
+
+
+def test_balanced_classes_weigh_the_targets_and_so_the_loss(digits, whole_batches):
+    positions, targets = epochs_of(digits, 1, batch_size=whole_batches, class_weight="balanced", label_smoothing=0.1)
+    weights = digits.class_weights()
+    assert weights.std() > 0.01
+    assert targets.sum(2) == pytest.approx(weights[digits.labels[positions]])
+
+
+def test_subset_reads_only_what_it_is_asked_for(digits):
+    images = numbered_images(digits)
+    subset = pipeline.Subset(images, np.array([700, 3, 9]))
+    assert len(subset) == 3
+    assert np.array_equal(subset[1:3], images[[3, 9]])
+    assert np.array_equal(subset[np.array([0])], images[[700]])
 
 
 def test_a_teacher_gives_its_share_of_the_targets_view_by_view(digits, whole_batches):

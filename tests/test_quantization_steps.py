@@ -147,8 +147,8 @@ def test_channel_ranges_are_those_of_weights_and_activations(folded, noise_image
 
 
 def test_accuracy_by_calibration_has_a_row_for_each_count_and_draw():
-    digits = datasets.load("digits", validation_fraction=0.1)
     train = TrainParameters(dataset="digits", image_size=32, color_mode="gray", interpolation="bilinear")
+    digits = datasets.load(train)
     pixels = pipeline.cached_images(digits, train.preprocessing)
     small_network = mobilenet.build(0.25, train.preprocessing.shape, digits.n_classes)
     table = quantization.accuracy_by_calibration(small_network, pixels, digits, ConvertParameters(calibration_draws=1))

@@ -1,5 +1,6 @@
 """What all pictures share: colours, labels, scales."""
 
+import matplotlib.pyplot as plt
 import seaborn as sns
 
 PALETTE = sns.color_palette("colorblind")
@@ -11,6 +12,7 @@ PUBLISHED_COLOR = PALETTE[3]
 def use_style() -> None:
     """Sets the look of every picture; called once in each notebook."""
     sns.set_theme(style="whitegrid", rc={"figure.figsize": (7, 4), "figure.dpi": 110, "axes.titlelocation": "left"})
+    plt.rcParams["text.parse_math"] = False  # a class may have dollars in its name
 
 
 def alpha_color(alpha: float) -> tuple[float, float, float]:

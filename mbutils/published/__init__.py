@@ -4,12 +4,17 @@ Source: the STM32 model zoo's page "MobileNet v1 quantized" (STM32Cube.AI 7.3.0)
 same zoo for the other architectures in `latency_rows.csv`.
 """
 
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 
 import pandas as pd
 
 COLOR_MODES = {3: "rgb", 1: "gray"}  # by the column `channels`
+# PlantVillage with a class of background, 39 classes, from Mendeley Data (doi:10.17632/tywbtsjrjv): the published
+# figures are on it. tensorflow-datasets' `plant_village` lacks that class: other data, and never compared.
+PLANT_VILLAGE_39 = "plant_village_39"
+_TEST_IMAGES = {"tf_flowers": "the page's own 734"}
 
 
 @cache
@@ -60,6 +65,11 @@ def flowers_test_images() -> pd.DataFrame:
     return _read("tf_flowers_test").copy()
 
 
+def edition(class_names: Collection[str]) -> str:
+    """Returns the name of the published dataset that the classes of a folder are those of, "" if there is none."""
+    return PLANT_VILLAGE_39 if set(class_names) == set(_read("plant_village_39")["class"]) else ""
+
+
 def accuracy_beside(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of a results table whose configuration is published, with the published accuracies beside.
 
@@ -68,15 +78,17 @@ def accuracy_beside(results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         The matching rows with `published` (the page of STM32Cube.AI 7.3.0), `published_later` (its later edition), both
-        fractions, and `difference` (ours less `published`).
+        fractions, `difference` (ours less `published`), and `test_images`: whether they are the same.
     """
     keys = ["dataset", "n_classes", "alpha", "image_size", "channels", "variant"]
-    table = accuracy().replace({"variant": {"int8": "int8_per_channel"}})
+    theirs = {"variant": {"int8": "int8_per_channel"}, "dataset": {"plant_village": PLANT_VILLAGE_39}}
+    table = accuracy().replace(theirs)
     table["page"] = table["source"].str.contains("later").map({True: "published_later", False: "published"})
     wide = (table.set_index([*keys, "page"])["top1_percent"] / 100).unstack("page").reset_index()
     ours = results.assign(channels=results["color_mode"].map({"rgb": 3, "gray": 1}))
     beside = ours.merge(wide, on=keys)
-    return beside.assign(difference=beside["top1"] - beside["published"])
+    test_images = beside["dataset"].map(_TEST_IMAGES).fillna("others than the page's")
+    return beside.assign(difference=beside["top1"] - beside["published"], test_images=test_images)
 
 
 def footprint_configurations() -> list[tuple[float, int, str, int]]:

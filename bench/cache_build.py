@@ -1,0 +1,42 @@
+"""Building the image cache against decoding the same images and nothing else, on the same number of threads."""
+
+import contextlib
+import io
+import time
+from collections.abc import Callable
+
+from bench import photographs
+from mbutils import pipeline
+from mbutils.config import Preprocessing
+from mbutils.decoding import decode
+from mbutils.parallel import ordered_map
+
+
+def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
+    """Prepares builds of the cache: decode, resize, write. What a round has built is removed after it."""
+    data, contract = photographs.dataset(count, side), Preprocessing(image_size, "rgb", "area")
+    path = pipeline.cache_path(data, contract)
+
+    def one_round() -> float:
+        path.unlink(missing_ok=True)
+        start = time.perf_counter()
+        with contextlib.redirect_stderr(io.StringIO()):  # the bar of the comparison is the one to show
+            pipeline.cached_images(data, contract)
+        seconds = time.perf_counter() - start
+        path.unlink()
+        return count / seconds
+
+    return one_round
+
+
+def stock(image_size: int, count: int, side: int) -> Callable[[], float]:
+    """Prepares decoding alone: the pixels are dropped, whatever `image_size` is."""
+    data = photographs.dataset(count, side)
+
+    def one_round() -> float:
+        start = time.perf_counter()
+        for _ in ordered_map(decode, data.read()):
+            pass
+        return count / (time.perf_counter() - start)
+
+    return one_round

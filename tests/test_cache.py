@@ -1,0 +1,184 @@
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mbutils import cache, cli, parallel
+from mbutils.errors import WorkbookError
+
+SHAPE = (10, 2, 2, 3)
+NAME = "made_2_rgb_area_0123456789abcdef.npy"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def images(count=SHAPE[0]):
+    return (np.full(SHAPE[1:], number, np.uint8) for number in range(count))
+
+
+def failing(error):
+    yield from images(3)
+    raise error
+
+
+def visible(folder):
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+def test_images_are_made_once_and_read_from_disk_then(folder):
+    made = []
+
+    def make():
+        made.append(1)
+        return images()
+
+    for _ in range(2):
+        stored = cache.stored_images(folder / NAME, SHAPE, make)
+        assert isinstance(stored, np.memmap) and not stored.flags.writeable
+        assert stored[:, 0, 0, 0].tolist() == list(range(10))
+    assert len(made) == 1
+    assert visible(folder) == [NAME]
+
+
+@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(b""), lambda p: os.truncate(p, 150), lambda p: p.unlink()])
+def test_damaged_file_is_made_again(folder, damage):
+    cache.stored_images(folder / NAME, SHAPE, images)
+    damage(folder / NAME)
+    assert cache.stored_images(folder / NAME, SHAPE, images)[9, 0, 0, 0] == 9
+
+
+@pytest.mark.parametrize("error", [WorkbookError("image 3 is unreadable"), KeyboardInterrupt()])
+def test_nothing_half_made_is_left(folder, error):
+    with pytest.raises(type(error)):
+        cache.stored_images(folder / NAME, SHAPE, lambda: failing(error))
+    assert visible(folder) == []
+    assert len(cache.stored_images(folder / NAME, SHAPE, images)) == 10  # and the lock is free
+
+
+def test_disk_that_fills_while_images_are_made_is_named_and_nothing_is_left(folder):
+    full = OSError(28, "No space left on device")
+    with pytest.raises(WorkbookError, match=r"cannot write the image cache .*No space left.*: free some space or set"):
+        cache.stored_images(folder / NAME, SHAPE, lambda: failing(full))
+    assert visible(folder) == []
+
+
+def test_disk_that_is_too_small_is_named_before_any_work(folder, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2_000_000_000))
+    with pytest.raises(WorkbookError, match=r"it takes 15.1 GB, and 2.0 GB are free"):
+        cache.stored_images(folder / NAME, (100_000, 224, 224, 3), lambda: pytest.fail("worked in vain"))
+
+
+def test_full_disk_of_the_system_is_an_error_not_a_crash(folder, monkeypatch):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full, a device that is always full")
+    monkeypatch.setattr(cache.Path, "replace", lambda self, target: pytest.fail("a full disk was not noticed"))
+    folder.mkdir()
+    partial = folder / f".{NAME}.{os.getpid()}"
+    partial.symlink_to("/dev/full")
+    with pytest.raises(WorkbookError, match="No space left on device"):
+        cache.stored_images(folder / NAME, SHAPE, images)
+
+
+def test_two_builders_at_once_do_the_work_once(folder, capsys):
+    made, results = [], []
+
+    def slowly():
+        made.append(1)
+        for image in images():
+            time.sleep(0.02)
+            yield image
+
+    def build():
+        results.append(cache.stored_images(folder / NAME, SHAPE, slowly))
+
+    threads = [threading.Thread(target=build) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert [result[9, 0, 0, 0] for result in results] == [9, 9, 9]
+    assert f"waiting for another process that makes {NAME}" in capsys.readouterr().err
+
+
+def fill(folder):
+    cache.stored_images(folder / NAME, SHAPE, images)
+    ours = ("teacher_scores_0123456789abcdef.npy", "index_folder_x.csv", f".{NAME}.99")
+    for name in (*ours, "holiday.npy", "notes.csv"):
+        (folder / name).write_bytes(b"12345")
+    for name in ("untrained/a.tflite", "digits_0123456789abcdef_jpeg/train/0/1.jpg"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"12345")
+
+
+def test_list_shows_what_is_kept_and_changes_nothing(folder, capsys):
+    fill(folder)
+    for options in ([], ["--list"]):
+        assert cli.main(["cache", *options]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert f"images: {NAME}" in lines[0]
+        assert len(lines) == 7 and "holiday" not in "".join(lines)
+        assert lines[-1].endswith(f"MiB in {folder}, times are UTC")
+    assert (folder / NAME).exists()
+
+
+def test_clear_removes_the_workbooks_own_and_nothing_else(folder, capsys):
+    fill(folder)
+    reader = np.load(folder / NAME, mmap_mode="r")
+    assert cli.main(["cache", "--clear"]) == 0
+    assert "removed 6 of 6" in capsys.readouterr().out
+    assert sorted(path.name for path in folder.iterdir()) == ["holiday.npy", "notes.csv"]
+    assert reader[9, 0, 0, 0] == 9
+
+
+def test_clear_keeps_what_a_process_is_just_making(folder, capsys):
+    fill(folder)
+    with cache.locked(folder / NAME):
+        assert cli.main(["cache", "--clear"]) == 0
+    text = capsys.readouterr().out
+    assert "removed 4 of 6" in text and f"images: {NAME}" in text
+    assert (folder / NAME).exists() and (folder / f".{NAME}.99").exists()
+
+
+def test_cache_that_is_not_there_is_empty(folder, capsys):
+    assert cli.main(["cache"]) == 0 and cli.main(["cache", "--clear"]) == 0
+    assert "0.0 MiB in" in capsys.readouterr().out
+    assert not folder.exists()
+
+
+def test_list_and_clear_together_are_refused(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["cache", "--list", "--clear"])
+
+
+def test_ordered_map_keeps_order_and_works_ahead_by_a_bounded_number():
+    started, taken = [], []
+
+    def items():
+        for number in range(1000):
+            started.append(number)
+            yield number
+
+    for result in parallel.ordered_map(lambda number: number * 2, items()):
+        taken.append(result)
+        assert len(started) - len(taken) < 8 * parallel.available_cores()
+    assert taken == [2 * number for number in range(1000)]
+
+
+def test_ordered_map_raises_in_turn_and_drops_the_rest():
+    def invert(number):
+        return 1 / number
+
+    results = parallel.ordered_map(invert, [1, 2, 0, 4])
+    assert [next(results), next(results)] == [1, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(results)

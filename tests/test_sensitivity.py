@@ -1,0 +1,73 @@
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mbutils import sensitivity
+from mbutils.config import INTERPOLATIONS, Preprocessing
+from mbutils.datasets import Dataset
+
+RGB, GRAY = Preprocessing(8, "rgb", "area"), Preprocessing(8, "gray", "nearest")
+COLORS = ((230, 20, 20), (20, 20, 230))
+
+
+def encoded(color):
+    buffer = io.BytesIO()
+    Image.new("RGB", (20, 16), color).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def reds_and_blues():
+    labels = [0, 1] * 10
+    data = [encoded(COLORS[label]) for label in labels]
+    examples = pd.DataFrame({"identity": map(str, range(20)), "label": labels, "part": ["test"] * 18 + ["train"] * 2})
+    return Dataset("made", ("red", "blue"), examples, lambda: iter(data))
+
+
+class RedAgainstBlue:
+    """Says red where red is brighter than blue, and remembers how many images it saw."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def predict_on_batch(self, images):
+        self.seen += len(images)
+        means = images.astype(float).mean(axis=(1, 2))
+        return np.stack([means[:, 0], means[:, -1]], axis=1)
+
+
+def test_table_tells_what_each_mistake_costs(reds_and_blues):
+    table = sensitivity.scored(RedAgainstBlue(), reds_and_blues, RGB, 100).set_index("prepared")
+    assert table.loc["as trained", "top1"] == 1 and pd.isna(table.loc["as trained", "drop"])
+    assert table.loc["BGR instead of RGB", "top1"] == 0 and table.loc["BGR instead of RGB", "agreement"] == 0
+    assert table.loc["BGR instead of RGB", "p_value"] < 0.001
+    assert table.loc["nearest instead of area", "drop"] == 0  # images of one colour
+
+
+def test_only_as_many_test_images_as_asked_are_scored(reds_and_blues):
+    model = RedAgainstBlue()
+    table = sensitivity.scored(model, reds_and_blues, RGB, 5, batch_size=2)
+    assert model.seen == 5 * len(table)
+
+
+def test_every_other_interpolation_is_tried_and_channels_only_where_there_are_some():
+    colour, gray = sensitivity.mistakes(RGB), sensitivity.mistakes(GRAY)
+    assert sum("instead of area" in name for name in colour) == len(INTERPOLATIONS) - 1
+    assert sum("instead of nearest" in name for name in gray) == len(INTERPOLATIONS) - 1
+    assert "BGR instead of RGB" in colour and not any("BGR" in name or "ImageNet" in name for name in gray)
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "taken_for"),
+    [
+        ("0 to 1 instead of -1 to 1", [0, 127, 255], [128, 191, 255]),
+        ("0 to 255 instead of -1 to 1", [0, 1, 255], [128, 255, 255]),
+        ("uint8 bytes taken for int8", [0, 127, 128, 255], [128, 255, 0, 127]),
+    ],
+)
+def test_wrong_scaling_is_what_an_int8_input_makes_of_it(name, pixels, taken_for):
+    _, mistake = sensitivity.mistakes(GRAY)[name]
+    assert mistake(np.array(pixels, np.uint8)) == pytest.approx(np.array(taken_for), abs=1)
