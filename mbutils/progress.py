@@ -1,9 +1,15 @@
-"""One progress bar with the time left, in a notebook and in a terminal."""
+"""One progress bar with the time left, in a notebook and in a terminal, that others may follow in a file."""
 
+import contextlib
+import json
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file that a notebook's bar is told in
 
 
 def progress(total: int, description: str, unit: str) -> tqdm:
@@ -33,12 +39,24 @@ class _NotebookBar(tqdm):
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Replaces the line shown in the notebook; called by tqdm."""
         self._handle.update(_Line(msg if msg is not None else str(self)))
+        if file := os.environ.get(PROGRESS_FILE):
+            _tell(self.format_dict, Path(file))
 
     def close(self) -> None:
         """Shows the final state, with the total time."""
         if not self.disable:
             self.disable = True
             self.display()
+
+
+def _tell(state: dict[str, Any], file: Path) -> None:
+    """Writes what a bar is about, how far it is, its note, and the seconds left, for those who follow it."""
+    left = (state["total"] - state["n"]) * state["elapsed"] / state["n"] if state["n"] else None
+    told = {"what": state["prefix"], "n": state["n"], "total": state["total"], "note": state["postfix"], "left": left}
+    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    with contextlib.suppress(OSError):  # a training does not stop because nobody can look on
+        partial.write_text(json.dumps(told))
+        partial.replace(file)
 
 
 class _Line:

@@ -111,7 +111,7 @@ class Run:
 
     def save(self, name: str, write: Callable[[Path], None]) -> Path:
         """Saves an artefact: `write` gets a path beside its place; size and sha256 go into the manifest."""
-        with _written_beside(self.path / name) as partial:
+        with written_beside(self.path / name) as partial:
             write(partial)
         content = (self.path / name).read_bytes()
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
@@ -119,12 +119,12 @@ class Run:
         return self.path / name
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        with _written_beside(self.path / "manifest.json") as partial:
+        with written_beside(self.path / "manifest.json") as partial:
             partial.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 @contextlib.contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
+def written_beside(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` with the same suffix, and renames it to `path` when the block succeeds."""
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -249,7 +249,7 @@ def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def write_results(results_dir: Path) -> Path:
     """Writes `results.csv` from the manifests and returns its path."""
     path = results_dir / "results.csv"
-    with _written_beside(path) as partial:
+    with written_beside(path) as partial:
         results_table(results_dir).to_csv(partial, index=False)
     return path
 
