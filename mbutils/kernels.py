@@ -138,6 +138,14 @@ class KernelServer:
         connection.sendall(json.dumps(request).encode() + b"\n")
         return Kernel(connection)
 
+    def wait(self) -> None:
+        """Waits until it has imported everything.
+
+        Raises:
+            OSError: If it cannot.
+        """
+        self._connected().close()
+
     def _connected(self) -> socket.socket:
         deadline = time.monotonic() + _START_SECONDS
         while self.is_alive and time.monotonic() < deadline:
@@ -202,7 +210,10 @@ class _Minder(socketserver.StreamRequestHandler):
     """Minds one kernel: kills it when the connection closes, tells the exit code when it ends."""
 
     def handle(self) -> None:
-        request = json.loads(self.rfile.readline())
+        line = self.rfile.readline()
+        if not line:  # it was only asked whether it is ready
+            return
+        request = json.loads(line)
         pid = os.fork()
         if not pid:
             try:

@@ -49,7 +49,7 @@ def execute(
 
     from mbutils.kernels import KernelServer
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs of errors is raised as well
     output.parent.mkdir(parents=True, exist_ok=True)
     watch = _Watch(reason_to_stop)
     with contextlib.ExitStack() as stack:

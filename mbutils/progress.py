@@ -22,6 +22,14 @@ def progress(total: int, description: str, unit: str) -> tqdm:
     return tqdm(total=total, desc=description, unit=unit, disable=None)
 
 
+def duration(seconds: float) -> str:
+    """Returns a duration as people say it, such as "2 h 05 min", "12 min" or "40 s"."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 def _in_notebook() -> bool:
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")

@@ -55,6 +55,7 @@ RESULT_COLUMNS = (
     "validation_top1",
     "drop_from_float",
     "agreement_with_float",
+    "configuration",
 )
 FLOAT32 = "float32"
 # Columns of `evaluation.accuracy_table`, and of the results table.
@@ -239,11 +240,18 @@ def results_table(results_dir: Path) -> pd.DataFrame:
 
 
 def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    shared = {**manifest["parameters"], **manifest["dataset"], **manifest}
+    shared = {**manifest["parameters"], **manifest["dataset"], **manifest, "configuration": _configuration(manifest)}
     for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
         if "top1" in facts:
             row = {**shared, **facts, "dataset": manifest["parameters"]["dataset"], "variant": variant}
             yield {column: row.get(column) for column in RESULT_COLUMNS}
+
+
+def _configuration(manifest: dict[str, Any]) -> str:
+    """Returns a digest of all that determines the result of a run but its seed."""
+    determining = {name: value for name, value in manifest["parameters"].items() if name != "seed"}
+    content = json.dumps([determining, manifest["dataset"]["fingerprint"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def write_results(results_dir: Path) -> Path:

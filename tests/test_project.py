@@ -35,6 +35,7 @@ LAYERS = [
     "runs",
     "distillation",
     "selection",
+    "kernels",
     "notebooks",
     "sweep",
     "plots",
@@ -106,6 +107,12 @@ def test_results_dictionary_names_every_column_of_the_benchmarks():
     from bench.compare import COLUMNS
 
     assert described_columns("bench.csv") == list(COLUMNS)
+
+
+def test_results_dictionary_names_every_column_of_the_benchmarks_of_sweeps():
+    from bench.sweeps import COLUMNS
+
+    assert described_columns("bench_sweeps.csv") == list(COLUMNS)
 
 
 def described_columns(file):

@@ -84,7 +84,7 @@ def local(workers: int, on_gpu: bool) -> Iterator[Client]:
         workers = psutil.Process().children(recursive=True)  # a kernel ends with its worker
         with contextlib.suppress(TimeoutError):
             cluster.close(timeout=_CLOSE_SECONDS)
-        for process in workers:
+        for process in psutil.wait_procs(workers, timeout=1)[1]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 

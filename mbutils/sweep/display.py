@@ -17,20 +17,13 @@ from rich.table import Table
 from rich.text import Text
 
 from mbutils.errors import WorkbookError
+from mbutils.progress import duration
 from mbutils.sweep import estimates, records
 from mbutils.sweep.plan import COMPARISON, RENDER, Plan, Stage
 from mbutils.sweep.stages import Outcome
 
 _STYLES = {"finished": "green", "running": "yellow", "failed": "red", "killed": "red", "skipped": "magenta"}
 _WIDTH_ELSEWHERE = 160  # characters of a line in a file or a pipe
-
-
-def duration(seconds: float) -> str:
-    """Returns a duration as people say it, such as "2 h 05 min", "12 min" or "40 s"."""
-    minutes = round(seconds / 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 class Display:

@@ -13,7 +13,7 @@ from filelock import Timeout
 
 from mbutils import kernels, notebooks
 from mbutils.errors import WorkbookError
-from mbutils.progress import PROGRESS_FILE
+from mbutils.progress import PROGRESS_FILE, duration
 from mbutils.sweep import records
 from mbutils.sweep.plan import RENDER, Stage
 
@@ -199,13 +199,14 @@ def _do(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> No
     if stage.notebook == RENDER:
         notebooks.render(settings.results_dir / stage.parameters["source"], kept)
         return
+    server = _server(settings)
     deadline = time.monotonic() + settings.time_limit
 
     def reason_to_stop() -> str:
         if is_unwanted():
             return "stopped"
-        hours = f"{settings.time_limit / 3600:.2g}"
-        return f"it took longer than the limit of {hours} hours" if time.monotonic() > deadline else ""
+        is_late = time.monotonic() > deadline
+        return f"it took longer than the limit of {duration(settings.time_limit)}" if is_late else ""
 
     executed = records.path(settings.results_dir, stage.key, ".ipynb")
     progress = records.path(settings.results_dir, stage.key, ".progress")
@@ -215,7 +216,7 @@ def _do(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> No
         settings.notebooks / f"{stage.notebook}.ipynb",
         executed,
         stage.parameters | results,
-        server=_server(settings),
+        server=server,
         environment=settings.environment | {PROGRESS_FILE: str(progress)},
         folder=settings.folder,
         log=records.path(settings.results_dir, stage.key, ".log"),
@@ -239,6 +240,7 @@ def _server(settings: Settings) -> kernels.KernelServer:
         _servers.clear()
         # TensorFlow asks the GPU's driver for devices on import, and the driver does not survive a fork.
         known = kernels.KernelServer(() if settings.on_gpu else settings.modules, settings.environment)
+        known.wait()
         _servers[settings] = known
     return known
 
