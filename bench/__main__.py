@@ -11,7 +11,6 @@ from bench.cases import CASES
 from mbutils.config import resolve_results_dir
 from mbutils.errors import WorkbookError, nearest
 
-
 SWEEPS = "sweeps"
 
 
@@ -32,8 +31,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bench",
         description="Measures speed and peak memory of the workbook's way against the stock way, side by side, prints "
-        "the ratios and writes bench.csv; and of sweeps against a shell loop, bench_sweeps.csv. Exit status 1 if a ratio is below the expected one, 2 if a case could not "
-        "be measured.",
+        "the ratios and writes bench.csv; then sweeps against a shell loop of papermill: bench_sweeps.csv. Exit status "
+        "1 if something is slower than expected, 2 if a case could not be measured.",
     )
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"{', '.join([*CASES, SWEEPS])} (default: all)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds of each side (default: %(default)s)")

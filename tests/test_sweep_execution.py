@@ -169,7 +169,7 @@ def test_progress_of_a_training_is_there_to_be_followed(sweep):
 
     wait_for(lambda: any(bar.get("n") == 4 for bar in told()))
     (bar,) = (bar for bar in told() if bar)
-    assert bar["total"] == 4 and bar["what"] == "train: " and bar["note"] == "validation top-1 0.500"
+    assert bar["total"] == 4 and bar["what"] == "train" and bar["note"] == "validation top-1 0.500"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
 

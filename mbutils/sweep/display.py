@@ -99,9 +99,8 @@ def _progress(results_dir: Path, key: str) -> tuple[str, str, str]:
     bar = records.progress(results_dir, key)
     if not bar:
         return "", "", ""
-    what = bar["what"].removesuffix(": ")
     left = "" if bar["left"] is None else duration(bar["left"])
-    return f"{what} {bar['n']}/{bar['total']}", bar["note"] or "", left
+    return f"{bar['what']} {bar['n']}/{bar['total']}", bar["note"] or "", left
 
 
 def _new_table(*columns: str) -> Table:
