@@ -207,7 +207,7 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
 
 class _Minder(socketserver.StreamRequestHandler):
-    """Minds one kernel: kills it when the connection closes, tells the exit code when it ends."""
+    """Minds one kernel: kills it when its connection closes or the server ends, tells the exit code when it ends."""
 
     def handle(self) -> None:
         line = self.rfile.readline()
@@ -223,9 +223,9 @@ class _Minder(socketserver.StreamRequestHandler):
             finally:
                 os._exit(1)
         self.wfile.write(f"{pid}\n".encode())
-        status = None
+        status, server = None, os.getppid()
         while status is None:
-            if select.select([self.connection], [], [], 0.1)[0]:
+            if select.select([self.connection], [], [], 0.1)[0] or os.getppid() != server:
                 os.killpg(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
                 return

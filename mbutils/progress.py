@@ -60,7 +60,8 @@ class _NotebookBar(tqdm):
 def _tell(state: dict[str, Any], file: Path) -> None:
     """Writes what a bar is about, how far it is, its note, and the seconds left, for those who follow it."""
     left = (state["total"] - state["n"]) * state["elapsed"] / state["n"] if state["n"] else None
-    told = {"what": state["prefix"], "n": state["n"], "total": state["total"], "note": state["postfix"], "left": left}
+    told = {name: state[name] for name in ("unit", "n", "total")}
+    told |= {"what": state["prefix"], "note": state["postfix"], "left": left}
     partial = file.with_name(f".{os.getpid()}.{file.name}")
     with contextlib.suppress(OSError):  # a training does not stop because nobody can look on
         partial.write_text(json.dumps(told))

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +70,14 @@ def local(workers: int, on_gpu: bool) -> Iterator[Client]:
         return {"host": _LOOPBACK, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL, **own}
 
     dask.config.set({"distributed.worker.profile.enabled": False})
-    cluster = SpecCluster(
-        workers={number: {"cls": Nanny, "options": options(number)} for number in range(workers)},
-        scheduler={
-            "cls": Scheduler,
-            "options": {"host": _LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": _DASHBOARD},
-        },
-        silence_logs=logging.CRITICAL,
-    )
+    scheduler = {"host": _LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": _DASHBOARD}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Port .* is already in use")  # the dashboard then takes another one
+        cluster = SpecCluster(
+            workers={number: {"cls": Nanny, "options": options(number)} for number in range(workers)},
+            scheduler={"cls": Scheduler, "options": scheduler},
+            silence_logs=logging.CRITICAL,
+        )
     try:
         with Client(cluster) as client:
             yield client

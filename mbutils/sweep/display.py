@@ -100,7 +100,7 @@ def _progress(results_dir: Path, key: str) -> tuple[str, str, str]:
     if not bar:
         return "", "", ""
     left = "" if bar["left"] is None else duration(bar["left"])
-    return f"{bar['what']} {bar['n']}/{bar['total']}", bar["note"] or "", left
+    return f"{bar['what']}, {bar['unit']} {bar['n']}/{bar['total']}", bar["note"] or "", left
 
 
 def _new_table(*columns: str) -> Table:
