@@ -1,9 +1,15 @@
-"""One progress bar with the time left, in a notebook and in a terminal."""
+"""One progress bar with the time left, in a notebook and in a terminal, that others may follow in a file."""
 
+import contextlib
+import json
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file that a notebook's bar is told in
 
 
 def progress(total: int, description: str, unit: str) -> tqdm:
@@ -14,6 +20,14 @@ def progress(total: int, description: str, unit: str) -> tqdm:
     if _in_notebook():
         return _NotebookBar(total=total, desc=description, unit=unit)
     return tqdm(total=total, desc=description, unit=unit, disable=None)
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration as people say it, such as "2 h 05 min", "12 min" or "40 s"."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _in_notebook() -> bool:
@@ -33,12 +47,25 @@ class _NotebookBar(tqdm):
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Replaces the line shown in the notebook; called by tqdm."""
         self._handle.update(_Line(msg if msg is not None else str(self)))
+        if file := os.environ.get(PROGRESS_FILE):
+            _tell(self.format_dict, Path(file))
 
     def close(self) -> None:
         """Shows the final state, with the total time."""
         if not self.disable:
             self.disable = True
             self.display()
+
+
+def _tell(state: dict[str, Any], file: Path) -> None:
+    """Writes what a bar is about, how far it is, its note, and the seconds left, for those who follow it."""
+    left = (state["total"] - state["n"]) * state["elapsed"] / state["n"] if state["n"] else None
+    told = {name: state[name] for name in ("unit", "n", "total")}
+    told |= {"what": state["prefix"], "note": state["postfix"], "left": left}
+    partial = file.with_name(f".{os.getpid()}.{file.name}")
+    with contextlib.suppress(OSError):  # a training does not stop because nobody can look on
+        partial.write_text(json.dumps(told))
+        partial.replace(file)
 
 
 class _Line:

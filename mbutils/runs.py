@@ -57,6 +57,7 @@ RESULT_COLUMNS = (
     "drop_from_float",
     "agreement_with_float",
     "macro_recall",
+    "configuration",
 )
 FLOAT32 = "float32"
 # Columns of `evaluation.accuracy_table`, and of the results table.
@@ -114,7 +115,7 @@ class Run:
 
     def save(self, name: str, write: Callable[[Path], None]) -> Path:
         """Saves an artefact: `write` gets a path beside its place; size and sha256 go into the manifest."""
-        with _written_beside(self.path / name) as partial:
+        with written_beside(self.path / name) as partial:
             write(partial)
         content = (self.path / name).read_bytes()
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
@@ -122,12 +123,12 @@ class Run:
         return self.path / name
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        with _written_beside(self.path / "manifest.json") as partial:
+        with written_beside(self.path / "manifest.json") as partial:
             partial.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 @contextlib.contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
+def written_beside(path: Path) -> Iterator[Path]:
     """Gives a path beside `path` with the same suffix, and renames it to `path` when the block succeeds."""
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -259,17 +260,24 @@ def results_table(results_dir: Path) -> pd.DataFrame:
 
 
 def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    shared = {**manifest["parameters"], **manifest["dataset"], **manifest}
+    shared = {**manifest["parameters"], **manifest["dataset"], **manifest, "configuration": _configuration(manifest)}
     for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
         if "top1" in facts:
             row = {**shared, **facts, "dataset": manifest["dataset"]["name"], "variant": variant}
             yield {column: row.get(column) for column in RESULT_COLUMNS}
 
 
+def _configuration(manifest: dict[str, Any]) -> str:
+    """Returns a digest of all that determines the result of a run but its seed."""
+    determining = {name: value for name, value in manifest["parameters"].items() if name != "seed"}
+    content = json.dumps([determining, manifest["dataset"]["fingerprint"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
 def write_results(results_dir: Path) -> Path:
     """Writes `results.csv` from the manifests and returns its path."""
     path = results_dir / "results.csv"
-    with _written_beside(path) as partial:
+    with written_beside(path) as partial:
         results_table(results_dir).to_csv(partial, index=False)
     return path
 

@@ -28,6 +28,28 @@ class Answer:
     over: dict[str, float]
 
 
+def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns one row for each configuration and variant of a results table, its seeds taken together.
+
+    Returns:
+        The columns of the table, numbers as means over the seeds; `top1_low` and `top1_high` are the least and the
+        greatest top-1 where there are several seeds, and the 95 % interval where there is one. `seed` lists the seeds,
+        as text, and `seeds` counts them.
+    """
+    groups = results.groupby(["configuration", "variant"], sort=False)
+    return pd.DataFrame([_together(rows) for _, rows in groups], columns=[*results.columns, "seeds"])
+
+
+def _together(rows: pd.DataFrame) -> dict[str, object]:
+    rows = rows.sort_values("seed")
+    numbers = rows.select_dtypes("number").mean()
+    together = {**rows.iloc[0], **numbers, "image_size": rows["image_size"].iloc[0], "seeds": len(rows)}
+    together["seed"] = ",".join(map(str, rows["seed"]))
+    if len(rows) > 1:
+        together |= {"top1_low": rows["top1"].min(), "top1_high": rows["top1"].max()}
+    return together
+
+
 def int8_models(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of a results table that are int8 models of known cost."""
     return results[results["variant"].str.startswith("int8")].dropna(subset=_COSTS)

@@ -61,8 +61,8 @@ _RESULT_COLUMNS = {
     "seed": "seed",
     "variant": "variant",
     "top1": "top-1",
-    "top1_low": "95 % low",
-    "top1_high": "95 % high",
+    "top1_low": "low",
+    "top1_high": "high",
     "macro_recall": "macro recall",
     "drop_from_float": "drop",
     "tflite_bytes": ".tflite bytes",
@@ -87,8 +87,16 @@ def facts(values: dict[str, Any]) -> Styler:
 
 
 def results(table: pd.DataFrame) -> Styler:
-    """Returns the results table with the columns that one compares runs by."""
-    return styled(table[list(_RESULT_COLUMNS)]).relabel_index(list(_RESULT_COLUMNS.values()), axis="columns")
+    """Returns what `selection.over_seeds` returned, with the columns that one compares configurations by."""
+    shown = table.assign(how=table["seeds"].map(lambda seeds: f"mean and range of {seeds} seeds" if seeds > 1 else ""))
+    names = _RESULT_COLUMNS | {"how": ""}
+    return styled(shown[list(names)]).relabel_index(list(names.values()), axis="columns")
+
+
+def failures(table: pd.DataFrame) -> Styler:
+    """Returns the stages of a sweep that failed, with the last lines of their logs."""
+    left = {"text-align": "left", "white-space": "pre-wrap"}
+    return styled(table).set_properties(subset=["error", "log"], **left)
 
 
 def published(rows: pd.DataFrame) -> Styler:
@@ -98,10 +106,10 @@ def published(rows: pd.DataFrame) -> Styler:
 
 
 def results_text(table: pd.DataFrame) -> str:
-    """Returns the same table as text for a terminal."""
+    """Returns a results table as text for a terminal, seeds taken together."""
     if table.empty:
         return "no evaluated run yet: run train, convert and evaluate"
-    shown = table[list(_RESULT_COLUMNS)]
+    shown = selection.over_seeds(table)[list(_RESULT_COLUMNS)]
     text = shown.apply(
         lambda column: column.map(lambda value: "" if pd.isna(value) else _FORMATS.get(column.name, str)(value))
     )

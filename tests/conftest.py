@@ -95,5 +95,5 @@ def tiny_results(tiny_sweep_file, tmp_path_factory):
     from mbutils import cli
 
     results = tmp_path_factory.mktemp("results")
-    assert cli.main(["sweep", str(tiny_sweep_file), "--results", str(results)]) == 0
+    assert cli.main(["sweep", str(tiny_sweep_file), "--results", str(results), "--threads", "1"]) == 0
     return results

@@ -21,7 +21,9 @@ def tflite(tiny_results):
     return path
 
 
-@pytest.mark.parametrize("command", [[], ["sweep"], ["report"], ["render"], ["evaluate"], ["footprint"], ["cache"]])
+@pytest.mark.parametrize(
+    "command", [[], ["sweep"], ["status"], ["report"], ["render"], ["evaluate"], ["footprint"], ["cache"]]
+)
 def test_help_reads_well(command, capsys):
     assert mb(*command, "--help") == 0
     text = capsys.readouterr().out
@@ -115,19 +117,23 @@ def test_report_of_a_killed_run_says_that_nothing_is_evaluated_yet(digits, tmp_p
     assert "missing" in (tmp_path / "report.html").read_text()
 
 
-def test_dry_run_shows_the_plan_and_runs_nothing(tiny_sweep_file, tiny_results, tmp_path, capsys):
+def test_dry_run_shows_the_plan_with_its_time_and_runs_nothing(tiny_sweep_file, tiny_results, tmp_path, capsys):
     assert mb("sweep", tiny_sweep_file, "--results", tmp_path / "new", "--dry-run") == 0
-    assert capsys.readouterr().out.split()[1:] == ["train", "convert", "evaluate"]
+    prepared, run, total = capsys.readouterr().out.splitlines()
+    assert prepared.split() == ["prepare_digits_32_gray_bilinear", "prepare"]
+    assert run.split()[1:] == ["train,", "convert_int8_per_channel,", "evaluate"]
+    assert "1 run, 4 notebooks to execute: about" in total and "a guess from the sizes" in total
     assert not (tmp_path / "new").exists()
     assert mb("sweep", tiny_sweep_file, "--results", tiny_results, "--dry-run") == 0
-    assert capsys.readouterr().out.count("(finished)") == 3
+    out = capsys.readouterr().out
+    assert out.count("(finished)") == 4 and "0 notebooks to execute: nothing to do" in out
 
 
 def test_plan_of_a_sweep_over_photographs_is_not_drowned_in_start_up_messages(flowers, tmp_path):
     (tmp_path / "flowers.yaml").write_text("defaults: {dataset: tf_flowers}")
     command = [Path(sys.executable).parent / "mb", "sweep", tmp_path / "flowers.yaml", "--dry-run"]
     result = subprocess.run(command, capture_output=True, text=True)
-    assert result.stdout.startswith("tf_flowers_mobilenet_v1_0.25_96_rgb_s0_") and result.stderr == ""
+    assert result.stdout.startswith("prepare_tf_flowers_96_rgb_area  prepare") and result.stderr == ""
 
 
 def test_results_folder_that_cannot_be_written_is_named(tiny_sweep_file, tmp_path, capsys):

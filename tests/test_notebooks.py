@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mbutils.errors import WorkbookError
 
 NOTEBOOKS = sorted((config.PROJECT / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
+STAGES = ("train", "convert_int8_per_channel", "evaluate")
 
 
 def code_cells(name):
@@ -74,10 +76,10 @@ def test_papermill_sees_every_parameter(name):
     assert all(facts["help"] == spec[parameter].metadata["help"] for parameter, facts in seen.items())
 
 
-def run_papermill(name, folder, *options):
+def run_papermill(name, folder, *options, **environment):
     """Runs the command as a user would, from a folder that is not the project."""
     command = [Path(sys.executable).parent / "papermill", NOTEBOOKS[0].with_stem(name), "out.ipynb", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +128,29 @@ def run_folder(tiny_results):
 
 def test_sweep_leaves_a_complete_run_folder(run_folder):
     names = {path.name for path in run_folder.iterdir()}
-    notebooks = {f"{stage}{suffix}" for stage in ("train", "convert", "evaluate") for suffix in (".ipynb", ".html")}
+    notebooks = {f"{stage}{suffix}" for stage in STAGES for suffix in (".ipynb", ".html")}
     predictions = {"predictions_float32.npz", "predictions_int8_per_channel.npz"}
     assert names == {"manifest.json", "history.csv", "model.keras", "int8_per_channel.tflite", *predictions, *notebooks}
+
+
+def test_run_alone_gives_what_it_gives_in_a_sweep(run_folder, tiny_sweep_file, tmp_path):
+    """One thread, the same seed: papermill from the shell, against a kernel that a sweep has forked."""
+    given = yaml.safe_load(tiny_sweep_file.read_text())["defaults"] | {"results_dir": "alone"}
+    alone = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
+    for name in ("train", "convert"):
+        taken = {spec.name for spec in fields(getattr(config, f"{name.capitalize()}Parameters"))}
+        options = [part for key, value in given.items() if key in taken for part in ("-p", key, str(value))]
+        result = run_papermill(name, tmp_path, *options, CUDA_VISIBLE_DEVICES="-1", **alone)
+        assert result.returncode == 0, result.stderr
+    (run,) = runs.all_runs(tmp_path / "alone")
+    assert run.run_id == run_folder.name
+    weights, swept = (keras.models.load_model(path / "model.keras").get_weights() for path in (run.path, run_folder))
+    assert all((mine == theirs).all() for mine, theirs in zip(weights, swept, strict=True))
+    for name in ("history.csv", "int8_per_channel.tflite"):
+        mine, theirs = ((path / name).read_bytes() for path in (run.path, run_folder))
+        if name == "history.csv":  # but for the seconds, its last column
+            mine, theirs = ([line.rpartition(b",")[0] for line in content.splitlines()] for content in (mine, theirs))
+        assert mine == theirs
 
 
 def test_saved_model_opens_in_keras_alone_and_carries_no_optimizer(run_folder):
@@ -139,7 +161,7 @@ def test_saved_model_opens_in_keras_alone_and_carries_no_optimizer(run_folder):
     assert (run_folder / "model.keras").stat().st_size < 2 * 4 * network.count_params()
 
 
-@pytest.mark.parametrize("stage", ["train", "convert", "evaluate"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_executed_notebook_has_no_noise(run_folder, stage):
     """No warnings, no start-up messages, no signatures: what a saved notebook shows is what the notebook asks for."""
     outputs = [o for c in nbformat.read(run_folder / f"{stage}.ipynb", 4).cells for o in c.get("outputs", [])]

@@ -40,6 +40,7 @@ LAYERS = [
     "runs",
     "distillation",
     "selection",
+    "kernels",
     "notebooks",
     "sweep",
     "plots",
@@ -111,6 +112,12 @@ def test_results_dictionary_names_every_column_of_the_benchmarks():
     from bench.compare import COLUMNS
 
     assert described_columns("bench.csv") == list(COLUMNS)
+
+
+def test_results_dictionary_names_every_column_of_the_benchmarks_of_sweeps():
+    from bench.sweeps import COLUMNS
+
+    assert described_columns("bench_sweeps.csv") == list(COLUMNS)
 
 
 def described_columns(file):

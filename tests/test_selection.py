@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mbutils import selection, tables
+from mbutils import plots, selection, tables
 from mbutils.config import Budget
 
 KIB = 1024
@@ -132,3 +132,36 @@ def test_pareto_front_is_what_no_other_model_dominates():
 
     expected = ~table.apply(dominated, axis=1)
     assert selection.pareto_front(table, "cost").tolist() == expected.tolist()
+
+
+def seeded(*rows):
+    """Returns a results table: (configuration, seed, top-1, RAM KiB)."""
+    runs = [(f"{name}_{seed}", 0.9, top1, ram, 300, 30) for name, seed, top1, ram in rows]
+    return results(*runs).assign(configuration=[row[0] for row in rows], seed=[row[1] for row in rows])
+
+
+def test_seeds_of_a_configuration_are_taken_together_as_mean_and_range():
+    table = seeded(("a", 2, 0.80, 50), ("b", 0, 0.70, 60), ("a", 0, 0.84, 50), ("a", 1, 0.82, 50))
+    together = selection.over_seeds(table).set_index("configuration")
+    assert together.loc["a", ["top1", "top1_low", "top1_high"]].tolist() == pytest.approx([0.82, 0.80, 0.84])
+    assert together.loc["a", ["seed", "seeds"]].tolist() == ["0,1,2", 3]
+    # One seed has no range: its interval stays.
+    assert together.loc["b", ["top1", "top1_low", "top1_high"]].tolist() == pytest.approx([0.70, 0.68, 0.72])
+    assert together.loc["b", ["seed", "seeds"]].tolist() == ["0", 1]
+
+
+def test_variants_are_not_taken_together():
+    table = seeded(("a", 0, 0.80, 50), ("a", 0, 0.60, 50)).assign(variant=["float32", "int8_per_channel"])
+    assert selection.over_seeds(table)["top1"].tolist() == [0.80, 0.60]
+
+
+def test_no_runs_are_no_configurations():
+    table = seeded(("a", 0, 0.80, 50)).iloc[:0]
+    assert selection.over_seeds(table).empty and "seeds" in selection.over_seeds(table)
+
+
+def test_range_of_seeds_is_drawn_only_where_there_are_several():
+    table = selection.over_seeds(seeded(("a", 0, 0.80, 50), ("a", 1, 0.84, 50), ("b", 0, 0.70, 60)))
+    (ax,) = plots.pareto(table, "total_ram_bytes", "total RAM (KiB)").axes
+    (bars,) = [part for part in ax.collections if hasattr(part, "get_segments")]
+    assert [sorted(segment[:, 1]) for segment in bars.get_segments()] == [pytest.approx([0.80, 0.84])]

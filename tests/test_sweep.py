@@ -1,9 +1,14 @@
+import shutil
+
 import pytest
 import yaml
 
-from mbutils import cli, notebooks, runs, sweep
+from mbutils import runs, sweep
 from mbutils.config import PROJECT, TrainParameters
 from mbutils.errors import WorkbookError
+from mbutils.progress import duration
+from mbutils.sweep import estimates, records
+from mbutils.sweep.plan import RENDER
 
 
 def write(folder, text):
@@ -14,32 +19,32 @@ def write(folder, text):
 
 def test_grid_is_multiplied_out_over_the_defaults(tmp_path):
     text = "defaults: {dataset: digits, seed: 3}\ngrid: {alpha: [0.25, 0.5], image_size: [32, 48, 64]}"
-    configurations = sweep.read(write(tmp_path, text))
+    configurations = sweep.read(write(tmp_path, text)).configurations
     assert len({configuration.run_id for configuration in configurations}) == 6
-    assert all(configuration.stages["train"]["seed"] == 3 for configuration in configurations)
+    assert all(configuration.given["train"]["seed"] == 3 for configuration in configurations)
 
 
 def test_single_runs_are_taken_as_they_are_and_multiplied_by_the_grid(tmp_path):
     text = "runs: [{dataset: digits}, {dataset: digits, alpha: 0.5}]"
-    assert [c.stages["train"].get("alpha") for c in sweep.read(write(tmp_path, text))] == [None, 0.5]
-    configurations = sweep.read(write(tmp_path, text + "\ngrid: {seed: [0, 1, 2]}"))
-    assert [c.stages["train"]["seed"] for c in configurations] == [0, 1, 2, 0, 1, 2]
+    assert [c.given["train"].get("alpha") for c in sweep.read(write(tmp_path, text)).configurations] == [None, 0.5]
+    configurations = sweep.read(write(tmp_path, text + "\ngrid: {seed: [0, 1, 2]}")).configurations
+    assert [c.given["train"]["seed"] for c in configurations] == [0, 1, 2, 0, 1, 2]
 
 
 def test_parameters_go_to_each_notebook_that_takes_them(tmp_path):
     text = "defaults: {dataset: digits, batch_size: 16, calibration_images: 9}"
-    (configuration,) = sweep.read(write(tmp_path, text))
-    assert configuration.stages["train"] == {"dataset": "digits", "batch_size": 16}
-    assert configuration.stages["convert"] == {"calibration_images": 9}
-    assert configuration.stages["evaluate"] == {"batch_size": 16}
+    (configuration,) = sweep.read(write(tmp_path, text)).configurations
+    assert configuration.given["train"] == {"dataset": "digits", "batch_size": 16}
+    assert configuration.given["convert"] == {"calibration_images": 9}
+    assert configuration.given["evaluate"] == {"batch_size": 16}
 
 
 def test_a_run_may_be_the_name_of_a_recipe(tmp_path):
     text = "runs: [flowers_recipe]".replace("flowers_recipe", str(tmp_path / "digits.yaml"))
     (tmp_path / "digits.yaml").write_text("{dataset: digits, alpha: 0.5}")
-    configurations = sweep.read(write(tmp_path, text + "\ngrid: {seed: [0, 1]}"))
-    assert [c.stages["train"]["alpha"] for c in configurations] == [0.5, 0.5]
-    assert [c.stages["train"]["seed"] for c in configurations] == [0, 1]
+    configurations = sweep.read(write(tmp_path, text + "\ngrid: {seed: [0, 1]}")).configurations
+    assert [c.given["train"]["alpha"] for c in configurations] == [0.5, 0.5]
+    assert [c.given["train"]["seed"] for c in configurations] == [0, 1]
 
 
 @pytest.mark.parametrize("listed", [False, True])
@@ -49,10 +54,10 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
     student.write_text(f"{{dataset: digits, alpha: 0.25, teacher: {teacher}}}")
     recipes = [str(student)] + [str(teacher)] * listed
     text = yaml.dump({"runs": recipes, "grid": {"seed": [0, 1]}, "defaults": {"calibration_images": 9}})
-    configurations = sweep.read(write(tmp_path, text))
-    trained = [(c.stages["train"]["alpha"], c.stages["train"]["seed"]) for c in configurations]
+    configurations = sweep.read(write(tmp_path, text)).configurations
+    trained = [(c.given["train"]["alpha"], c.given["train"]["seed"]) for c in configurations]
     assert trained == [(0.5, 0), (0.25, 0), (0.5, 1), (0.25, 1)]
-    assert all(c.stages["convert"] == {"calibration_images": 9} for c in configurations)
+    assert all(c.given["convert"] == {"calibration_images": 9} for c in configurations)
     assert [c.teacher.run_id for c in configurations[1::2]] == [c.run_id for c in configurations[::2]]
 
 
@@ -71,8 +76,17 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
         ("runs: {alpha: 0.5}", "runs must be a list of parameters"),
         ("runs: [flowers_0.25_96_grey]", "did you mean 'flowers_0.25_96_gray'"),
         ("runs: [0.5]", "each of runs must be a mapping of parameters"),
-        ("just text", "a sweep file has the keys defaults, runs, grid"),
-        ("", "a sweep file has the keys defaults, runs, grid"),
+        ("just text", "a sweep file has the keys include, defaults, runs, grid"),
+        ("", "a sweep file has the keys include, defaults, runs, grid"),
+        ("notebooks: [trian]", "notebooks: unknown notebook 'trian': did you mean 'train'"),
+        ("seeds: 3", "seeds must be a list of whole numbers"),
+        ("defaults: {dataset: digits}\nseeds: [zero]", "seed: expected int, got str 'zero'"),
+        ("grid: {seed: [0]}\nseeds: [0, 1]", "seeds are given twice: remove seed from grid"),
+        ("include: gone.yaml", r"cannot read .*gone.yaml"),
+        (
+            "defaults: {dataset: digits}\ngrid: {calibration_images: [5, 9]}",
+            "is made with .* write two sweep files, and give each a --results of its own",
+        ),
         ("a: [", "is no YAML file"),
         ("defaults: !!python/object/apply:os.system ['true']", "is no YAML file"),
     ],
@@ -101,43 +115,117 @@ def test_single_runs_in_params_are_valid(path):
     assert TrainParameters.from_dict(yaml.safe_load(path.read_text()))
 
 
-def test_finished_stages_are_not_done_again(tiny_sweep_file, tiny_results, monkeypatch):
-    monkeypatch.setattr(notebooks, "execute", lambda *arguments: pytest.fail("ran a finished stage"))
-    lines = []
-    assert sweep.run(sweep.read(tiny_sweep_file), tiny_results, lines.append) == {}
-    assert [line.rsplit(": ", 1)[1] for line in lines] == ["already finished"] * 3
+def keys(plan):
+    """Returns the keys of the stages with readable runs, renderings left out."""
+    names = {c.run_id: f"{c.given['train'].get('alpha', 0.25)}" for c in plan.configurations}
+    return [f"{names.get(s.group, s.group)}/{s.name}" for s in plan.stages if s.notebook != RENDER]
 
 
-def test_other_calibration_is_converted_and_evaluated_but_not_trained_again(tmp_path, tiny_sweep_file, tiny_results):
-    text = tiny_sweep_file.read_text().replace("calibration_images: 20", "calibration_images: 30")
-    (configuration,) = sweep.read(write(tmp_path, text))
-    assert configuration.is_done("train", tiny_results)
-    assert not configuration.is_done("convert", tiny_results)
+def test_stages_come_after_those_they_need_and_the_cache_is_prepared_once(tmp_path):
+    text = "{defaults: {dataset: digits, image_size: 32}, grid: {alpha: [0.25, 0.5]}}"
+    plan = sweep.read(write(tmp_path, text))
+    assert keys(plan) == [
+        "prepare_digits_32_rgb_area/prepare",
+        *(f"{alpha}/{name}" for alpha in (0.25, 0.5) for name in ("train", "convert_int8_per_channel", "evaluate")),
+    ]
+    seen = set()
+    for stage in plan.stages:
+        assert seen.issuperset(stage.after)
+        seen.add(stage.key)
+
+
+def test_one_evaluation_follows_the_conversions_to_both_variants(tmp_path):
+    text = "{defaults: {dataset: digits}, grid: {variant: [int8_per_channel, int8_per_tensor]}}"
+    (evaluate,) = (stage for stage in sweep.read(write(tmp_path, text)).stages if stage.name == "evaluate")
+    assert [key.split("/")[1] for key in evaluate.after] == ["convert_int8_per_channel", "convert_int8_per_tensor"]
+    assert not evaluate.needs_all
+
+
+def test_students_train_after_their_teacher(tmp_path):
+    (tmp_path / "teacher.yaml").write_text("{dataset: digits, alpha: 0.5}")
+    text = f"defaults: {{dataset: digits, teacher: {tmp_path / 'teacher.yaml'}}}"
+    plan = sweep.read(write(tmp_path, text))
+    teacher, student = (stage for stage in plan.stages if stage.name == "train")
+    assert teacher.key in student.after
+
+
+def test_every_notebook_is_rendered_after_it_was_executed(tmp_path):
+    plan = sweep.read(write(tmp_path, "defaults: {dataset: digits}"))
+    rendered = {stage.after[0]: stage.kept for stage in plan.stages if stage.notebook == RENDER}
+    assert rendered == {s.key: s.kept.replace(".ipynb", ".html") for s in plan.stages if s.notebook != RENDER}
+
+
+def test_notebooks_choose_what_is_run(tmp_path):
+    plan = sweep.read(write(tmp_path, "{defaults: {dataset: digits}, notebooks: [train, evaluate]}"))
+    assert keys(plan) == ["0.25/train", "0.25/evaluate"] and not plan.compares
+
+
+def test_included_parameters_are_below_the_defaults(tmp_path):
+    (tmp_path / "base.yaml").write_text("{dataset: digits, alpha: 0.5, epochs: 7}")
+    text = "{include: base.yaml, defaults: {epochs: 3}}"
+    (configuration,) = sweep.read(write(tmp_path, text)).configurations
+    assert configuration.given["train"] == {"dataset": "digits", "alpha": 0.5, "epochs": 3}
+
+
+def test_seeds_multiply_out(tmp_path):
+    text = "{defaults: {dataset: digits}, grid: {alpha: [0.25, 0.5]}, seeds: [3, 4]}"
+    configurations = sweep.read(write(tmp_path, text)).configurations
+    assert [c.given["train"]["seed"] for c in configurations] == [3, 4, 3, 4]
+
+
+def stage(plan, name):
+    return next(stage for stage in plan.stages if stage.name == name)
+
+
+def test_other_calibration_is_converted_but_not_trained_again(tmp_path, tiny_sweep_file, tiny_results):
+    text = tiny_sweep_file.read_text()
+    same = sweep.read(write(tmp_path, text))
+    assert all(stage.is_done(tiny_results) for stage in same.stages)
+    other = sweep.read(write(tmp_path, text.replace("calibration_images: 20", "calibration_images: 30")))
+    assert stage(other, "train").is_done(tiny_results)
+    assert not stage(other, "convert_int8_per_channel").is_done(tiny_results)
 
 
 def test_killed_training_is_done_again(tiny_sweep_file, tiny_results, tmp_path, digits):
-    (configuration,) = sweep.read(tiny_sweep_file)
+    plan = sweep.read(tiny_sweep_file)
+    (configuration,) = plan.configurations
     parameters = runs.Run(tiny_results / "runs" / configuration.run_id).parameters
-    killed = runs.begin(parameters, digits, tmp_path)
-    assert killed.run_id == configuration.run_id
-    assert not any(configuration.is_done(stage, tmp_path) for stage in ("train", "convert", "evaluate"))
+    assert runs.begin(parameters, digits, tmp_path).run_id == configuration.run_id
+    assert not any(stage.is_done(tmp_path) for stage in plan.stages if stage.notebook != RENDER)
 
 
-def test_sweep_goes_on_when_a_configuration_fails_and_says_so(tmp_path, monkeypatch, capsys):
-    """One configuration raises in its notebook, the other runs through."""
-    done = []
+def test_stage_killed_before_its_notebook_was_kept_is_done_again(tiny_sweep_file, tiny_results, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(tiny_results, results)
+    train = stage(sweep.read(tiny_sweep_file), "train")
+    assert train.is_done(results)
+    records.write(results, train.key, records.running(attempt=1))
+    assert not train.is_done(results)
 
-    def execute(name, output, parameters):
-        if parameters.get("alpha") == 0.25:
-            raise WorkbookError(f"{name}: out of memory")
-        done.append(name)
 
-    monkeypatch.setattr(notebooks, "execute", execute)
-    monkeypatch.setattr(sweep, "_keep", lambda *arguments: None)
-    monkeypatch.setattr(sweep, "report", lambda results_dir: results_dir / "report.html")
-    path = write(tmp_path, "defaults: {dataset: digits}\ngrid: {alpha: [0.25, 0.5]}")
-    assert cli.main(["sweep", str(path), "--results", str(tmp_path)]) == 1
-    assert done == ["train", "convert", "evaluate"]
-    captured = capsys.readouterr()
-    assert "failed: train: out of memory" in captured.out
-    assert captured.err.startswith("failed: digits_mobilenet_v1_0.25_96")
+def estimated(folder, text, workers=1):
+    return estimates.total(list(sweep.read(write(folder, text)).stages), workers, [])
+
+
+def test_estimate_grows_with_the_work_and_shrinks_with_the_workers(tmp_path):
+    text = "{defaults: {dataset: digits, epochs: 100}, grid: {alpha: [0.25, 0.5]}}"
+    once, wider = estimated(tmp_path, text), estimated(tmp_path, text.replace("0.5", "1.0"))
+    assert wider > 1.2 * once
+    assert once / 2 <= estimated(tmp_path, text, workers=2) < once
+    # Of one run, no stage can be done before the one that it needs.
+    single = text.replace(", 0.5", "")
+    assert estimated(tmp_path, single, workers=8) > 0.9 * estimated(tmp_path, single)
+
+
+def test_estimate_is_corrected_by_what_stages_took(tmp_path):
+    plan = sweep.read(write(tmp_path, "defaults: {dataset: digits}"))
+    train = stage(plan, "train")
+    assert estimates.measured_factors(list(plan.stages), tmp_path) == []
+    taken = records.Record("finished", 1, seconds=3 * estimates.seconds(train))
+    records.write(tmp_path, train.key, taken)
+    assert estimates.measured_factors(list(plan.stages), tmp_path) == pytest.approx([3])
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(40.2, "40 s"), (200, "3 min"), (7500, "2 h 05 min")])
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text

@@ -49,10 +49,12 @@ def confusion(matrices: dict[str, pd.DataFrame]) -> Figure:
 
 
 def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: str) -> Axes:
-    """Shows test accuracy with its 95 % interval against a cost, one point for each run.
+    """Shows test accuracy against a cost, one point for each configuration: the mean of its seeds and their range.
+
+    Where there is one seed, the bar is the 95 % interval.
 
     Args:
-        results: What `runs.results_table` returns.
+        results: What `selection.over_seeds` returns.
         column: The column of the cost.
         label: The axis label of the cost, with its unit.
         variant: The variant whose accuracy is shown.
@@ -79,13 +81,23 @@ def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: st
 
 
 def float_against_int8(results: pd.DataFrame) -> Axes:
-    """Shows top-1 of each run's variants on one line, so that the drop is the distance between the points."""
+    """Shows top-1 of each configuration's variants on one line, so that the drop is the distance between the points.
+
+    Points are means over the seeds; where there are several, bars span the range of each variant.
+
+    Args:
+        results: What `selection.over_seeds` returns.
+    """
     wide = results.pivot(index="run_id", columns="variant", values="top1")
     wide = wide.rename(index={row.run_id: run_label(row) for row in results.itertuples()})
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.4 * len(wide)))
     ax.hlines(wide.index, wide.min(axis=1), wide.max(axis=1), color="0.7", zorder=1)
     for variant in wide:
         ax.scatter(wide[variant], wide.index, color=VARIANT_COLORS[variant], label=variant, zorder=2)
+    for row in results[results["seeds"] > 1].itertuples():
+        ax.hlines(
+            run_label(row), row.top1_low, row.top1_high, color=VARIANT_COLORS[row.variant], linewidth=5, alpha=0.4
+        )
     ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(wide) - 0.5, -0.5))
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -98,7 +110,7 @@ def accuracy_against_published(rows: pd.DataFrame) -> Axes:
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.45 * len(rows)))
     labels = [f"{row.alpha:g} {row.image_size} px {row.color_mode} {row.variant}" for row in rows.itertuples()]
     ax.hlines(labels, rows["top1_low"], rows["top1_high"], color=PALETTE[0], linewidth=3, alpha=0.4)
-    ax.scatter(rows["top1"], labels, color=PALETTE[0], label="ours, with 95 % interval", zorder=2)
+    ax.scatter(rows["top1"], labels, color=PALETTE[0], label="ours, with 95 % interval or range of seeds", zorder=2)
     ax.scatter(rows["published"], labels, marker="D", color=PUBLISHED_COLOR, label="published", zorder=2)
     ax.scatter(
         rows["published_later"], labels, marker="D", facecolors="none", edgecolors=PUBLISHED_COLOR, label="later page"

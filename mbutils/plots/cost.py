@@ -127,8 +127,10 @@ def _mark_cells(ax: Axes, rows: pd.DataFrame, over: pd.Series, fitting: pd.Serie
 def pareto(results: pd.DataFrame, column: str, label: str, limit: float | None = None) -> Figure:
     """Shows int8 accuracy on test against a cost: the Pareto front as a step line, what it dominates in grey.
 
+    Points are means over the seeds; where there are several, bars span their range.
+
     Args:
-        results: What `runs.results_table` returns; each dataset gets its own axes.
+        results: What `selection.over_seeds` returns; each dataset gets its own axes.
         column: The column of the cost; bytes are shown in KiB.
         label: The axis label of the cost, with its unit.
         limit: The budget, in the unit of the column; none where None.
@@ -155,6 +157,8 @@ def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     ax.step(front["cost"], front["top1"], where="post", color="0.35", marker="o", zorder=1, label="Pareto front")
     if len(dominated):
         ax.scatter(dominated["cost"], dominated["top1"], color="0.75", zorder=2, label="dominated")
+    several = rows[rows["seeds"] > 1]
+    ax.vlines(several["cost"], several["top1_low"], several["top1_high"], color="0.6", linewidth=2, zorder=1)
     ax.scatter(front["cost"], front["top1"], color=[alpha_color(alpha) for alpha in front["alpha"]], s=55, zorder=3)
     for row in front.itertuples():
         name = f"{row.alpha:g} {row.image_size} px {row.color_mode}"

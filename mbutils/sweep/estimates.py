@@ -1,0 +1,61 @@
+"""How long a sweep will take: a rough rule from the sizes, corrected by what stages like these took here."""
+
+from pathlib import Path
+from statistics import median
+
+from mbutils.sweep import records
+from mbutils.sweep.plan import RENDER, Stage
+
+# A training step of MobileNet v1 is bound by memory, and its activations go with alpha times the area of the image:
+# 922, 194 and 83 images/s were measured on 2 cores for (0.25, 96 px), (0.25, 224 px) and (0.5, 224 px).
+_SECONDS_A_UNIT = 0.9e-6  # with one thread, for one image, alpha 1, and an image of one pixel
+_START_SECONDS = {"prepare": 20, "train": 12, "convert": 25, "evaluate": 12, "compare": 30, RENDER: 2}
+_SCORING = 1 / 3  # of a training step
+_ROUNDED = 2  # times a training step, with the rounding in it
+
+
+def seconds(stage: Stage) -> float:
+    """Returns the seconds of a stage by the rule alone, with one thread."""
+    return _START_SECONDS[stage.notebook] + _SECONDS_A_UNIT * _units(stage)
+
+
+def _units(stage: Stage) -> float:
+    if stage.notebook not in ("train", "convert") or stage.configuration is None:
+        return 0.0
+    trained = stage.configuration.parameters("train")
+    area = trained.image_size**2
+    if stage.notebook == "convert":
+        epochs = stage.configuration.parameters("convert").qat_epochs
+        return _ROUNDED * epochs * stage.configuration.n_train * trained.alpha * area
+    early = min(trained.early_epochs, trained.epochs)
+    areas = early * trained.early_image_size**2 + (trained.epochs - early) * area
+    units = trained.alpha * areas
+    if taught_by := trained.teacher_parameters:
+        units += trained.teacher_views * _SCORING * taught_by.alpha * taught_by.image_size**2
+    return stage.configuration.n_train * units
+
+
+def total(stages: list[Stage], workers: int, factors: list[float]) -> float:
+    """Returns the seconds that stages will take.
+
+    Args:
+        stages: The stages, each after those that it needs.
+        workers: How many there are.
+        factors: What `measured_factors` returned; their median corrects the rule.
+    """
+    factor = median(factors) if factors else 1.0
+    ends: dict[str, float] = {}
+    for stage in stages:
+        ends[stage.key] = max((ends.get(key, 0.0) for key in stage.after), default=0.0) + seconds(stage)
+    # Neither the work shared by the workers nor the longest chain of stages that need each other can be undercut.
+    return factor * max(sum(map(seconds, stages)) / workers, max(ends.values(), default=0.0))
+
+
+def measured_factors(stages: list[Stage], results_dir: Path) -> list[float]:
+    """Returns the ratios of measured seconds to those of the rule, of the stages that are finished."""
+    known = ((stage, records.read(results_dir, stage.key)) for stage in stages if stage.notebook != RENDER)
+    return [
+        record.seconds / seconds(stage)
+        for stage, record in known
+        if record and record.status == "finished" and record.seconds
+    ]

@@ -1,0 +1,127 @@
+"""Notebooks that stand in for the real ones: they leave the same records and files, in a moment and without TensorFlow.
+
+Run as a program, this is `mb` with the notebooks of a folder that `write_notebooks` wrote. In the results folder,
+`ran.txt` lists every notebook executed, and a file `wishes/<notebook>_<seed>` says how one misbehaves.
+"""
+
+import errno
+import os
+import signal
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+
+from mbutils import cli, config, datasets, runs
+from mbutils.errors import WorkbookError
+from mbutils.progress import progress
+
+SECONDS_AN_EPOCH = 0.15
+TOP1 = 0.5
+
+
+def write_notebooks(folder):
+    for name in ("prepare", "train", "convert", "evaluate", "compare"):
+        parameters = nbformat.v4.new_code_cell("results_dir = ''", metadata={"tags": ["parameters"]})
+        work = nbformat.v4.new_code_cell(f"import stand_ins\nstand_ins.{name}(globals())")
+        notebook = nbformat.v4.new_notebook(cells=[parameters, work])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def prepare(namespace):
+    print("prepared", namespace["image_size"])
+
+
+def train(namespace):
+    parameters = parameters_in(namespace, config.TrainParameters)
+    dataset = datasets.load(parameters)
+    run = runs.begin(parameters, dataset, Path(parameters.results_dir))
+    count(run, "train")
+    with progress(parameters.epochs, "train", "epoch") as bar:
+        for _ in range(parameters.epochs):
+            time.sleep(SECONDS_AN_EPOCH)
+            bar.set_postfix_str(f"validation top-1 {TOP1:.3f}")
+            bar.update()
+    misbehave(run, "train")
+    history = pd.DataFrame({"epoch": [1], "validation_top1": [TOP1], "seconds": [SECONDS_AN_EPOCH]})
+    runs.finish(run, Network(run.run_id), history, param_count=1, macs=1)
+
+
+class Network:
+    def __init__(self, content):
+        self.content = content
+
+    def save(self, path):
+        path.write_text(self.content)
+
+
+def convert(namespace):
+    parameters = parameters_in(namespace, config.ConvertParameters)
+    run = runs.find(Path(parameters.results_dir), parameters.run_id)
+    count(run, f"convert {parameters.variant}")
+    misbehave(run, "convert")
+    runs.save_variant(run, parameters.variant, f"{run.run_id} {parameters.recipe}".encode(), **parameters.recipe)
+
+
+def evaluate(namespace):
+    run = runs.find(Path(namespace["results_dir"]), namespace["run_id"])
+    count(run, "evaluate")
+    misbehave(run, "evaluate")
+    scores = {name: np.eye(3, dtype=np.float32) for name in (runs.FLOAT32, *run.int8_variants)}
+    rows = [(name, TOP1, TOP1 / 2, 2 * TOP1, 0.0, 1.0, 1.0) for name in scores]
+    columns = ["variant", "top1", "low", "high", "drop", "p_value", "agreement"]
+    runs.record_evaluation(run, pd.DataFrame(rows, columns=columns), np.array(["a", "b", "c"]), np.arange(3), scores)
+
+
+def compare(namespace):
+    runs.write_results(Path(namespace["results_dir"]))
+
+
+def parameters_in(namespace, kind):
+    return kind.from_dict({spec.name: namespace[spec.name] for spec in fields(kind) if spec.name in namespace})
+
+
+def count(run, notebook):
+    with (run.path.parent.parent / "ran.txt").open("a") as lines:
+        lines.write(f"{notebook} {run.run_id}\n")
+
+
+def misbehave(run, notebook):
+    wish = run.path.parent.parent / "wishes" / f"{notebook}_{run.parameters.seed}"
+    what, *once = wish.read_text().split() if wish.exists() else [""]
+    if once:
+        wish.unlink()
+    match what:
+        case "raise":
+            print("about to fail")
+            raise ValueError("as wished")
+        case "say":
+            raise WorkbookError("no such thing: get one")
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "exit":
+            os._exit(3)
+        case "hang":
+            time.sleep(3600)
+        case "fill":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.keras")
+
+
+def main(notebooks, arguments):
+    settings_of = cli._sweep_settings
+
+    def with_stand_ins(options, plan):
+        settings, workers = settings_of(options, plan)
+        return replace(settings, notebooks=Path(notebooks), modules=("stand_ins", "sklearn.datasets")), workers
+
+    cli._sweep_settings = with_stand_ins
+    return cli.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2:]))

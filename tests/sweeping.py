@@ -1,0 +1,105 @@
+"""A sweep over stand-in notebooks in processes of its own, and what is left of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import stand_ins
+
+from mbutils import runs
+from mbutils.config import PROJECT
+
+TESTS = Path(__file__).parent
+VOLATILE = ("started", "finished", "git_commit", "train_seconds")
+
+
+class Sweep:
+    """A sweep file and the notebooks that it runs, in a folder of its own."""
+
+    def __init__(self, folder, text):
+        self.folder, self.file = folder, folder / "sweep.yaml"
+        self.file.write_text(text)
+        self.notebooks = folder / "notebooks"
+        self.notebooks.mkdir()
+        stand_ins.write_notebooks(self.notebooks)
+
+    def start(self, results, *options):
+        """Starts the command as a user would, and returns its process."""
+        command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, "sweep", self.file, "--results", results]
+        return subprocess.Popen(
+            [*command, *map(str, options)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, results, *options):
+        """Runs the command to its end; returns its exit status, and what it wrote to standard output and error."""
+        process = self.start(results, *options)
+        out, err = process.communicate()
+        return process.returncode, out, err
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(TESTS)]), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def wish(results, notebook, seed, what):
+    (results / "wishes").mkdir(parents=True, exist_ok=True)
+    (results / "wishes" / f"{notebook}_{seed}").write_text(what)
+
+
+def ran(results):
+    """Returns every notebook that was executed for a run, as "<notebook> <run_id>", in order."""
+    return (results / "ran.txt").read_text().splitlines()
+
+
+def facts(results):
+    """Returns all that a sweep has found out, without when and how fast it did."""
+    manifests = {run.run_id: without_times(run.manifest) for run in runs.all_runs(results)}
+    table = runs.results_table(results).drop(columns=["train_seconds", "git_commit"])
+    files = {str(path.relative_to(results)) for folder in ("runs", "prepare") for path in (results / folder).rglob("*")}
+    reports = {name for name in ("compare.ipynb", "report.html", "results.csv") if (results / name).exists()}
+    return manifests, table.to_csv(index=False), files | reports
+
+
+def without_times(manifest):
+    kept = {name: value for name, value in manifest.items() if name not in VOLATILE}
+    return json.loads(json.dumps(kept, sort_keys=True))
+
+
+def workers(sweep):
+    """Returns the worker processes of a sweep."""
+    return [process for process in children(sweep.pid) if "spawn_main" in " ".join(cmdline(process))]
+
+
+def kernels(sweep):
+    """Returns the kernel processes of a sweep: below the processes that mind them, below those they are forked from."""
+    return [process for process in children(sweep.pid) if [*map(is_of_kernels, lineage(process))] == [True] * 3]
+
+
+def lineage(process):
+    parents = [process, *process.parents()][:3]
+    return parents if len(parents) == 3 and parents[2].parent() else []
+
+
+def is_of_kernels(process):
+    return "mbutils.kernels" in cmdline(process)
+
+
+def children(pid):
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def cmdline(process):
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
