@@ -1,9 +1,10 @@
-"""Building the image cache against decoding the same images and nothing else, on the same number of threads."""
+"""Building the image cache against decoding the same images and keeping nothing, on the same number of threads."""
 
 import contextlib
 import io
 import time
 from collections.abc import Callable
+from functools import partial
 
 from bench import photographs
 from mbutils import pipeline
@@ -29,13 +30,14 @@ def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
     return one_round
 
 
-def stock(image_size: int, count: int, side: int) -> Callable[[], float]:
-    """Prepares decoding alone: the pixels are dropped, whatever `image_size` is."""
-    data = photographs.dataset(count, side)
+def stock(image_size: int, count: int, side: int, resized: bool = False) -> Callable[[], float]:
+    """Prepares decoding alone, or with the resizing of the contract where `resized`: the pixels are dropped."""
+    data, contract = photographs.dataset(count, side), Preprocessing(image_size, "rgb", "area")
+    work = partial(pipeline.preprocess, contract=contract) if resized else decode
 
     def one_round() -> float:
         start = time.perf_counter()
-        for _ in ordered_map(decode, data.read()):
+        for _ in ordered_map(work, data.read()):
             pass
         return count / (time.perf_counter() - start)
 

@@ -21,13 +21,17 @@ class Case:
     expected: float | None = None
 
 
+BUILD = {"count": 1000, "side": 512}
 CASES = {
     "step_0.25_96": Case("bench.step", {"alpha": 0.25, "image_size": 96}, expected=1.6),
     "step_0.25_224": Case("bench.step", {"alpha": 0.25, "image_size": 224}, expected=1.8),
     "step_0.5_224": Case("bench.step", {"alpha": 0.5, "image_size": 224}, expected=1.7),
     "epoch_0.25_96": Case("bench.epoch", {"alpha": 0.25, "image_size": 96}, expected=2.0),
     "epoch_0.25_96_stock_cached": Case("bench.epoch", {"alpha": 0.25, "image_size": 96}, {"cached": True}),
-    "cache_build_96": Case("bench.cache_build", {"image_size": 96, "count": 1000, "side": 512}),
-    "cache_build_224": Case("bench.cache_build", {"image_size": 224, "count": 1000, "side": 512}),
+    "cache_build_96": Case("bench.cache_build", BUILD | {"image_size": 96}),
+    "cache_build_224": Case("bench.cache_build", BUILD | {"image_size": 224}),
+    "cache_build_224_stock_resized": Case(
+        "bench.cache_build", BUILD | {"image_size": 224}, {"resized": True}, expected=0.9
+    ),
     "cache_read_96": Case("bench.cache_read", {"image_size": 96, "count": 10_000, "side": 96}),
 }
