@@ -25,17 +25,25 @@ class Sweep:
         self.notebooks = folder / "notebooks"
         self.notebooks.mkdir()
         stand_ins.write_notebooks(self.notebooks)
+        self.processes = []
 
     def start(self, results, *options):
         """Starts the command as a user would, and returns its process."""
         command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, "sweep", self.file, "--results", results]
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [*command, *map(str, options)],
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.processes.append(process)
+        return process
+
+    def close(self):
+        """Kills what a failed test left behind."""
+        for process in self.processes:
+            process.kill()
 
     def run(self, results, *options):
         """Runs the command to its end; returns its exit status, and what it wrote to standard output and error."""

@@ -4,13 +4,14 @@ import io
 import subprocess
 import sys
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from bench import __main__ as command
-from bench import cache_build, cache_read, compare, epoch, step
+from bench import cache_build, cache_read, compare, epoch, step, sweeps
 from bench.cases import CASES, Case
 from bench.worker import Worker
 from mbutils import datasets
@@ -119,7 +120,11 @@ def test_help_names_the_cases(capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["step_0.25_69"], "unknown case 'step_0.25_69': did you mean 'step_0.25_96'"), (["--rounds", 0], "the least")],
+    [
+        (["step_0.25_69"], "unknown case 'step_0.25_69': did you mean 'step_0.25_96'"),
+        (["--rounds", 0], "--rounds 0: the least is 1"),
+        (["--configurations", 0], "--configurations 0: the least is 1"),
+    ],
 )
 def test_bad_input_is_named(arguments, message, capsys):
     assert bench(*arguments) == 2
@@ -133,11 +138,16 @@ def test_command_writes_what_could_be_measured_and_tells_the_rest(monkeypatch, t
             raise WorkbookError("no flowers: get some")
         return row(name, case.expected)
 
+    def no_sweeps(configurations):
+        raise WorkbookError("papermill failed: no flowers")
+
     monkeypatch.setattr(compare, "compare", fake)
+    monkeypatch.setattr(sweeps, "measure", no_sweeps)
     assert bench("--results", tmp_path) == 2
     captured = capsys.readouterr()
     assert captured.out.rstrip().endswith(str(tmp_path / "bench.csv"))
     assert "epoch_0.25_96 is not measured: no flowers: get some" in captured.err
+    assert "sweeps is not measured: papermill failed: no flowers" in captured.err
     assert pd.read_csv(tmp_path / "bench.csv")["case"].tolist() == ["step_0.25_96", "step_0.25_224", "step_0.5_224"]
     assert bench("step_0.25_96", "--results", tmp_path) == 0
 
@@ -160,3 +170,34 @@ def test_command_imports_no_tensorflow():
     code = "import sys; from bench import __main__; print('tensorflow' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
     assert result.stdout.strip() == "False"
+
+
+def executed(folder, *cells):
+    """Writes an executed notebook of cells (source, seconds)."""
+    notebook = nbformat.v4.new_notebook()
+    for source, seconds in cells:
+        notebook.cells.append(nbformat.v4.new_code_cell(source, metadata={"papermill": {"duration": seconds}}))
+    notebook.cells.append(nbformat.v4.new_markdown_cell("text"))
+    nbformat.write(notebook, folder / "executed.ipynb")
+
+
+def sweep_rows(folder, seconds):
+    executed(folder, ("from mbutils import runs", 7.0), ("work()", 20.0), ("more()", 12.0))
+    row = sweeps._row("mb sweep", 2, 2, 1, seconds, 100.0, folder)
+    return [row | {"part_of_loop_expected": 0.6, "overhead_seconds_expected": 15.0}]
+
+
+def test_overhead_is_all_worker_time_but_that_of_the_notebooks_own_cells(tmp_path):
+    (row,) = sweep_rows(tmp_path, 30.0)
+    assert tuple(row) == sweeps.COLUMNS
+    assert row["part_of_loop"] == pytest.approx(0.3)
+    assert row["overhead_seconds"] == pytest.approx((2 * 30 - 32) / 2)
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(30.0, 0), (40.0, 1)])
+def test_sweep_with_too_much_overhead_fails(monkeypatch, tmp_path, capsys, seconds, status):
+    rows = sweep_rows(tmp_path, seconds)
+    monkeypatch.setattr(sweeps, "measure", lambda configurations: rows)
+    assert bench("sweeps", "--results", tmp_path) == status
+    assert ("MISSED" in capsys.readouterr().out) == bool(status)
+    assert pd.read_csv(tmp_path / "bench_sweeps.csv").columns.tolist() == list(sweeps.COLUMNS)

@@ -35,7 +35,16 @@ WISHES = {
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    return Sweep(tmp_path_factory.mktemp("sweep"), TEXT)
+    made = Sweep(tmp_path_factory.mktemp("sweep"), TEXT)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def small_sweep(tmp_path_factory):
+    made = Sweep(tmp_path_factory.mktemp("small_sweep"), TEXT.replace("[0, 1, 2, 3, 4]", "[0, 1]"))
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +112,11 @@ def test_status_of_a_folder_without_a_sweep_is_named(tmp_path, capsys):
     assert "no sweep in" in capsys.readouterr().err
 
 
-def test_a_stage_that_fails_once_is_no_failure(sweep):
-    results = sweep.folder / "once"
+def test_a_stage_that_fails_once_is_no_failure(small_sweep):
+    results = small_sweep.folder / "once"
     wish(results, "convert", 0, "die once")
     wish(results, "train", 1, "raise once")
-    status, _, err = sweep.run(results, "--workers", 2)
+    status, _, err = small_sweep.run(results, "--workers", 2)
     assert status == 0 and err == ""
     assert sorted(record.attempts for record in records.read_all(results).values())[-2:] == [2, 2]
 
@@ -122,15 +131,15 @@ def test_two_sweeps_on_one_folder_do_each_run_once(sweep):
     assert any("already finished" in out for out, _ in outs)
 
 
-def test_full_disk_stops_the_sweep_cleanly(sweep):
-    results = sweep.folder / "full"
+def test_full_disk_stops_the_sweep_cleanly(small_sweep):
+    results = small_sweep.folder / "full"
     wish(results, "train", 0, "fill")
-    status, _, err = sweep.run(results, "--workers", 1)
+    status, _, err = small_sweep.run(results, "--workers", 1)
     assert status == 2 and err.count("\n") == 1
     assert "is full" in err and "free some space" in err
     assert not list(results.rglob(".*.json"))
     shutil.rmtree(results / "wishes")
-    assert sweep.run(results, "--workers", 2)[0] == 0
+    assert small_sweep.run(results, "--workers", 2)[0] == 0
 
 
 def wait_for(condition, seconds=60):
@@ -159,10 +168,10 @@ def test_ctrl_c_stops_the_sweep_and_every_kernel(sweep, capsys):
     assert "2 killed" in capsys.readouterr().out
 
 
-def test_progress_of_a_training_is_there_to_be_followed(sweep):
-    results = sweep.folder / "followed"
+def test_progress_of_a_training_is_there_to_be_followed(small_sweep):
+    results = small_sweep.folder / "followed"
     wish(results, "train", 0, "hang")
-    process = sweep.start(results, "--workers", 1)
+    process = small_sweep.start(results, "--workers", 1)
 
     def told():
         return [records.progress(results, key) for key in records.read_all(results) if key.endswith("train")]
@@ -174,10 +183,10 @@ def test_progress_of_a_training_is_there_to_be_followed(sweep):
     process.communicate(timeout=60)
 
 
-def test_local_cluster_listens_on_loopback_only(sweep):
-    results = sweep.folder / "listening"
+def test_local_cluster_listens_on_loopback_only(small_sweep):
+    results = small_sweep.folder / "listening"
     wish(results, "train", 0, "hang")
-    process = sweep.start(results, "--workers", 2)
+    process = small_sweep.start(results, "--workers", 2)
     wait_for(lambda: kernels(process))
     parts = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     listening = [c.laddr.ip for part in parts for c in part.net_connections("inet") if c.status == "LISTEN"]

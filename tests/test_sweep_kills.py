@@ -18,7 +18,9 @@ seeds: {list(range(SEEDS))}
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    return Sweep(tmp_path_factory.mktemp("killed"), TEXT)
+    made = Sweep(tmp_path_factory.mktemp("killed"), TEXT)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")
