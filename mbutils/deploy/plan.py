@@ -14,6 +14,7 @@ from mbutils.errors import WorkbookError
 from mbutils.footprint.placement import Block, place
 
 ALIGNMENT = 4  # bytes
+STRIDE = 8  # weights of one output channel that a convolution takes at a time
 LANES = 4  # pixels that a convolution works on at a time: NN_LANES in kernels.h
 
 
@@ -170,9 +171,9 @@ def _schedule(stage: list[Layer]) -> Iterator[tuple[int, int]]:
 
 
 def _scratch_bytes(layer: Layer) -> int:
-    """Returns the working memory of a layer: what lies in the padding, or patches, as bytes and as wide lanes."""
+    """Returns the working memory of a layer: what lies below its kernel, as bytes and as lanes of halfwords."""
     if layer.kernel == "nn_depthwise":
-        return layer.output_shape[2]
+        return layer.weights.size
     if layer.kernel != "nn_convolution":
         return 0
     patch = 0 if layer.window == (1, 1) else padded(layer.weights.shape[1])
@@ -182,14 +183,14 @@ def _scratch_bytes(layer: Layer) -> int:
 
 
 def padded(count: int) -> int:
-    """Returns the weights of one output channel in C, padded with zeros to whole words."""
-    return _aligned(count)
+    """Returns the weights of one output channel in C, padded with zeros to what an inner loop takes at a time."""
+    return -(-count // STRIDE) * STRIDE
 
 
 def _overread(network: Network) -> int:
-    """Returns how far behind a map words may reach: no further than one word."""
+    """Returns how far behind a map an inner loop may read, where weights are padded."""
     convolutions = [layer for layer in network.layers if layer.kernel == "nn_convolution"]
-    return ALIGNMENT if any(layer.weights.shape[1] % ALIGNMENT for layer in convolutions) else 0
+    return max(_aligned(padded(layer.weights.shape[1]) - layer.weights.shape[1]) for layer in convolutions)
 
 
 def _size(shape: tuple[int, int, int]) -> int:

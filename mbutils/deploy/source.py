@@ -97,14 +97,15 @@ def _symbols(network: Network) -> dict[Layer, str]:
 
 
 def _head(network: Network, plan: Plan) -> str:
-    taps = [layer.window[0] * layer.window[1] for layer in network.layers if layer.kernel == "nn_depthwise"]
-    any_multiplier = any((layer.shift > -1).any() for layer in network.layers if layer.shift is not None)
+    heights = [layer.window[0] for layer in network.layers if layer.kernel == "nn_depthwise"]
+    general = any((layer.shift > -1).any() for layer in network.layers if layer.shift is not None)
+    general |= any(layer.clamp != (-128, 127) for layer in network.layers)
     return f"""/* An int8 image classifier: weights, and which kernel runs on what. Generated: change the model, not this file. */
 #include "network.h"
 
-#define NN_MAX_TAPS {max(taps, default=1)}
+#define NN_MAX_ROWS {max(heights, default=1)}
 #define NN_MAX_STEPS {max(map(len, plan.stages))}
-#define NN_ANY_MULTIPLIER {int(any_multiplier)}
+#define NN_GENERAL {int(general)}
 #include "kernels.h"
 """
 
@@ -149,7 +150,7 @@ def _record(layer: Layer, flat: bool) -> dict[str, int]:
     if layer.multiplier is not None:
         record["per_channel"] = int(len(layer.multiplier) > 1)
     if layer.kernel == "nn_convolution":
-        record["weights_each"] = padded(layer.weights.shape[1])
+        record |= {"patch": layer.weights.shape[1], "weights_each": padded(layer.weights.shape[1])}
     return record
 
 

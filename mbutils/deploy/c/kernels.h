@@ -8,9 +8,9 @@
  * -DNN_PORTABLE chooses the portable loops there too.
  *
  * The network defines before it includes this file:
- *   NN_MAX_TAPS         the most weights that a depthwise kernel has for one channel
+ *   NN_MAX_ROWS         the largest height of a depthwise kernel
  *   NN_MAX_STEPS        the most layers that run in step
- *   NN_ANY_MULTIPLIER   1 where a layer multiplies its sums by 0.5 or more, else 0
+ *   NN_GENERAL          1 where a layer multiplies its sums by 0.5 or more, or clamps to less than the range of int8
  */
 #ifndef NN_KERNELS_H
 #define NN_KERNELS_H
@@ -35,7 +35,8 @@ typedef struct {
     int16_t in_zero, out_zero; /* zero points */
     int16_t low, high;         /* where the activation function clamps */
     int16_t per_channel;       /* 1: a multiplier for each output channel, 0: one for all */
-    int32_t weights_each;      /* weights of one output channel, padded with zeros to a multiple of 4 */
+    int32_t patch;             /* weights of one output channel of a convolution */
+    int32_t weights_each;      /* the same, padded with zeros to a multiple of 8 */
     const int8_t *weights;     /* convolution: [out][height][width][in], depthwise: [height][width][channel] */
     const int32_t *bias;       /* less the zero point of the input times the sum of the weights */
     const int32_t *multiplier; /* in units of 2^-31 */
@@ -81,29 +82,42 @@ static inline int32_t nn_round_shift(int32_t a, int exponent)
     return (a >> exponent) + ((a & mask) > (mask >> 1) + (a < 0));
 }
 
-/* A sum times multiplier * 2^(shift - 31), rounded twice as TensorFlow Lite does. */
-static inline int32_t nn_scale(int32_t sum, int32_t multiplier, int shift)
+/* Where int8 outputs lie. Kept in registers: a store of int8 might change a layer for all the compiler knows. */
+typedef struct {
+    int32_t zero, low, high;
+} nn_output;
+
+static inline nn_output nn_output_of(const nn_layer *layer)
 {
-#if NN_ANY_MULTIPLIER
-    const int32_t shifted = shift > 0 ? (int32_t)((uint32_t)sum << shift) : sum;
-    return nn_round_shift(nn_high_multiply(shifted, multiplier), shift > 0 ? 0 : -shift);
-#else
-    const int32_t scaled = nn_high_multiply(sum, multiplier);
-    return (((scaled + (scaled >> 31)) >> (-1 - shift)) + 1) >> 1;
-#endif
+    const nn_output output = {layer->out_zero, layer->low, layer->high};
+    return output;
 }
 
-static inline int8_t nn_clamp(int32_t value, int low, int high)
+/* value / 2 as int8, or the nearest int8. */
+static inline int8_t nn_saturated_half(int32_t value)
 {
 #if NN_DSP
-    if (high - low == 255) return (int8_t)__ssat(value, 8);
+    int32_t half; /* one instruction, where __ssat would take two */
+    __asm__("ssat %0, #8, %1, asr #1" : "=r"(half) : "r"(value));
+    return (int8_t)half;
+#else
+    return (int8_t)(value < -256 ? -128 : value > 255 ? 127 : value >> 1);
 #endif
-    return (int8_t)(value < low ? low : value > high ? high : value);
 }
 
-static inline int8_t nn_requantize(const nn_layer *layer, int32_t sum, int32_t multiplier, int shift)
+/* A sum times multiplier * 2^(shift - 31), rounded twice as TensorFlow Lite does, as an output. */
+static inline int8_t nn_requantize(nn_output output, int32_t sum, int32_t multiplier, int shift)
 {
-    return nn_clamp(nn_scale(sum, multiplier, shift) + layer->out_zero, layer->low, layer->high);
+#if NN_GENERAL
+    const int32_t shifted = shift > 0 ? (int32_t)((uint32_t)sum << shift) : sum;
+    const int32_t scaled = nn_round_shift(nn_high_multiply(shifted, multiplier), shift > 0 ? 0 : -shift);
+    const int32_t value = scaled + output.zero;
+    return (int8_t)(value < output.low ? output.low : value > output.high ? output.high : value);
+#else
+    const int32_t scaled = nn_high_multiply(sum, multiplier);
+    const int32_t twice = (scaled + (scaled >> 31)) >> (-1 - shift);
+    return nn_saturated_half(twice + 2 * output.zero + 1);
+#endif
 }
 
 /* ---- Inner loops ----------------------------------------------------------------------------------------------- */
@@ -126,74 +140,78 @@ static inline uint32_t nn_odd(uint32_t word)
     return halfwords;
 }
 
-/* Writes `count` values as halfwords to one of four interleaved lanes. */
-static inline void nn_widen(const int8_t *from, int count, uint32_t *lane)
+/* Two words of four values each as halfwords. */
+typedef struct {
+    uint32_t even, odd;
+} nn_pair;
+
+/* Writes `count` values, a multiple of 4, as halfwords to one of the interleaved lanes. */
+static inline void nn_widen(const int8_t *from, int count, nn_pair *lane)
 {
-    for (int i = 0; i < count; i += 4, lane += 2 * NN_LANES) {
-        const uint32_t word = nn_load4(from + i);
-        lane[0] = nn_even(word);
-        lane[1] = nn_odd(word);
+    for (const int8_t *const end = from + count; from < end; from += 4, lane += NN_LANES) {
+        const uint32_t word = nn_load4(from);
+        lane->even = nn_even(word);
+        lane->odd = nn_odd(word);
     }
 }
 
-/* Adds to four sums the products of one row of weights with each of four lanes. */
-static inline void nn_dot_lanes(const uint32_t *lanes, const int8_t *weights, int count, int32_t sums[NN_LANES])
+static inline int32_t nn_multiply_add(nn_pair a, nn_pair b, int32_t sum)
 {
-    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-    const int8_t *const end = weights + count;
-    do {
-        const uint32_t word = nn_load4(weights);
-        const uint32_t even = nn_even(word), odd = nn_odd(word);
-        s0 = __smlad(even, lanes[0], s0);
-        s0 = __smlad(odd, lanes[1], s0);
-        s1 = __smlad(even, lanes[2], s1);
-        s1 = __smlad(odd, lanes[3], s1);
-        s2 = __smlad(even, lanes[4], s2);
-        s2 = __smlad(odd, lanes[5], s2);
-        s3 = __smlad(even, lanes[6], s3);
-        s3 = __smlad(odd, lanes[7], s3);
-        lanes += 2 * NN_LANES;
-        weights += 4;
-    } while (weights != end);
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
+    return __smlad(a.odd, b.odd, __smlad(a.even, b.even, sum));
 }
 
-/* Convolves up to four pixels at a time. */
-static inline void nn_convolve_lanes(const nn_layer *layer, const uint32_t *lanes, int valid, int8_t *out)
+/* Convolves four pixels with one row of weights after the other. */
+static inline void nn_convolve_lanes(const nn_layer *layer, const nn_pair *lanes, int valid, int8_t *out)
 {
-    const int8_t *weights = layer->weights;
-    const int32_t *multiplier = layer->multiplier;
-    const int8_t *shift = layer->shift;
-    const int channels = layer->out_channels;
-    for (int c = 0; c < channels; c++) {
-        int32_t sums[NN_LANES] = {layer->bias[c], layer->bias[c], layer->bias[c], layer->bias[c]};
-        nn_dot_lanes(lanes, weights, layer->weights_each, sums);
-        out[c] = nn_requantize(layer, sums[0], *multiplier, *shift);
-        out[c + channels] = nn_requantize(layer, sums[1], *multiplier, *shift);
-        out[c + 2 * channels] = nn_requantize(layer, sums[2], *multiplier, *shift);
-        if (valid > 3) out[c + 3 * channels] = nn_requantize(layer, sums[3], *multiplier, *shift);
-        weights += layer->weights_each;
-        multiplier += layer->per_channel;
-        shift += layer->per_channel;
+    const nn_output output = nn_output_of(layer);
+    const int8_t *weights = layer->weights, *shift = layer->shift;
+    const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
+    const int each = layer->weights_each, channels = layer->out_channels, step = layer->per_channel;
+    for (const int32_t *const last = bias + channels; bias < last; bias++, out++) {
+        int32_t s0 = *bias, s1 = s0, s2 = s0, s3 = s0;
+        const nn_pair *lane = lanes;
+        const int8_t *const end = weights + each;
+        do {
+#pragma GCC unroll 2
+            for (int half = 0; half < 2; half++, weights += 4, lane += NN_LANES) {
+                const uint32_t word = nn_load4(weights);
+                const nn_pair w = {nn_even(word), nn_odd(word)};
+                s0 = nn_multiply_add(w, lane[0], s0);
+                s1 = nn_multiply_add(w, lane[1], s1);
+                s2 = nn_multiply_add(w, lane[2], s2);
+                s3 = nn_multiply_add(w, lane[3], s3);
+            }
+        } while (weights != end);
+        const int32_t factor = *multiplier;
+        const int exponent = *shift;
+        out[0] = nn_requantize(output, s0, factor, exponent);
+        out[channels] = nn_requantize(output, s1, factor, exponent);
+        out[2 * channels] = nn_requantize(output, s2, factor, exponent);
+        if (valid > 3) out[3 * channels] = nn_requantize(output, s3, factor, exponent);
+        multiplier += step;
+        shift += step;
     }
 }
 
-/* Sums a depthwise kernel over four channels, `taps` pixels of them. */
-static inline __attribute__((always_inline)) void nn_depthwise4(
-    const int8_t *const *tap, int taps, int c, const int8_t *weights, int channels, int32_t sums[4])
+/* Sums a depthwise kernel of 3 x 3 over four channels, from where the three rows below it start. */
+static inline void nn_depthwise_3x3(
+    const int8_t *const *rows, int c, const int8_t *weights, int channels, const int32_t *bias, int32_t sums[4])
 {
-    int32_t s0 = sums[0], s1 = sums[1], s2 = sums[2], s3 = sums[3];
-#pragma GCC unroll 9
-    for (int t = 0; t < taps; t++, weights += channels) {
-        const uint32_t x = nn_load4(tap[t] + c), w = nn_load4(weights);
-        const uint32_t x_even = nn_even(x), x_odd = nn_odd(x), w_even = nn_even(w), w_odd = nn_odd(w);
-        s0 = __smlabb(x_even, w_even, s0);
-        s1 = __smlabb(x_odd, w_odd, s1);
-        s2 = __smlatt(x_even, w_even, s2);
-        s3 = __smlatt(x_odd, w_odd, s3);
+    int32_t s0 = bias[0], s1 = bias[1], s2 = bias[2], s3 = bias[3];
+#pragma GCC unroll 1
+    for (int ky = 0; ky < 3; ky++) {
+        const int8_t *from = rows[ky] + c;
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; kx++, from += channels, weights += channels) {
+            const uint32_t x = nn_load4(from), w = nn_load4(weights);
+            const uint32_t x_even = nn_even(x), x_odd = nn_odd(x), w_even = nn_even(w), w_odd = nn_odd(w);
+            s0 = __smlabb(x_even, w_even, s0);
+            s1 = __smlabb(x_odd, w_odd, s1);
+            s2 = __smlatt(x_even, w_even, s2);
+            s3 = __smlatt(x_odd, w_odd, s3);
+            /* Here and now: the compiler would rather keep all operands for later. */
+            __asm__("" : "+r"(s0), "+r"(s1), "+r"(s2), "+r"(s3));
+        }
     }
     sums[0] = s0;
     sums[1] = s1;
@@ -218,23 +236,40 @@ static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int co
 
 /* ---- Layers, one row at a time --------------------------------------------------------------------------------- */
 
-/* The values below the kernel at one pixel, in the order of the weights; those in the padding are the zero point. */
-static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, int y, int x, int8_t *patch)
+/* Whether all of a kernel at one pixel lies inside the map. */
+static inline int nn_is_inside(const nn_layer *layer, int top, int left)
 {
-    const int channels = layer->in_channels;
-    const int top = y * layer->stride_height - layer->pad_top, left = x * layer->stride_width - layer->pad_left;
-    if (layer->kernel_height * layer->kernel_width == 1) return nn_row(in, top) + left * channels;
+    return top >= 0 && left >= 0 && top + layer->kernel_height <= layer->in_height &&
+           left + layer->kernel_width <= layer->in_width;
+}
+
+/* Copies the values below a kernel, in the order of its weights; those in the padding are the zero point. */
+static inline void nn_copy_padded(const nn_layer *layer, const nn_rows *in, int top, int left, int8_t *patch)
+{
+    const int channels = layer->in_channels, width = layer->kernel_width * channels;
     const int skipped = left < 0 ? -left : 0;
     const int inside = nn_minimum(layer->kernel_width, layer->in_width - left) - skipped;
-    const int width = layer->kernel_width * channels;
+    memset(patch, layer->in_zero, (size_t)(layer->kernel_height * width));
+    for (int ky = 0; ky < layer->kernel_height; ky++, patch += width)
+        if (top + ky >= 0 && top + ky < layer->in_height)
+            memcpy(patch + skipped * channels, nn_row(in, top + ky) + (left + skipped) * channels,
+                   (size_t)(inside * channels));
+}
+
+/* The values below the kernel at one pixel; in place where they are contiguous. */
+static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, int y, int x, int8_t *patch)
+{
+    const int channels = layer->in_channels, width = layer->kernel_width * channels;
+    const int top = y * layer->stride_height - layer->pad_top, left = x * layer->stride_width - layer->pad_left;
+    if (layer->patch == channels) return nn_row(in, top) + left * channels;
+    if (!nn_is_inside(layer, top, left)) {
+        nn_copy_padded(layer, in, top, left, patch);
+        return patch;
+    }
+    /* Whole words: what is copied beyond a row is overwritten by the next one, or meets weights of zero. */
     for (int ky = 0; ky < layer->kernel_height; ky++) {
-        int8_t *to = patch + ky * width;
-        const int outside = top + ky < 0 || top + ky >= layer->in_height;
-        if (outside || inside < layer->kernel_width) memset(to, layer->in_zero, (size_t)width);
-        if (outside) continue;
-        const int8_t *from = nn_row(in, top + ky) + (left + skipped) * channels;
-        to += skipped * channels;
-        for (int i = 0; i < inside * channels; i++) to[i] = from[i];
+        const int8_t *from = nn_row(in, top + ky) + left * channels;
+        for (int i = 0; i < width; i += 4) memcpy(patch + ky * width + i, from + i, 4);
     }
     return patch;
 }
@@ -242,28 +277,26 @@ static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, i
 /* A convolution of any kernel; a fully connected layer is one of 1 x 1 on a map of 1 x 1. */
 static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
 {
-    const int count = layer->kernel_height * layer->kernel_width * layer->in_channels;
-    const int width = layer->out_width, channels = layer->out_channels;
+    const nn_output output = nn_output_of(layer);
+    const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
     int x = 0;
 #if NN_DSP
-    uint32_t *lanes = (uint32_t *)__builtin_assume_aligned(scratch, 4);
-    scratch += NN_LANES * 2 * layer->weights_each;
+    nn_pair *lanes = (nn_pair *)__builtin_assume_aligned(scratch, 4);
+    scratch += NN_LANES * 2 * each;
     for (; x + 3 <= width; x += NN_LANES) {
         const int valid = nn_minimum(NN_LANES, width - x);
-        for (int lane = 0; lane < NN_LANES; lane++) {
-            const int8_t *patch = nn_patch(layer, in, y, x + nn_minimum(lane, valid - 1), scratch);
-            nn_widen(patch, count, lanes + 2 * lane);
-        }
+        for (int lane = 0; lane < NN_LANES; lane++)
+            nn_widen(nn_patch(layer, in, y, x + nn_minimum(lane, valid - 1), scratch), each, lanes + lane);
         nn_convolve_lanes(layer, lanes, valid, out + x * channels);
     }
 #endif
     for (; x < width; x++) {
         const int8_t *patch = nn_patch(layer, in, y, x, scratch);
         const int8_t *weights = layer->weights;
-        for (int c = 0; c < channels; c++, weights += layer->weights_each) {
+        for (int c = 0; c < channels; c++, weights += each) {
             const int scale = c * layer->per_channel;
-            const int32_t sum = nn_dot(patch, weights, count, layer->bias[c]);
-            out[x * channels + c] = nn_requantize(layer, sum, layer->multiplier[scale], layer->shift[scale]);
+            const int32_t sum = nn_dot(patch, weights, layer->patch, layer->bias[c]);
+            out[x * channels + c] = nn_requantize(output, sum, layer->multiplier[scale], layer->shift[scale]);
         }
     }
 }
@@ -271,35 +304,36 @@ static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int 
 /* A depthwise convolution with one output channel for each input channel. */
 static inline void nn_depthwise(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
 {
-    const int channels = layer->out_channels, taps = layer->kernel_height * layer->kernel_width;
-    const int8_t *tap[NN_MAX_TAPS];
-    memset(scratch, layer->in_zero, (size_t)channels); /* what lies in the padding */
+    const nn_output output = nn_output_of(layer);
+    const int8_t *const weights = layer->weights;
+    const int channels = layer->out_channels, step = layer->per_channel;
+    const int height = layer->kernel_height, width = layer->kernel_width;
+    const int top = y * layer->stride_height - layer->pad_top;
+    const int8_t *rows[NN_MAX_ROWS];
     for (int x = 0; x < layer->out_width; x++, out += channels) {
         const int left = x * layer->stride_width - layer->pad_left;
-        for (int ky = 0, t = 0; ky < layer->kernel_height; ky++) {
-            const int row = y * layer->stride_height - layer->pad_top + ky;
-            const int8_t *from = row < 0 || row >= layer->in_height ? 0 : nn_row(in, row);
-            for (int column = left; column < left + layer->kernel_width; column++)
-                tap[t++] = from && column >= 0 && column < layer->in_width ? from + column * channels : scratch;
-        }
+        const int inside = nn_is_inside(layer, top, left);
+        if (!inside) nn_copy_padded(layer, in, top, left, scratch);
+        for (int ky = 0; ky < height; ky++)
+            rows[ky] = inside ? nn_row(in, top + ky) + left * channels : scratch + ky * width * channels;
         const int32_t *multiplier = layer->multiplier;
         const int8_t *shift = layer->shift;
         int c = 0;
 #if NN_DSP
-        for (; c + 4 <= channels; c += 4) {
-            int32_t sums[4] = {layer->bias[c], layer->bias[c + 1], layer->bias[c + 2], layer->bias[c + 3]};
-            if (taps == 9)
-                nn_depthwise4(tap, 9, c, layer->weights + c, channels, sums);
-            else
-                nn_depthwise4(tap, taps, c, layer->weights + c, channels, sums);
-            for (int i = 0; i < 4; i++, multiplier += layer->per_channel, shift += layer->per_channel)
-                out[c + i] = nn_requantize(layer, sums[i], *multiplier, *shift);
+        for (; height == 3 && width == 3 && c + 4 <= channels; c += 4) {
+            int32_t sums[4];
+            nn_depthwise_3x3(rows, c, weights + c, channels, layer->bias + c, sums);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++, multiplier += step, shift += step)
+                out[c + i] = nn_requantize(output, sums[i], *multiplier, *shift);
         }
 #endif
-        for (; c < channels; c++, multiplier += layer->per_channel, shift += layer->per_channel) {
+        for (; c < channels; c++, multiplier += step, shift += step) {
+            const int8_t *weight = weights + c;
             int32_t sum = layer->bias[c];
-            for (int t = 0; t < taps; t++) sum += tap[t][c] * layer->weights[t * channels + c];
-            out[c] = nn_requantize(layer, sum, *multiplier, *shift);
+            for (int ky = 0; ky < height; ky++)
+                for (int kx = 0; kx < width; kx++, weight += channels) sum += rows[ky][kx * channels + c] * *weight;
+            out[c] = nn_requantize(output, sum, *multiplier, *shift);
         }
     }
 }
@@ -342,7 +376,14 @@ static inline void nn_run(const nn_step *steps, int count, uint8_t *arena)
 /* From pixels to int8 where scale and zero point change by 128 only; `out` may be `image`. */
 static inline void nn_quantize(const uint8_t *image, int count, int8_t *out)
 {
-    for (int i = 0; i < count; i++) out[i] = (int8_t)(image[i] - 128);
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+        uint32_t word;
+        memcpy(&word, image + i, sizeof word);
+        word ^= 0x80808080u;
+        memcpy(out + i, &word, sizeof word);
+    }
+    for (; i < count; i++) out[i] = (int8_t)(image[i] - 128);
 }
 
 /* From pixels to int8 through a table of 256; `out` may be `image`. */
@@ -354,11 +395,12 @@ static inline void nn_quantize_by_table(const uint8_t *image, int count, const i
 /* Averages each channel over the map; the layer's one multiplier holds the division. */
 static inline void nn_mean(const nn_layer *layer, const int8_t *in, int8_t *out)
 {
+    const nn_output output = nn_output_of(layer);
     const int pixels = layer->in_height * layer->in_width, channels = layer->in_channels;
     for (int c = 0; c < channels; c++) {
         int32_t sum = layer->bias[0];
         for (int i = 0; i < pixels; i++) sum += in[i * channels + c];
-        out[c] = nn_requantize(layer, sum, layer->multiplier[0], layer->shift[0]);
+        out[c] = nn_requantize(output, sum, layer->multiplier[0], layer->shift[0]);
     }
 }
 
@@ -420,7 +462,7 @@ static inline void nn_softmax(const int8_t *in, int count, int32_t multiplier, i
             const int32_t power = nn_exponential(nn_high_multiply((in[i] - largest) * (1 << shift), multiplier));
             value = nn_round_shift(nn_high_multiply(scale, power), 12 - zeros + 31 - 8);
         }
-        out[i] = nn_clamp(value - 128, -128, 127);
+        out[i] = nn_saturated_half(2 * (value - 128));
     }
 }
 
