@@ -7,6 +7,7 @@ from pandas.io.formats.style import Styler
 
 from mbutils import costs, latency, selection
 from mbutils.config import Budget
+from mbutils.deploy import Deployment, missing_tools
 from mbutils.footprint import Footprint
 from mbutils.plots import run_label
 
@@ -40,6 +41,10 @@ _FORMATS = {
     "total_ram_bytes": "{:,.0f}".format,
     "total_flash_bytes": "{:,.0f}".format,
     "latency_ms_stm32h747": "{:,.1f}".format,
+    "measured_ram_bytes": "{:,.0f}".format,
+    "measured_flash_bytes": "{:,.0f}".format,
+    "measured_instructions": "{:,.0f}".format,
+    "arena_bytes": "{:,.0f}".format,
     "p_value": "{:.3f}".format,
     "mean_error": "{:.1%}".format,
     "worst_error": "{:.1%}".format,
@@ -68,6 +73,9 @@ _RESULT_COLUMNS = {
     "total_ram_bytes": "RAM bytes",
     "total_flash_bytes": "flash bytes",
     "latency_ms_stm32h747": "H747 ms",
+    "measured_ram_bytes": "C RAM bytes",
+    "measured_flash_bytes": "C flash bytes",
+    "measured_instructions": "C instructions",
     "train_seconds": "train s",
 }
 
@@ -166,6 +174,74 @@ def _against_limit(row: pd.Series, column: str, limit: float | None) -> str:
 def _scale(column: str) -> tuple[int, str]:
     """Returns by what to divide the values of a cost column for tables, and their unit then."""
     return (1024, "KiB") if column.endswith("_bytes") else (1, "ms")
+
+
+def measured(results: pd.DataFrame) -> Styler:
+    """Returns what the C code of each variant takes, measured, beside what is predicted for STM32Cube.AI 7.3.0.
+
+    Args:
+        results: Rows of the results table; those that were not deployed are left out.
+    """
+    rows = results.dropna(subset=["measured_ram_bytes"])
+    table = rows[["run_id", "variant"]].copy()
+    for kind in ("ram", "flash"):
+        for label, column in (("measured", f"measured_{kind}_bytes"), ("predicted", f"total_{kind}_bytes")):
+            table[f"{kind.upper() if kind == 'ram' else kind}, {label} (KiB)"] = rows[column].map(_in_kib)
+    return styled(table.assign(instructions=rows["measured_instructions"].map("{:,.0f}".format)))
+
+
+def deployment(given: Deployment) -> Styler:
+    """Returns RAM and flash of the C code, measured, beside those of STM32Cube.AI 7.3.0."""
+    return styled(_deployment_rows(given))
+
+
+def deployment_text(given: Deployment) -> str:
+    """Returns the same as text for a terminal, with what was checked, and the folder."""
+    checks = "\n".join(f"{name}: {value}" for name, value in deployment_checks(given).items())
+    return f"{_deployment_rows(given).to_string(index=False)}\n\n{checks}\n\n{given.path}"
+
+
+def deployment_checks(given: Deployment) -> dict[str, str]:
+    """Returns what was checked and counted, or why not, by what it is."""
+    vectors = f"{given.facts['vectors']} test images"
+    checks = {f"{vectors} on this computer": "PASS" if given.facts["vectors_pass_on_host"] else "make or cc is missing"}
+    if given.measured is None:
+        return {**checks, "on an emulated Cortex-M7": f"not measured: {', '.join(missing_tools())} is missing"}
+    ratio = given.measured.portable_instructions / given.measured.instructions
+    return {
+        **checks,
+        f"{vectors} on an emulated Cortex-M7": "PASS",
+        "compiler": given.measured.compiler,
+        "stack": f"{given.measured.stack_bytes:,} bytes",
+        "instructions of one inference (not time)": f"{given.measured.instructions:,}",
+        "without the DSP extension": f"{given.measured.portable_instructions:,}, {ratio:.1f} times as many",
+    }
+
+
+def in_step(table: pd.DataFrame) -> Styler:
+    """Returns the arena and MACs for numbers of first layers in step; takes what `deploy.in_step` returns."""
+    shown = table[["layers_in_step", "last"]].copy()
+    shown["arena (KiB)"] = table["arena_bytes"].map(_in_kib)
+    shown["MACs"] = table["macs"].map("{:,.0f}".format)
+    shown["MACs of two patches"] = table["patch_macs"].map("{:,.0f}".format)
+    return styled(shown).relabel_index(["layers in step", "the last", *shown.columns[2:]], axis="columns")
+
+
+def _deployment_rows(given: Deployment) -> pd.DataFrame:
+    rows = given.comparison
+    return pd.DataFrame(
+        {
+            "STM32Cube.AI 7.3.0": rows["figure"].map(costs.FOOTPRINT_LABELS),
+            "published (KiB)": rows["published"].map(_in_kib),
+            "predicted (KiB)": rows["predicted"].map(_in_kib),
+            "C code": rows["c_code"],
+            "measured (KiB)": rows["measured"].map(_in_kib),
+        }
+    )
+
+
+def _in_kib(size: float | None) -> str:
+    return "" if pd.isna(size) else f"{size / 1024:,.2f}"
 
 
 def grid(table: pd.DataFrame, fitting: pd.Series) -> Styler:

@@ -35,6 +35,7 @@ LAYERS = [
     "runs",
     "distillation",
     "selection",
+    "deploy",
     "notebooks",
     "sweep",
     "plots",

@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 
 from mbutils.deploy.layers import Layer, Network
-from mbutils.deploy.plan import ALIGNMENT, Plan, Step, is_flat, padded
+from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat, padded
 
 _COLUMNS = 118
 _C_TYPES = {"int8": "int8_t", "uint8": "uint8_t", "int32": "int32_t", "float32": "float"}
