@@ -1,5 +1,6 @@
 """How tables look: a DataFrame in, a pandas Styler or text out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -56,6 +57,12 @@ _COST_NAMES = {
     "total_ram_bytes": "total RAM",
     "total_flash_bytes": "total flash",
     "latency_ms_stm32h747": "latency on STM32H747",
+}
+# Which measured figure of the C code stands beside which predicted one.
+_MEASURED = {
+    "total_ram_bytes": "measured_ram_bytes",
+    "code_flash_bytes": "measured_code_bytes",
+    "total_flash_bytes": "measured_flash_bytes",
 }
 _RESULT_COLUMNS = {
     "dataset": "dataset",
@@ -114,15 +121,23 @@ def results_text(table: pd.DataFrame) -> str:
     return text.rename(columns=_RESULT_COLUMNS).to_string(index=False)
 
 
-def costs_of(model: Footprint) -> Styler:
-    """Returns RAM, flash and latency of a model with the bands of the estimates; blank where a figure is exact."""
+def costs_of(model: Footprint, recorded: Mapping[str, Any] | None = None) -> Styler:
+    """Returns RAM, flash and latency of a model with the bands of the estimates; blank where a figure is exact.
+
+    Args:
+        model: What it is predicted to cost.
+        recorded: The facts of the variant in the manifest: if the C code was measured, that stands beside.
+    """
+    recorded = recorded or {}
     rows = []
     for cost in costs.costs(model):
         scale, unit = _scale(cost.column)
         ends = (f"{cost.low / scale:,.1f}", f"{cost.high / scale:,.1f}") if cost.is_estimate else ("", "")
         size = f"{cost.value:,}" if unit == "KiB" else ""
-        rows.append((cost.label, f"{cost.value / scale:,.2f} {unit}", size, *ends, cost.note))
-    return _with_notes(styled(pd.DataFrame(rows, columns=["", "value", "in bytes", "from", "to", "note"])))
+        measured = _in_kib(recorded.get(_MEASURED.get(cost.column, "")))
+        rows.append((cost.label, f"{cost.value / scale:,.2f} {unit}", size, *ends, measured, cost.note))
+    names = ["", "value", "in bytes", "from", "to", "C code, measured (KiB)", "note"]
+    return _with_notes(styled(pd.DataFrame(rows, columns=names)))
 
 
 def layers(model: Footprint) -> Styler:
@@ -176,20 +191,6 @@ def _scale(column: str) -> tuple[int, str]:
     return (1024, "KiB") if column.endswith("_bytes") else (1, "ms")
 
 
-def measured(results: pd.DataFrame) -> Styler:
-    """Returns what the C code of each variant takes, measured, beside what is predicted for STM32Cube.AI 7.3.0.
-
-    Args:
-        results: Rows of the results table; those that were not deployed are left out.
-    """
-    rows = results.dropna(subset=["measured_ram_bytes"])
-    table = rows[["run_id", "variant"]].copy()
-    for kind in ("ram", "flash"):
-        for label, column in (("measured", f"measured_{kind}_bytes"), ("predicted", f"total_{kind}_bytes")):
-            table[f"{kind.upper() if kind == 'ram' else kind}, {label} (KiB)"] = rows[column].map(_in_kib)
-    return styled(table.assign(instructions=rows["measured_instructions"].map("{:,.0f}".format)))
-
-
 def deployment(given: Deployment) -> Styler:
     """Returns RAM and flash of the C code, measured, beside those of STM32Cube.AI 7.3.0."""
     return styled(_deployment_rows(given))
@@ -241,7 +242,7 @@ def _deployment_rows(given: Deployment) -> pd.DataFrame:
 
 
 def _in_kib(size: float | None) -> str:
-    return "" if pd.isna(size) else f"{size / 1024:,.2f}"
+    return "" if size is None or pd.isna(size) else f"{size / 1024:,.2f}"
 
 
 def grid(table: pd.DataFrame, fitting: pd.Series) -> Styler:

@@ -19,13 +19,14 @@ from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.figures import in_step
 from mbutils.deploy.layers import Network, read_network
 from mbutils.deploy.measure import Measurement, missing_tools
-from mbutils.deploy.memory import Plan, deepest, plan
+from mbutils.deploy.memory import Plan, plan
 from mbutils.deploy.reference import reference_outputs
 from mbutils.errors import WorkbookError, nearest
 from mbutils.footprint import Footprint, footprint
 
 __all__ = [
     "Deployment",
+    "Plan",
     "deploy",
     "in_step",
     "missing_tools",

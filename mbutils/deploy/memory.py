@@ -8,9 +8,11 @@ computes the rows where patches overlap again).
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from mbutils.deploy.layers import Layer, Network
 from mbutils.errors import WorkbookError
+from mbutils.footprint import Buffer
 from mbutils.footprint.placement import Block, place
 
 ALIGNMENT = 4  # bytes
@@ -39,6 +41,7 @@ class Plan:
         image: The offset of the image and of the quantized image, which takes its place.
         stages: The layers that run together, in the order of execution.
         logits, scores: The offsets of the int8 logits and scores, which stay until the end.
+        buffers: The memory map over the stages: 0 quantizes the image, the last is the softmax.
     """
 
     arena_bytes: int
@@ -46,11 +49,13 @@ class Plan:
     stages: tuple[tuple[Step, ...], ...]
     logits: int
     scores: int
+    buffers: tuple[Buffer, ...]
 
     @property
-    def steps(self) -> tuple[Step, ...]:
-        """The layers in the order of execution."""
-        return tuple(step for stage in self.stages for step in stage)
+    def stage_names(self) -> tuple[str, ...]:
+        """What to call each stage of the memory map."""
+        ends = [(stage[0].layer.name, stage[-1].layer.name) for stage in self.stages]
+        return ("quantize", *(first if first == last else f"{first} to {last}" for first, last in ends), "softmax")
 
 
 def plan(network: Network, layers_in_step: int = 0) -> Plan:
@@ -90,7 +95,7 @@ def _placed(network: Network, stages: list[list[Layer]]) -> Plan:
         maps.append(Block(stage[-1].name, "activation", {i: size, i + 1: size}))
         if (clearance := _clearance(stage)) is not None:
             clearances[maps[-2], maps[-1]] = clearance
-        for layer, after in zip(stage, stage[1:], strict=False):
+        for layer, after in pairwise(stage):
             row = layer.output_shape[1] * layer.output_shape[2]
             rows = min(after.window[0], layer.output_shape[0])
             held[layer] = Block(layer.name, "activation", {i: _aligned(rows * row)})
@@ -106,6 +111,7 @@ def _placed(network: Network, stages: list[list[Layer]]) -> Plan:
         tuple(tuple(_steps(stage, starts, maps[i : i + 2], held, scratch[i])) for i, stage in enumerate(stages)),
         starts[maps[-1]],
         starts[scores],
+        tuple(Buffer(b.name, b.kind, min(b.sizes), max(b.sizes), starts[b], b.largest) for b in blocks),
     )
 
 

@@ -100,7 +100,7 @@ def _head(network: Network, plan: Plan) -> str:
     heights = [layer.window[0] for layer in network.layers if layer.kernel == "nn_depthwise"]
     general = any((layer.shift > -1).any() for layer in network.layers if layer.shift is not None)
     general |= any(layer.clamp != (-128, 127) for layer in network.layers)
-    return f"""/* An int8 image classifier: weights, and which kernel runs on what. Generated: change the model, not this file. */
+    return f"""/* Weights, and which kernel runs on what. Generated: change the model, not this file. */
 #include "network.h"
 
 #define NN_MAX_ROWS {max(heights, default=1)}
