@@ -79,7 +79,7 @@ def preprocess_h(contract: Preprocessing) -> str:
     colour = "red, green, blue" if contract.color_mode == "rgb" else "gray (ITU-R 601 luma)"
     return f"""/* How an image for the network is made: on the device as it was in training.
  *
- * - the whole frame, upright, resized to {contract.image_size} x {contract.image_size} pixels; its aspect ratio is not kept
+ * - the whole frame, upright, resized to {contract.image_size} x {contract.image_size} pixels whatever its aspect ratio
  * - interpolation: {contract.interpolation}
  * - channels of a pixel: {contract.channels}, {colour}, uint8 0..255; no further scaling: network_run takes these bytes
  *

@@ -30,6 +30,7 @@ class Layer:
         weights: int8; of a convolution (out, height * width * in), of a depthwise one (height * width, channels).
         bias: int32, less the zero point of the input times the sum of the weights.
         multiplier, shift: One for each output channel, or one for all; see `requantize`.
+        largest_sum: The most that a sum of products and bias can be, positive or negative.
         macs: Multiply-accumulates.
     """
 
@@ -46,6 +47,7 @@ class Layer:
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
     shift: np.ndarray | None = None
+    largest_sum: int = 0
     macs: int = 0
 
     @property
@@ -205,11 +207,8 @@ class _Reader:
         bias = np.zeros_like(per_output)
         if len(op.weights) > 1:
             bias = np.frombuffer(self._bytes(op.weights[1].index), np.int32).astype(np.int64)
-        folded = bias - layer.zero_points[0] * per_output
-        clamp = self._clamp(op)
-        return replace(
-            layer, weights=weights, bias=folded.astype(np.int32), multiplier=multiplier, shift=shift, clamp=clamp
-        )
+        layer = replace(layer, weights=weights, multiplier=multiplier, shift=shift, clamp=self._clamp(op))
+        return _with_bias(layer, bias - layer.zero_points[0] * per_output)
 
     def _clamp(self, op: Op) -> tuple[int, int]:
         """Returns the least and largest int8 that the fused activation function lets pass."""
@@ -263,3 +262,19 @@ def _windowed(layer: Layer, op: Op, kernel: str) -> Layer:
     lacking = [max((out - 1) * stride + size - given, 0) for given, out, size, stride in sides]
     padding = tuple(total // 2 if op.padding == "SAME" else 0 for total in lacking)
     return replace(layer, kernel=kernel, window=op.kernel, stride=op.stride, padding=padding)
+
+
+def _with_bias(layer: Layer, bias: np.ndarray) -> Layer:
+    """Returns the layer with its bias; channels with large sums that give one output are written with small ones."""
+    axis = 0 if layer.kernel == "nn_depthwise" else 1
+    positive = np.maximum(layer.weights, 0).sum(axis=axis, dtype=np.int64)
+    negative = np.minimum(layer.weights, 0).sum(axis=axis, dtype=np.int64)
+    low, high = -128 * positive + 127 * negative, 127 * positive - 128 * negative  # without the bias
+    multiplier, shift = layer.multiplier.copy(), layer.shift.copy()
+    bounds = (layer.clamp[0] - layer.zero_points[1], layer.clamp[1] - layer.zero_points[1])
+    for c in np.flatnonzero(np.maximum(-(bias + low), bias + high) >= requantize.SMALL_SUM):
+        ends = int(bias[c] + low[c]), int(bias[c] + high[c])
+        if len(multiplier) > 1 and (same := requantize.constant(*ends, int(multiplier[c]), int(shift[c]), bounds)):
+            bias[c], multiplier[c], shift[c] = same
+    largest = int(np.maximum(-(bias + low), bias + high).max())
+    return replace(layer, bias=bias.astype(np.int32), multiplier=multiplier, shift=shift, largest_sum=largest)

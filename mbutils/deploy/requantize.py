@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+SMALL_SUM = 2**30  # below it the DSP extension can double a sum
 SOFTMAX_INTEGER_BITS = 5  # differences of logits are held in units of 2^-26
 
 
@@ -47,3 +48,24 @@ def softmax_scaling(beta: float, scale: float) -> tuple[int, int, int]:
     multiplier, shift = quantized_multiplier(real)
     most = (2**SOFTMAX_INTEGER_BITS - 1) * 2 ** (31 - SOFTMAX_INTEGER_BITS) / 2**shift
     return multiplier, shift, -math.floor(most)
+
+
+def constant(low: int, high: int, multiplier: int, shift: int, bounds: tuple[int, int]) -> tuple[int, int, int] | None:
+    """Returns another bias, multiplier and shift for a channel that gives one output whatever its input.
+
+    The converter gives a channel whose weights are next to nothing a bias of up to 2^30, which no other channel has.
+
+    Args:
+        low, high: The least and largest sum, bias included.
+        multiplier, shift: Those of the channel.
+        bounds: The least and largest output less its zero point.
+
+    Returns:
+        What to take instead, with sums below `SMALL_SUM`; the bias is that for sums around 0. None where the output
+        depends on the input, or its sums differ too much.
+    """
+    ends = [min(max(scaled(end, multiplier, shift), bounds[0]), bounds[1]) for end in (low, high)]
+    bits = 22
+    if ends[0] != ends[1] or high - low >= 1 << (bits - 1):
+        return None
+    return ends[0] << bits, 1 << 30, 1 - bits

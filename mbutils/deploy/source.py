@@ -6,6 +6,7 @@ from itertools import count
 
 import numpy as np
 
+from mbutils.deploy import requantize
 from mbutils.deploy.layers import Layer, Network
 from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat, padded
 
@@ -98,14 +99,17 @@ def _symbols(network: Network) -> dict[Layer, str]:
 
 def _head(network: Network, plan: Plan) -> str:
     heights = [layer.window[0] for layer in network.layers if layer.kernel == "nn_depthwise"]
-    general = any((layer.shift > -1).any() for layer in network.layers if layer.shift is not None)
-    general |= any(layer.clamp != (-128, 127) for layer in network.layers)
+    half = any((layer.shift > -1).any() for layer in network.layers if layer.shift is not None)
+    large = any(layer.largest_sum >= requantize.SMALL_SUM for layer in network.layers)
+    clamps = any(layer.clamp != (-128, 127) for layer in network.layers)
     return f"""/* Weights, and which kernel runs on what. Generated: change the model, not this file. */
 #include "network.h"
 
 #define NN_MAX_ROWS {max(heights, default=1)}
 #define NN_MAX_STEPS {max(map(len, plan.stages))}
-#define NN_GENERAL {int(general)}
+#define NN_CLAMPS {int(clamps)}
+#define NN_LARGE_SUMS {int(large)}
+#define NN_MULTIPLIES_BY_HALF {int(half)}
 #include "kernels.h"
 """
 
@@ -129,7 +133,7 @@ def _arrays(layer: Layer) -> dict[str, np.ndarray]:
         each = layer.weights.shape[1]
         arrays["weights"] = np.pad(layer.weights, ((0, 0), (0, padded(each) - each)))
     if layer.bias is not None:
-        arrays |= {"bias": layer.bias, "multiplier": layer.multiplier, "shift": layer.shift}
+        arrays |= {"bias": layer.bias, "multiplier": layer.multiplier, "right": -1 - layer.shift}
     return arrays
 
 

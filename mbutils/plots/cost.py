@@ -107,6 +107,7 @@ def in_step(table: pd.DataFrame, chosen: int) -> Axes:
         (0, 4),
         textcoords="offset points",
         ha="center",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 1},
     )
     ax.set(xlabel="first layers that run in step", ylabel="arena (KiB)", title="Layers in step save RAM")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))

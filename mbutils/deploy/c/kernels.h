@@ -10,7 +10,9 @@
  * The network defines before it includes this file:
  *   NN_MAX_ROWS         the largest height of a depthwise kernel
  *   NN_MAX_STEPS        the most layers that run in step
- *   NN_GENERAL          1 where a layer multiplies its sums by 0.5 or more, or clamps to less than the range of int8
+ *   NN_CLAMPS           1 where an activation function leaves less than the range of int8, else 0
+ *   NN_LARGE_SUMS       1 where a sum may reach 2^30, else 0
+ *   NN_MULTIPLIES_BY_HALF  1 where a layer multiplies its sums by 0.5 or more, else 0
  */
 #ifndef NN_KERNELS_H
 #define NN_KERNELS_H
@@ -40,7 +42,7 @@ typedef struct {
     const int8_t *weights;     /* convolution: [out][height][width][in], depthwise: [height][width][channel] */
     const int32_t *bias;       /* less the zero point of the input times the sum of the weights */
     const int32_t *multiplier; /* in units of 2^-31 */
-    const int8_t *shift;       /* then a power of two; to the right where negative */
+    const int8_t *right;       /* then a shift to the right by one more than this */
 } nn_layer;
 
 /* The rows of a map that are in memory: row y lies at place y modulo `held`. */
@@ -84,12 +86,13 @@ static inline int32_t nn_round_shift(int32_t a, int exponent)
 
 /* Where int8 outputs lie. Kept in registers: a store of int8 might change a layer for all the compiler knows. */
 typedef struct {
-    int32_t zero, low, high;
+    int32_t offset; /* twice the zero point, and 1 to round */
+    int32_t low, high;
 } nn_output;
 
 static inline nn_output nn_output_of(const nn_layer *layer)
 {
-    const nn_output output = {layer->out_zero, layer->low, layer->high};
+    const nn_output output = {2 * layer->out_zero + 1, layer->low, layer->high};
     return output;
 }
 
@@ -105,19 +108,28 @@ static inline int8_t nn_saturated_half(int32_t value)
 #endif
 }
 
-/* A sum times multiplier * 2^(shift - 31), rounded twice as TensorFlow Lite does, as an output. */
-static inline int8_t nn_requantize(nn_output output, int32_t sum, int32_t multiplier, int shift)
+/* A sum times multiplier * 2^-31, then shifted to the right by `right` + 1, as an output. Both steps round, as
+ * TensorFlow Lite does it. */
+static inline int8_t nn_requantize(nn_output output, int32_t sum, int32_t multiplier, int right)
 {
-#if NN_GENERAL
-    const int32_t shifted = shift > 0 ? (int32_t)((uint32_t)sum << shift) : sum;
-    const int32_t scaled = nn_round_shift(nn_high_multiply(shifted, multiplier), shift > 0 ? 0 : -shift);
-    const int32_t value = scaled + output.zero;
-    return (int8_t)(value < output.low ? output.low : value > output.high ? output.high : value);
+#if NN_MULTIPLIES_BY_HALF
+    const int32_t shifted = right < -1 ? (int32_t)((uint32_t)sum << (-1 - right)) : sum;
+    const int32_t scaled = nn_round_shift(nn_high_multiply(shifted, multiplier), right < -1 ? 0 : 1 + right);
+    int8_t value = nn_saturated_half(2 * scaled + output.offset);
 #else
-    const int32_t scaled = nn_high_multiply(sum, multiplier);
-    const int32_t twice = (scaled + (scaled >> 31)) >> (-1 - shift);
-    return nn_saturated_half(twice + 2 * output.zero + 1);
+    int32_t scaled;
+#if NN_DSP && !NN_LARGE_SUMS
+    __asm__("smmulr %0, %1, %2" : "=r"(scaled) : "r"((int32_t)((uint32_t)sum << 1)), "r"(multiplier));
+#else
+    scaled = nn_high_multiply(sum, multiplier);
 #endif
+    int8_t value = nn_saturated_half(((scaled + (scaled >> 31)) >> right) + output.offset);
+#endif
+#if NN_CLAMPS
+    if (value < output.low) value = (int8_t)output.low;
+    if (value > output.high) value = (int8_t)output.high;
+#endif
+    return value;
 }
 
 /* ---- Inner loops ----------------------------------------------------------------------------------------------- */
@@ -164,7 +176,7 @@ static inline int32_t nn_multiply_add(nn_pair a, nn_pair b, int32_t sum)
 static inline void nn_convolve_lanes(const nn_layer *layer, const nn_pair *lanes, int valid, int8_t *out)
 {
     const nn_output output = nn_output_of(layer);
-    const int8_t *weights = layer->weights, *shift = layer->shift;
+    const int8_t *weights = layer->weights, *right = layer->right;
     const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
     const int each = layer->weights_each, channels = layer->out_channels, step = layer->per_channel;
     for (const int32_t *const last = bias + channels; bias < last; bias++, out++) {
@@ -183,13 +195,13 @@ static inline void nn_convolve_lanes(const nn_layer *layer, const nn_pair *lanes
             }
         } while (weights != end);
         const int32_t factor = *multiplier;
-        const int exponent = *shift;
-        out[0] = nn_requantize(output, s0, factor, exponent);
-        out[channels] = nn_requantize(output, s1, factor, exponent);
-        out[2 * channels] = nn_requantize(output, s2, factor, exponent);
-        if (valid > 3) out[3 * channels] = nn_requantize(output, s3, factor, exponent);
+        const int by = *right;
+        out[0] = nn_requantize(output, s0, factor, by);
+        out[channels] = nn_requantize(output, s1, factor, by);
+        out[2 * channels] = nn_requantize(output, s2, factor, by);
+        if (valid > 3) out[3 * channels] = nn_requantize(output, s3, factor, by);
         multiplier += step;
-        shift += step;
+        right += step;
     }
 }
 
@@ -296,7 +308,7 @@ static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int 
         for (int c = 0; c < channels; c++, weights += each) {
             const int scale = c * layer->per_channel;
             const int32_t sum = nn_dot(patch, weights, layer->patch, layer->bias[c]);
-            out[x * channels + c] = nn_requantize(output, sum, layer->multiplier[scale], layer->shift[scale]);
+            out[x * channels + c] = nn_requantize(output, sum, layer->multiplier[scale], layer->right[scale]);
         }
     }
 }
@@ -317,23 +329,23 @@ static inline void nn_depthwise(const nn_layer *layer, const nn_rows *in, int y,
         for (int ky = 0; ky < height; ky++)
             rows[ky] = inside ? nn_row(in, top + ky) + left * channels : scratch + ky * width * channels;
         const int32_t *multiplier = layer->multiplier;
-        const int8_t *shift = layer->shift;
+        const int8_t *right = layer->right;
         int c = 0;
 #if NN_DSP
         for (; height == 3 && width == 3 && c + 4 <= channels; c += 4) {
             int32_t sums[4];
             nn_depthwise_3x3(rows, c, weights + c, channels, layer->bias + c, sums);
 #pragma GCC unroll 4
-            for (int i = 0; i < 4; i++, multiplier += step, shift += step)
-                out[c + i] = nn_requantize(output, sums[i], *multiplier, *shift);
+            for (int i = 0; i < 4; i++, multiplier += step, right += step)
+                out[c + i] = nn_requantize(output, sums[i], *multiplier, *right);
         }
 #endif
-        for (; c < channels; c++, multiplier += step, shift += step) {
+        for (; c < channels; c++, multiplier += step, right += step) {
             const int8_t *weight = weights + c;
             int32_t sum = layer->bias[c];
             for (int ky = 0; ky < height; ky++)
                 for (int kx = 0; kx < width; kx++, weight += channels) sum += rows[ky][kx * channels + c] * *weight;
-            out[c] = nn_requantize(output, sum, *multiplier, *shift);
+            out[c] = nn_requantize(output, sum, *multiplier, *right);
         }
     }
 }
@@ -400,7 +412,7 @@ static inline void nn_mean(const nn_layer *layer, const int8_t *in, int8_t *out)
     for (int c = 0; c < channels; c++) {
         int32_t sum = layer->bias[0];
         for (int i = 0; i < pixels; i++) sum += in[i * channels + c];
-        out[c] = nn_requantize(output, sum, layer->multiplier[0], layer->shift[0]);
+        out[c] = nn_requantize(output, sum, layer->multiplier[0], layer->right[0]);
     }
 }
 
