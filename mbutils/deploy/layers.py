@@ -21,7 +21,8 @@ class Layer:
 
     Attributes:
         name: A readable name, such as "conv_dw_1".
-        kernel: The function in kernels.h: "nn_convolution", "nn_depthwise", "nn_pad" or "nn_mean".
+        kernel: The function in kernels.h: "nn_convolution", "nn_depthwise", "nn_pad", "nn_mean" or
+            "nn_fully_connected".
         input_shape, output_shape: (height, width, channels).
         window, stride: (height, width) of the kernel and of its steps.
         padding: Rows above and columns at the left.
@@ -58,7 +59,7 @@ class Layer:
     @property
     def works_by_rows(self) -> bool:
         """Whether the layer needs only some rows of its input for a row of its output."""
-        return self.kernel != "nn_mean"
+        return self.kernel not in ("nn_mean", "nn_fully_connected")
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,8 +169,7 @@ class _Reader:
         return self._with_weights(op, _windowed(layer, op, "nn_depthwise"), kernel.reshape(-1, kernel.shape[3]))
 
     def _fully_connected(self, op: Op, layer: Layer) -> Layer:
-        # A convolution of 1 x 1 on a map of 1 x 1, which holds all values of the input as channels.
-        layer = replace(layer, kernel="nn_convolution", input_shape=(1, 1, op.inputs[0].size))
+        layer = replace(layer, kernel="nn_fully_connected", input_shape=(1, 1, op.inputs[0].size))
         return self._with_weights(op, layer, self._constant(op.weights[0]))
 
     def _pad(self, op: Op, layer: Layer) -> Layer:
@@ -198,7 +198,7 @@ class _Reader:
         scale_in, scale_out = (float(self._quantization(t)[0][0]) for t in (op.inputs[0], op.outputs[0]))
         scales = self._quantization(op.weights[0])[0].astype(np.float64)
         if op.code == "FULLY_CONNECTED" and len(scales) == 1:
-            # One scale: this kernel alone takes the product of the scales in float32 (`kernel_util.cc`).
+            # With one scale this kernel takes the product of the scales in float32 (`kernel_util.cc`).
             products = np.array([np.float32(scale_in) * np.float32(scales[0])], np.float64)
         else:
             products = scale_in * scales
@@ -266,6 +266,8 @@ def _windowed(layer: Layer, op: Op, kernel: str) -> Layer:
 
 def _with_bias(layer: Layer, bias: np.ndarray) -> Layer:
     """Returns the layer with its bias; channels with large sums that give one output are written with small ones."""
+    if layer.kernel == "nn_fully_connected":
+        return replace(layer, bias=bias.astype(np.int32))
     axis = 0 if layer.kernel == "nn_depthwise" else 1
     positive = np.maximum(layer.weights, 0).sum(axis=axis, dtype=np.int64)
     negative = np.minimum(layer.weights, 0).sum(axis=axis, dtype=np.int64)

@@ -56,8 +56,10 @@ def constant(low: int, high: int, multiplier: int, shift: int, bounds: tuple[int
     The converter gives a channel whose weights are next to nothing a bias of up to 2^30, which no other channel has.
 
     Args:
-        low, high: The least and largest sum, bias included.
-        multiplier, shift: Those of the channel.
+        low: The least sum, bias included.
+        high: The largest.
+        multiplier: That of the channel.
+        shift: That of the channel.
         bounds: The least and largest output less its zero point.
 
     Returns:

@@ -99,7 +99,8 @@ def _symbols(network: Network) -> dict[Layer, str]:
 
 def _head(network: Network, plan: Plan) -> str:
     heights = [layer.window[0] for layer in network.layers if layer.kernel == "nn_depthwise"]
-    half = any((layer.shift > -1).any() for layer in network.layers if layer.shift is not None)
+    rounded_twice = [layer for layer in network.layers if layer.kernel not in ("nn_pad", "nn_fully_connected")]
+    half = any((layer.shift > -1).any() for layer in rounded_twice)
     large = any(layer.largest_sum >= requantize.SMALL_SUM for layer in network.layers)
     clamps = any(layer.clamp != (-128, 127) for layer in network.layers)
     return f"""/* Weights, and which kernel runs on what. Generated: change the model, not this file. */
@@ -153,6 +154,8 @@ def _record(layer: Layer, flat: bool) -> dict[str, int]:
     record |= {"low": layer.clamp[0], "high": layer.clamp[1]}
     if layer.multiplier is not None:
         record["per_channel"] = int(len(layer.multiplier) > 1)
+    if layer.kernel == "nn_fully_connected":
+        record |= {"patch": layer.weights.shape[1], "weights_each": layer.weights.shape[1]}
     if layer.kernel == "nn_convolution":
         record |= {"patch": layer.weights.shape[1], "weights_each": padded(layer.weights.shape[1])}
     return record

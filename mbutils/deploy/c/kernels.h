@@ -38,8 +38,8 @@ typedef struct {
     int16_t low, high;         /* where the activation function clamps */
     int16_t per_channel;       /* 1: a multiplier for each output channel, 0: one for all */
     int32_t patch;             /* weights of one output channel of a convolution */
-    int32_t weights_each;      /* the same, padded with zeros to a multiple of 8 */
-    const int8_t *weights;     /* convolution: [out][height][width][in], depthwise: [height][width][channel] */
+    int32_t weights_each;      /* the same, padded with zeros to a multiple of 8 in a convolution */
+    const int8_t *weights;     /* [out][height][width][in], depthwise: [height][width][channel] */
     const int32_t *bias;       /* less the zero point of the input times the sum of the weights */
     const int32_t *multiplier; /* in units of 2^-31 */
     const int8_t *right;       /* then a shift to the right by one more than this */
@@ -167,6 +167,13 @@ static inline void nn_widen(const int8_t *from, int count, nn_pair *lane)
     }
 }
 
+static inline nn_pair nn_load_pair(const nn_pair *from)
+{
+    nn_pair pair; /* one instruction, where the compiler would take two */
+    __asm__("ldrd %0, %1, %2" : "=r"(pair.even), "=r"(pair.odd) : "m"(*from));
+    return pair;
+}
+
 static inline int32_t nn_multiply_add(nn_pair a, nn_pair b, int32_t sum)
 {
     return __smlad(a.odd, b.odd, __smlad(a.even, b.even, sum));
@@ -188,10 +195,10 @@ static inline void nn_convolve_lanes(const nn_layer *layer, const nn_pair *lanes
             for (int half = 0; half < 2; half++, weights += 4, lane += NN_LANES) {
                 const uint32_t word = nn_load4(weights);
                 const nn_pair w = {nn_even(word), nn_odd(word)};
-                s0 = nn_multiply_add(w, lane[0], s0);
-                s1 = nn_multiply_add(w, lane[1], s1);
-                s2 = nn_multiply_add(w, lane[2], s2);
-                s3 = nn_multiply_add(w, lane[3], s3);
+                s0 = nn_multiply_add(w, nn_load_pair(lane + 0), s0);
+                s1 = nn_multiply_add(w, nn_load_pair(lane + 1), s1);
+                s2 = nn_multiply_add(w, nn_load_pair(lane + 2), s2);
+                s3 = nn_multiply_add(w, nn_load_pair(lane + 3), s3);
             }
         } while (weights != end);
         const int32_t factor = *multiplier;
@@ -286,7 +293,7 @@ static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, i
     return patch;
 }
 
-/* A convolution of any kernel; a fully connected layer is one of 1 x 1 on a map of 1 x 1. */
+/* A convolution of any kernel. */
 static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
 {
     const nn_output output = nn_output_of(layer);
@@ -413,6 +420,19 @@ static inline void nn_mean(const nn_layer *layer, const int8_t *in, int8_t *out)
         int32_t sum = layer->bias[0];
         for (int i = 0; i < pixels; i++) sum += in[i * channels + c];
         out[c] = nn_requantize(output, sum, layer->multiplier[0], layer->right[0]);
+    }
+}
+
+/* A fully connected layer. TensorFlow Lite rounds here once only. */
+static inline void nn_fully_connected(const nn_layer *layer, const int8_t *in, int8_t *out)
+{
+    const int8_t *weights = layer->weights;
+    for (int c = 0; c < layer->out_channels; c++, weights += layer->weights_each) {
+        const int scale = c * layer->per_channel, right = layer->right[scale];
+        const int64_t product = (int64_t)nn_dot(in, weights, layer->patch, layer->bias[c]) * layer->multiplier[scale];
+        const int32_t scaled = (int32_t)((product + ((int64_t)1 << (31 + right))) >> (32 + right));
+        const int32_t value = scaled + layer->out_zero;
+        out[c] = (int8_t)(value < layer->low ? layer->low : value > layer->high ? layer->high : value);
     }
 }
 
