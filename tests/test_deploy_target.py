@@ -12,9 +12,10 @@ import pytest
 from deploy_models import pointer, shared_library, tflite, write_folder
 from PIL import Image
 
-from mbutils import cli, config, deploy, pipeline, runs
+from mbutils import cli, config, deploy, pipeline, runs, tables
 from mbutils.config import INTERPOLATIONS, Preprocessing
 from mbutils.deploy import folder, measure
+from mbutils.footprint import footprint
 
 missing = deploy.missing_tools()
 needs_target = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
@@ -65,6 +66,14 @@ def test_deploy_writes_a_folder_that_passes_and_records_what_it_takes(results, t
     # The same command again replaces the folder, also after a build in it.
     assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "1"]) == 0
     assert json.loads((out / "deploy.json").read_text())["vectors"] == 1
+
+
+def test_measured_sizes_stand_beside_the_predicted_ones():
+    size = footprint(tflite(0.25, 32, 3, 5))
+    recorded = {"measured_ram_bytes": 3 * 1024, "measured_code_bytes": 5632}
+    html = tables.costs_of(size, recorded).to_html()
+    assert "3.00" in html and "5.50" in html
+    assert "3.00" not in tables.costs_of(size).to_html()
 
 
 def test_without_the_tools_the_folder_is_written_and_says_so(results, tmp_path, capsys, monkeypatch):
