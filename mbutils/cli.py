@@ -1,4 +1,4 @@
-"""The `mb` command: sweeps, reports, the cache, and scoring and sizing of .tflite models from elsewhere."""
+"""The `mb` command: sweeps, reports, C code, the cache, and scoring and sizing of .tflite models from elsewhere."""
 
 import argparse
 import csv
@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from mbutils.config import (
     COLOR_MODES,
+    INT8_VARIANTS,
     INTERPOLATIONS,
     DataParameters,
+    DeployParameters,
     EvaluateParameters,
     ModelParameters,
     Preprocessing,
@@ -152,6 +154,28 @@ def _parser() -> argparse.ArgumentParser:
     footprint.add_argument("--classes", type=int, dest="n_classes", metavar="N", help="classes (default: 5)")
     footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
     footprint.set_defaults(command=_footprint)
+
+    deploy = commands.add_parser(
+        "deploy",
+        parents=[results],
+        help="C code of a finished run, checked bit for bit",
+        description="Writes the int8 model of a finished run as C99 without dependencies, with test vectors, a "
+        "Makefile and a README. Compiles and checks it, and measures it on an emulated Cortex-M7, where the tools are "
+        "installed.",
+    )
+    deploy.add_argument("run", nargs="?", default="", metavar="RUN", help="run id (default: the newest finished run)")
+    deploy.add_argument("--variant", default=INT8_VARIANTS[0], choices=INT8_VARIANTS, help="(default: %(default)s)")
+    deploy.add_argument("--out", default="", metavar="DIR", help="output folder (default: in the folder of the run)")
+    deploy.add_argument("--ram-kib", type=float, default=0.0, metavar="N", help="refuse an arena of more than N KiB")
+    deploy.add_argument(
+        "--layers-in-step",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run the first N layers row by row together, for less RAM (default: %(default)s)",
+    )
+    deploy.add_argument("--vectors", type=int, default=8, metavar="N", help="test images (default: %(default)s)")
+    deploy.set_defaults(command=_deploy)
     return parser
 
 
@@ -304,6 +328,22 @@ def _footprint(options: argparse.Namespace) -> int:
         print(json.dumps(model.to_dict() | costs.columns(model) | costs.bands(model)))
     else:
         print(costs.text(model))
+    return 0
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    parameters = DeployParameters(
+        run_id=Path(options.run).name,
+        variant=options.variant,
+        out=options.out,
+        layers_in_step=options.layers_in_step,
+        vectors=options.vectors,
+        ram_kib=options.ram_kib,
+        results_dir=options.results,
+    )
+    from mbutils import deploy, tables
+
+    print(tables.deployment_text(deploy.deploy(parameters)))
     return 0
 
 

@@ -26,6 +26,13 @@ from mbutils.config import PROJECT, TrainParameters
 from mbutils.datasets import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError, nearest
 
+MEASURED_COLUMNS = (
+    "measured_ram_bytes",
+    "measured_stack_bytes",
+    "measured_flash_bytes",
+    "measured_code_bytes",
+    "measured_instructions",
+)
 RESULT_COLUMNS = (
     "run_id",
     "dataset",
@@ -58,6 +65,7 @@ RESULT_COLUMNS = (
     "agreement_with_float",
     "macro_recall",
     "configuration",
+    *MEASURED_COLUMNS,
 )
 FLOAT32 = "float32"
 # Columns of `evaluation.accuracy_table`, and of the results table.
@@ -323,6 +331,13 @@ def _save_predictions(run: Run, variant: str, identities: np.ndarray, labels: np
         np.savez_compressed(path, identities=identities.astype("U32"), labels=labels, scores=scores)
 
     run.save(f"predictions_{variant}.npz", write)
+
+
+def record_deployment(run: Run, variant: str, measured: Mapping[str, int]) -> None:
+    """Records what the C code of a variant takes, by `MEASURED_COLUMNS`; what was measured before is forgotten."""
+    variants = run.manifest["variants"]
+    kept = {name: value for name, value in variants[variant].items() if name not in MEASURED_COLUMNS}
+    run.update(variants={**variants, variant: {**kept, **measured}})
 
 
 def unfinished(results_dir: Path) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """How tables look: a DataFrame in, a pandas Styler or text out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -7,6 +8,7 @@ from pandas.io.formats.style import Styler
 
 from mbutils import costs, latency, selection
 from mbutils.config import Budget
+from mbutils.deploy import Deployment, missing_tools
 from mbutils.footprint import Footprint
 from mbutils.plots import run_label
 
@@ -41,6 +43,10 @@ _FORMATS = {
     "total_ram_bytes": "{:,.0f}".format,
     "total_flash_bytes": "{:,.0f}".format,
     "latency_ms_stm32h747": "{:,.1f}".format,
+    "measured_ram_bytes": "{:,.0f}".format,
+    "measured_flash_bytes": "{:,.0f}".format,
+    "measured_instructions": "{:,.0f}".format,
+    "arena_bytes": "{:,.0f}".format,
     "p_value": "{:.3f}".format,
     "mean_error": "{:.1%}".format,
     "worst_error": "{:.1%}".format,
@@ -52,6 +58,12 @@ _COST_NAMES = {
     "total_ram_bytes": "total RAM",
     "total_flash_bytes": "total flash",
     "latency_ms_stm32h747": "latency on STM32H747",
+}
+# Which measured figure of the C code stands beside which predicted one.
+_MEASURED = {
+    "total_ram_bytes": "measured_ram_bytes",
+    "code_flash_bytes": "measured_code_bytes",
+    "total_flash_bytes": "measured_flash_bytes",
 }
 _RESULT_COLUMNS = {
     "dataset": "dataset",
@@ -70,6 +82,9 @@ _RESULT_COLUMNS = {
     "total_ram_bytes": "RAM bytes",
     "total_flash_bytes": "flash bytes",
     "latency_ms_stm32h747": "H747 ms",
+    "measured_ram_bytes": "C RAM bytes",
+    "measured_flash_bytes": "C flash bytes",
+    "measured_instructions": "C instructions",
     "train_seconds": "train s",
 }
 
@@ -116,15 +131,23 @@ def results_text(table: pd.DataFrame) -> str:
     return text.rename(columns=_RESULT_COLUMNS).to_string(index=False)
 
 
-def costs_of(model: Footprint) -> Styler:
-    """Returns RAM, flash and latency of a model with the bands of the estimates; blank where a figure is exact."""
+def costs_of(model: Footprint, recorded: Mapping[str, Any] | None = None) -> Styler:
+    """Returns RAM, flash and latency of a model with the bands of the estimates; blank where a figure is exact.
+
+    Args:
+        model: What it is predicted to cost.
+        recorded: The facts of the variant in the manifest: if the C code was measured, that stands beside.
+    """
+    recorded = recorded or {}
     rows = []
     for cost in costs.costs(model):
         scale, unit = _scale(cost.column)
         ends = (f"{cost.low / scale:,.1f}", f"{cost.high / scale:,.1f}") if cost.is_estimate else ("", "")
         size = f"{cost.value:,}" if unit == "KiB" else ""
-        rows.append((cost.label, f"{cost.value / scale:,.2f} {unit}", size, *ends, cost.note))
-    return _with_notes(styled(pd.DataFrame(rows, columns=["", "value", "in bytes", "from", "to", "note"])))
+        measured = _in_kib(recorded.get(_MEASURED.get(cost.column, "")))
+        rows.append((cost.label, f"{cost.value / scale:,.2f} {unit}", size, *ends, measured, cost.note))
+    names = ["", "value", "in bytes", "from", "to", "C code, measured (KiB)", "note"]
+    return _with_notes(styled(pd.DataFrame(rows, columns=names)))
 
 
 def layers(model: Footprint) -> Styler:
@@ -176,6 +199,60 @@ def _against_limit(row: pd.Series, column: str, limit: float | None) -> str:
 def _scale(column: str) -> tuple[int, str]:
     """Returns by what to divide the values of a cost column for tables, and their unit then."""
     return (1024, "KiB") if column.endswith("_bytes") else (1, "ms")
+
+
+def deployment(given: Deployment) -> Styler:
+    """Returns RAM and flash of the C code, measured, beside those of STM32Cube.AI 7.3.0."""
+    return styled(_deployment_rows(given))
+
+
+def deployment_text(given: Deployment) -> str:
+    """Returns the same as text for a terminal, with what was checked, and the folder."""
+    checks = "\n".join(f"{name}: {value}" for name, value in deployment_checks(given).items())
+    return f"{_deployment_rows(given).to_string(index=False)}\n\n{checks}\n\n{given.path}"
+
+
+def deployment_checks(given: Deployment) -> dict[str, str]:
+    """Returns what was checked and counted, or why not, by what it is."""
+    vectors = f"{given.facts['vectors']} test images"
+    checks = {f"{vectors} on this computer": "PASS" if given.facts["vectors_pass_on_host"] else "make or cc is missing"}
+    if given.measured is None:
+        return {**checks, "on an emulated Cortex-M7": f"not measured: {', '.join(missing_tools())} is missing"}
+    ratio = given.measured.portable_instructions / given.measured.instructions
+    return {
+        **checks,
+        f"{vectors} on an emulated Cortex-M7": "PASS",
+        "compiler": given.measured.compiler,
+        "stack": f"{given.measured.stack_bytes:,} bytes",
+        "instructions of one inference (not time)": f"{given.measured.instructions:,}",
+        "without the DSP extension": f"{given.measured.portable_instructions:,}, {ratio:.1f} times as many",
+    }
+
+
+def in_step(table: pd.DataFrame) -> Styler:
+    """Returns the arena and MACs for numbers of first layers in step; takes what `deploy.in_step` returns."""
+    shown = table[["layers_in_step", "last"]].copy()
+    shown["arena (KiB)"] = table["arena_bytes"].map(_in_kib)
+    shown["MACs"] = table["macs"].map("{:,.0f}".format)
+    shown["MACs of two patches"] = table["patch_macs"].map("{:,.0f}".format)
+    return styled(shown).relabel_index(["layers in step", "the last", *shown.columns[2:]], axis="columns")
+
+
+def _deployment_rows(given: Deployment) -> pd.DataFrame:
+    rows = given.comparison
+    return pd.DataFrame(
+        {
+            "STM32Cube.AI 7.3.0": rows["figure"].map(costs.FOOTPRINT_LABELS),
+            "published (KiB)": rows["published"].map(_in_kib),
+            "predicted (KiB)": rows["predicted"].map(_in_kib),
+            "C code": rows["c_code"],
+            "measured (KiB)": rows["measured"].map(_in_kib),
+        }
+    )
+
+
+def _in_kib(size: float | None) -> str:
+    return "" if size is None or pd.isna(size) else f"{size / 1024:,.2f}"
 
 
 def grid(table: pd.DataFrame, fitting: pd.Series) -> Styler:

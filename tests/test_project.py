@@ -40,6 +40,7 @@ LAYERS = [
     "runs",
     "distillation",
     "selection",
+    "deploy",
     "kernels",
     "notebooks",
     "sweep",

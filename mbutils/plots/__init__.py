@@ -8,7 +8,7 @@ from mbutils.plots.accuracy import (
     history,
     schedule,
 )
-from mbutils.plots.cost import cost_grid, memory_map, pareto
+from mbutils.plots.cost import arena_map, cost_grid, in_step, memory_map, pareto
 from mbutils.plots.data import class_counts, image_grid, image_sizes
 from mbutils.plots.quantization import accuracy_by_calibration, channel_ranges, signal_to_noise
 from mbutils.plots.style import PART_COLORS, VARIANT_COLORS, run_label, use_style
@@ -19,6 +19,7 @@ __all__ = [
     "accuracy_against",
     "accuracy_against_published",
     "accuracy_by_calibration",
+    "arena_map",
     "channel_ranges",
     "class_counts",
     "confusion",
@@ -27,6 +28,7 @@ __all__ = [
     "history",
     "image_grid",
     "image_sizes",
+    "in_step",
     "memory_map",
     "pareto",
     "run_label",

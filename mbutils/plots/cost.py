@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mbutils import selection
 from mbutils.config import Budget
+from mbutils.deploy import Plan
 from mbutils.footprint import Buffer, Footprint
 from mbutils.plots.style import PALETTE, alpha_color
 
@@ -64,6 +65,54 @@ def memory_map(model: Footprint) -> Axes:
     ax.grid(axis="x", visible=False)
     handles = [Patch(label=kind, edgecolor="0.3", **style) for kind, style in _BUFFER_STYLES.items()]
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def arena_map(plan: Plan) -> Axes:
+    """Shows where every buffer of the C code lies while its layers run.
+
+    Args:
+        plan: The memory of a deployed network.
+    """
+    _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
+    top, names = plan.arena_bytes / 1024, plan.stage_names
+    for buffer in plan.buffers:
+        _draw_buffer(ax, buffer, top)
+    ax.axhline(top, color=_MARK_COLOR, linewidth=1.5)
+    ax.annotate(f"{top:,.2f} KiB", (len(names) - 0.6, top), (0, 6), textcoords="offset points", ha="right")
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 1.12 * top), xlabel="layer, in the order of execution")
+    ax.set(ylabel="address in the arena (KiB)", title="The arena of the C code, the image included")
+    ax.grid(axis="x", visible=False)
+    handles = [Patch(label=kind, edgecolor="0.3", **_BUFFER_STYLES[kind]) for kind in ("activation", "scratch")]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def in_step(table: pd.DataFrame, chosen: int) -> Axes:
+    """Shows the arena against the number of first layers that run in step.
+
+    Args:
+        table: What `deploy.in_step` returned.
+        chosen: The number that was deployed.
+    """
+    _, ax = plt.subplots(layout="constrained")
+    is_chosen = table["layers_in_step"] == chosen
+    colors = [_MARK_COLOR if marked else PALETTE[0] for marked in is_chosen]
+    ax.bar(table["layers_in_step"], table["arena_bytes"] / 1024, color=colors)
+    smallest = table.loc[table["arena_bytes"].idxmin()]
+    ax.annotate(
+        f"{smallest['arena_bytes'] / 1024:,.2f} KiB",
+        (smallest["layers_in_step"], smallest["arena_bytes"] / 1024),
+        (0, 4),
+        textcoords="offset points",
+        ha="center",
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 1},
+    )
+    ax.set(xlabel="first layers that run in step", ylabel="arena (KiB)", title="Layers in step save RAM")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [Patch(label="deployed", color=_MARK_COLOR)] if is_chosen.any() else []
+    ax.legend(handles=handles, frameon=True)
     return ax
 
 

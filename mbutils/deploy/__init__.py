@@ -1,0 +1,153 @@
+"""From a run's int8 model to a folder of C99 that any compiler takes, checked bit for bit.
+
+The expected outputs are those of the LiteRT reference kernels. Memory is planned like that of STM32Cube.AI
+(`mbutils.footprint`), without its padding, so the arena is below the activation RAM that it reports.
+"""
+
+import hashlib
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mbutils import datasets, pipeline, runs
+from mbutils.config import DeployParameters, resolve_results_dir
+from mbutils.deploy import figures, folder, measure
+from mbutils.deploy.figures import in_step
+from mbutils.deploy.layers import Network, read_network
+from mbutils.deploy.measure import Measurement, missing_tools
+from mbutils.deploy.memory import Plan, plan
+from mbutils.deploy.reference import reference_outputs
+from mbutils.errors import WorkbookError, nearest
+from mbutils.footprint import Footprint, footprint
+
+__all__ = [
+    "Deployment",
+    "Plan",
+    "deploy",
+    "in_step",
+    "missing_tools",
+    "plan",
+    "read_network",
+    "reference_outputs",
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Deployment:
+    """A folder of C code.
+
+    Attributes:
+        path: The folder.
+        network: What it computes.
+        memory: Its arena.
+        configuration: (alpha, image_size, color_mode, n_classes).
+        size: What STM32Cube.AI 7.3.0 would take for the same model, predicted.
+        facts: What `deploy.json` holds.
+        measured: What it takes on an emulated Cortex-M7; None without the tools.
+    """
+
+    path: Path
+    network: Network
+    memory: Plan
+    configuration: tuple[float, int, str, int]
+    size: Footprint
+    facts: dict[str, Any]
+    measured: Measurement | None
+
+    @property
+    def comparison(self) -> pd.DataFrame:
+        """RAM and flash beside those of STM32Cube.AI 7.3.0, see `figures.beside`."""
+        return figures.beside(self.configuration, self.size, self.memory, self.measured)
+
+
+def deploy(parameters: DeployParameters) -> Deployment:
+    """Writes the C code of a finished run, checks it on this computer, and measures it on an emulated Cortex-M7.
+
+    The check and the measurement need make, a C compiler, arm-none-eabi-gcc and QEMU; `facts` says which took place.
+    What was measured is recorded with the run.
+
+    Raises:
+        WorkbookError: If there is no such run or variant, the model has no C kernels, the arena exceeds
+            `parameters.ram_kib`, or the output folder holds other files; nothing is written then.
+    """
+    run = runs.find(resolve_results_dir(parameters.results_dir), parameters.run_id)
+    tflite = _model(run, parameters.variant)
+    network = read_network(tflite)
+    memory = plan(network, parameters.layers_in_step)
+    _check_ram(network, memory, parameters)
+    out = Path(parameters.out).expanduser().resolve() if parameters.out else run.path / f"deploy_{parameters.variant}"
+    folder.check_target(out)
+    contract, class_names = run.parameters.preprocessing, tuple(run.manifest["dataset"]["class_names"])
+    _check_contract(network, contract.shape, class_names)
+    images = _test_images(run, parameters.vectors)
+    size = footprint(tflite)
+    outputs = reference_outputs(tflite, images)
+    contents = folder.files(tflite, network, memory, contract, class_names, images, outputs)
+    contents["README.md"] = folder.readme(f"{run.run_id}, {parameters.variant}", network, memory, class_names, size)
+    with tempfile.TemporaryDirectory() as staged:
+        work = Path(staged) / "deploy"
+        folder.write(work, contents, {})
+        checked, measured = measure.check_on_host(work), measure.measure(work)
+    facts = {
+        "run_id": run.run_id,
+        "variant": parameters.variant,
+        "model_sha256": hashlib.sha256(tflite).hexdigest(),
+        "preprocessing": asdict(contract),
+        "class_names": class_names,
+        "layers_in_step": parameters.layers_in_step,
+        "arena_bytes": memory.arena_bytes,
+        "macs": size.macs,
+        "weights_flash_bytes": size.weights_flash_bytes,
+        "predicted": size.to_dict(),
+        "vectors": len(images),
+        "vectors_pass_on_host": checked,
+        "measured": measured and measured.to_dict(),
+    }
+    folder.write(out, contents, facts)
+    runs.record_deployment(run, parameters.variant, figures.columns(memory, measured))
+    configuration = (run.parameters.alpha, contract.image_size, contract.color_mode, len(class_names))
+    return Deployment(out, network, memory, configuration, size, facts, measured)
+
+
+def _model(run: runs.Run, variant: str) -> bytes:
+    if variant not in run.int8_variants:
+        hint = nearest(variant, run.int8_variants)
+        raise WorkbookError(f"run {run.run_id} has no {variant} model: {hint} or run the convert notebook")
+    path = run.path / f"{variant}.tflite"
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkbookError(f"cannot read {path} ({error.strerror}): run the convert notebook again") from error
+
+
+def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> None:
+    limit = parameters.ram_kib * 1024
+    if not limit or memory.arena_bytes <= limit:
+        return
+    smallest = in_step(network).sort_values("arena_bytes").iloc[0]
+    way_out = "take a smaller model"
+    if smallest["arena_bytes"] <= limit:
+        way_out = f"{smallest['layers_in_step']} layers in step take {smallest['arena_bytes'] / 1024:.2f} KiB"
+    raise WorkbookError(
+        f"the arena of {memory.arena_bytes / 1024:.2f} KiB does not fit {parameters.ram_kib:g} KiB of RAM: {way_out}"
+    )
+
+
+def _check_contract(network: Network, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
+    if network.image_shape != shape or network.n_classes != len(class_names):
+        raise WorkbookError(
+            f"the model takes images of {network.image_shape} and gives {network.n_classes} scores, the run says "
+            f"{shape} and {len(class_names)} classes: convert it again"
+        )
+
+
+def _test_images(run: runs.Run, count: int) -> np.ndarray:
+    """Returns images of the test part, evenly spread over it."""
+    dataset = runs.load_dataset(run)
+    test = dataset.positions("test")
+    chosen = test[np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int)]
+    return np.array(pipeline.cached_images(dataset, run.parameters.preprocessing)[chosen])

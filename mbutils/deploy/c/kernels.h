@@ -1,0 +1,512 @@
+/* Integer kernels for int8 MobileNet-like networks: C99, no heap, no floating point but in nn_dequantize.
+ *
+ * They give what the TensorFlow Lite reference kernels give, bit for bit. A convolution works row by row, so that the
+ * same kernels run whole maps, and several layers in step with only a few rows of each in memory (nn_run).
+ * The compiler leaves out every function that the network does not call.
+ *
+ * With the DSP extension of Arm (Cortex-M4, M7, M33, M55) the inner loops multiply two pairs of 16 bits at once;
+ * -DNN_PORTABLE chooses the portable loops there too.
+ *
+ * The network defines before it includes this file:
+ *   NN_MAX_ROWS         the largest height of a depthwise kernel
+ *   NN_MAX_STEPS        the most layers that run in step
+ *   NN_CLAMPS           1 where an activation function leaves less than the range of int8, else 0
+ *   NN_LARGE_SUMS       1 where a sum may reach 2^30, else 0
+ *   NN_MULTIPLIES_BY_HALF  1 where a layer multiplies its sums by 0.5 or more, else 0
+ */
+#ifndef NN_KERNELS_H
+#define NN_KERNELS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP && !defined(NN_PORTABLE)
+#define NN_DSP 1
+#include <arm_acle.h>
+#else
+#define NN_DSP 0
+#endif
+
+#define NN_LANES 4 /* pixels that a convolution works on at a time */
+
+/* A layer over a map of height, width and channels. */
+typedef struct {
+    int32_t in_width, out_width; /* all pixels of the map where a kernel of 1 x 1 takes them as one row */
+    int16_t in_height, in_channels, out_height, out_channels;
+    int16_t kernel_height, kernel_width, stride_height, stride_width, pad_top, pad_left;
+    int16_t in_zero, out_zero; /* zero points */
+    int16_t low, high;         /* where the activation function clamps */
+    int16_t per_channel;       /* 1: a multiplier for each output channel, 0: one for all */
+    int32_t patch;             /* weights of one output channel of a convolution */
+    int32_t weights_each;      /* the same, padded with zeros to a multiple of 8 in a convolution */
+    const int8_t *weights;     /* [out][height][width][in], depthwise: [height][width][channel] */
+    const int32_t *bias;       /* less the zero point of the input times the sum of the weights */
+    const int32_t *multiplier; /* in units of 2^-31 */
+    const int8_t *right;       /* then a shift to the right by one more than this */
+} nn_layer;
+
+/* The rows of a map that are in memory: row y lies at place y modulo `held`. */
+typedef struct {
+    int8_t *base;
+    int32_t row_bytes;
+    int32_t held;
+} nn_rows;
+
+/* Computes row y of a layer's output. */
+typedef void nn_kernel(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch);
+
+/* A layer, and where in the arena its buffers lie: offsets in bytes, and the rows that are held of each map. */
+typedef struct {
+    nn_kernel *kernel;
+    const nn_layer *layer;
+    int32_t in, in_held, out, out_held, scratch;
+} nn_step;
+
+static inline int nn_minimum(int a, int b) { return a < b ? a : b; }
+
+static inline int8_t *nn_row(const nn_rows *map, int y)
+{
+    return map->base + (map->held > y ? y : y % map->held) * map->row_bytes;
+}
+
+/* ---- Requantization -------------------------------------------------------------------------------------------- */
+
+/* a * b / 2^31, rounded to nearest, halves up. */
+static inline int32_t nn_high_multiply(int32_t a, int32_t b)
+{
+    return (int32_t)(((int64_t)a * b + (1 << 30)) >> 31);
+}
+
+/* a / 2^exponent for an exponent of 0 to 31, rounded to nearest, halves away from zero. */
+static inline int32_t nn_round_shift(int32_t a, int exponent)
+{
+    const int32_t mask = (int32_t)((1u << exponent) - 1u);
+    return (a >> exponent) + ((a & mask) > (mask >> 1) + (a < 0));
+}
+
+/* Where int8 outputs lie. Kept in registers: a store of int8 might change a layer for all the compiler knows. */
+typedef struct {
+    int32_t offset; /* twice the zero point, and 1 to round */
+    int32_t low, high;
+} nn_output;
+
+static inline nn_output nn_output_of(const nn_layer *layer)
+{
+    const nn_output output = {2 * layer->out_zero + 1, layer->low, layer->high};
+    return output;
+}
+
+/* value / 2 as int8, or the nearest int8. */
+static inline int8_t nn_saturated_half(int32_t value)
+{
+#if NN_DSP
+    int32_t half; /* one instruction, where __ssat would take two */
+    __asm__("ssat %0, #8, %1, asr #1" : "=r"(half) : "r"(value));
+    return (int8_t)half;
+#else
+    return (int8_t)(value < -256 ? -128 : value > 255 ? 127 : value >> 1);
+#endif
+}
+
+/* A sum times multiplier * 2^-31, then shifted to the right by `right` + 1, as an output. Both steps round, as
+ * TensorFlow Lite does it. */
+static inline int8_t nn_requantize(nn_output output, int32_t sum, int32_t multiplier, int right)
+{
+#if NN_MULTIPLIES_BY_HALF
+    const int32_t shifted = right < -1 ? (int32_t)((uint32_t)sum << (-1 - right)) : sum;
+    const int32_t scaled = nn_round_shift(nn_high_multiply(shifted, multiplier), right < -1 ? 0 : 1 + right);
+    int8_t value = nn_saturated_half(2 * scaled + output.offset);
+#else
+    int32_t scaled;
+#if NN_DSP && !NN_LARGE_SUMS
+    __asm__("smmulr %0, %1, %2" : "=r"(scaled) : "r"((int32_t)((uint32_t)sum << 1)), "r"(multiplier));
+#else
+    scaled = nn_high_multiply(sum, multiplier);
+#endif
+    int8_t value = nn_saturated_half(((scaled + (scaled >> 31)) >> right) + output.offset);
+#endif
+#if NN_CLAMPS
+    if (value < output.low) value = (int8_t)output.low;
+    if (value > output.high) value = (int8_t)output.high;
+#endif
+    return value;
+}
+
+/* ---- Inner loops ----------------------------------------------------------------------------------------------- */
+
+#if NN_DSP
+static inline uint32_t nn_load4(const int8_t *from)
+{
+    uint32_t word;
+    memcpy(&word, from, sizeof word);
+    return word;
+}
+
+/* Bytes 0 and 2 of a word, and bytes 1 and 3, as two signed halfwords each. */
+static inline uint32_t nn_even(uint32_t word) { return __sxtb16(word); }
+
+static inline uint32_t nn_odd(uint32_t word)
+{
+    uint32_t halfwords; /* one instruction, which arm_acle.h has no name for */
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(halfwords) : "r"(word));
+    return halfwords;
+}
+
+/* Two words of four values each as halfwords. */
+typedef struct {
+    uint32_t even, odd;
+} nn_pair;
+
+/* Writes `count` values, a multiple of 4, as halfwords to one of the interleaved lanes. */
+static inline void nn_widen(const int8_t *from, int count, nn_pair *lane)
+{
+    for (const int8_t *const end = from + count; from < end; from += 4, lane += NN_LANES) {
+        const uint32_t word = nn_load4(from);
+        lane->even = nn_even(word);
+        lane->odd = nn_odd(word);
+    }
+}
+
+static inline nn_pair nn_load_pair(const nn_pair *from)
+{
+    nn_pair pair; /* one instruction, where the compiler would take two */
+    __asm__("ldrd %0, %1, %2" : "=r"(pair.even), "=r"(pair.odd) : "m"(*from));
+    return pair;
+}
+
+static inline int32_t nn_multiply_add(nn_pair a, nn_pair b, int32_t sum)
+{
+    return __smlad(a.odd, b.odd, __smlad(a.even, b.even, sum));
+}
+
+/* Convolves four pixels with one row of weights after the other. */
+static inline void nn_convolve_lanes(const nn_layer *layer, const nn_pair *lanes, int valid, int8_t *out)
+{
+    const nn_output output = nn_output_of(layer);
+    const int8_t *weights = layer->weights, *right = layer->right;
+    const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
+    const int each = layer->weights_each, channels = layer->out_channels, step = layer->per_channel;
+    for (const int32_t *const last = bias + channels; bias < last; bias++, out++) {
+        int32_t s0 = *bias, s1 = s0, s2 = s0, s3 = s0;
+        const nn_pair *lane = lanes;
+        const int8_t *const end = weights + each;
+        do {
+#pragma GCC unroll 2
+            for (int half = 0; half < 2; half++, weights += 4, lane += NN_LANES) {
+                const uint32_t word = nn_load4(weights);
+                const nn_pair w = {nn_even(word), nn_odd(word)};
+                s0 = nn_multiply_add(w, nn_load_pair(lane + 0), s0);
+                s1 = nn_multiply_add(w, nn_load_pair(lane + 1), s1);
+                s2 = nn_multiply_add(w, nn_load_pair(lane + 2), s2);
+                s3 = nn_multiply_add(w, nn_load_pair(lane + 3), s3);
+            }
+        } while (weights != end);
+        const int32_t factor = *multiplier;
+        const int by = *right;
+        out[0] = nn_requantize(output, s0, factor, by);
+        out[channels] = nn_requantize(output, s1, factor, by);
+        out[2 * channels] = nn_requantize(output, s2, factor, by);
+        if (valid > 3) out[3 * channels] = nn_requantize(output, s3, factor, by);
+        multiplier += step;
+        right += step;
+    }
+}
+
+/* Sums a depthwise kernel of 3 x 3 over four channels, from where the three rows below it start. */
+static inline void nn_depthwise_3x3(
+    const int8_t *const *rows, int c, const int8_t *weights, int channels, const int32_t *bias, int32_t sums[4])
+{
+    int32_t s0 = bias[0], s1 = bias[1], s2 = bias[2], s3 = bias[3];
+#pragma GCC unroll 1
+    for (int ky = 0; ky < 3; ky++) {
+        const int8_t *from = rows[ky] + c;
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; kx++, from += channels, weights += channels) {
+            const uint32_t x = nn_load4(from), w = nn_load4(weights);
+            const uint32_t x_even = nn_even(x), x_odd = nn_odd(x), w_even = nn_even(w), w_odd = nn_odd(w);
+            s0 = __smlabb(x_even, w_even, s0);
+            s1 = __smlabb(x_odd, w_odd, s1);
+            s2 = __smlatt(x_even, w_even, s2);
+            s3 = __smlatt(x_odd, w_odd, s3);
+            /* Here and now: the compiler would rather keep all operands for later. */
+            __asm__("" : "+r"(s0), "+r"(s1), "+r"(s2), "+r"(s3));
+        }
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+#endif
+
+static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int count, int32_t sum)
+{
+    int i = 0;
+#if NN_DSP
+    for (; i + 4 <= count; i += 4) {
+        const uint32_t x = nn_load4(values + i), w = nn_load4(weights + i);
+        sum = __smlad(nn_even(x), nn_even(w), sum);
+        sum = __smlad(nn_odd(x), nn_odd(w), sum);
+    }
+#endif
+    for (; i < count; i++) sum += values[i] * weights[i];
+    return sum;
+}
+
+/* ---- Layers, one row at a time --------------------------------------------------------------------------------- */
+
+/* Whether all of a kernel at one pixel lies inside the map. */
+static inline int nn_is_inside(const nn_layer *layer, int top, int left)
+{
+    return top >= 0 && left >= 0 && top + layer->kernel_height <= layer->in_height &&
+           left + layer->kernel_width <= layer->in_width;
+}
+
+/* Copies the values below a kernel, in the order of its weights; those in the padding are the zero point. */
+static inline void nn_copy_padded(const nn_layer *layer, const nn_rows *in, int top, int left, int8_t *patch)
+{
+    const int channels = layer->in_channels, width = layer->kernel_width * channels;
+    const int skipped = left < 0 ? -left : 0;
+    const int inside = nn_minimum(layer->kernel_width, layer->in_width - left) - skipped;
+    memset(patch, layer->in_zero, (size_t)(layer->kernel_height * width));
+    for (int ky = 0; ky < layer->kernel_height; ky++, patch += width)
+        if (top + ky >= 0 && top + ky < layer->in_height)
+            memcpy(patch + skipped * channels, nn_row(in, top + ky) + (left + skipped) * channels,
+                   (size_t)(inside * channels));
+}
+
+/* The values below the kernel at one pixel; in place where they are contiguous. */
+static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, int y, int x, int8_t *patch)
+{
+    const int channels = layer->in_channels, width = layer->kernel_width * channels;
+    const int top = y * layer->stride_height - layer->pad_top, left = x * layer->stride_width - layer->pad_left;
+    if (layer->patch == channels) return nn_row(in, top) + left * channels;
+    if (!nn_is_inside(layer, top, left)) {
+        nn_copy_padded(layer, in, top, left, patch);
+        return patch;
+    }
+    /* Whole words: what is copied beyond a row is overwritten by the next one, or meets weights of zero. */
+    for (int ky = 0; ky < layer->kernel_height; ky++) {
+        const int8_t *from = nn_row(in, top + ky) + left * channels;
+        for (int i = 0; i < width; i += 4) memcpy(patch + ky * width + i, from + i, 4);
+    }
+    return patch;
+}
+
+/* A convolution of any kernel. */
+static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
+{
+    const nn_output output = nn_output_of(layer);
+    const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
+    int x = 0;
+#if NN_DSP
+    nn_pair *lanes = (nn_pair *)__builtin_assume_aligned(scratch, 4);
+    scratch += NN_LANES * 2 * each;
+    for (; x + 3 <= width; x += NN_LANES) {
+        const int valid = nn_minimum(NN_LANES, width - x);
+        for (int lane = 0; lane < NN_LANES; lane++)
+            nn_widen(nn_patch(layer, in, y, x + nn_minimum(lane, valid - 1), scratch), each, lanes + lane);
+        nn_convolve_lanes(layer, lanes, valid, out + x * channels);
+    }
+#endif
+    for (; x < width; x++) {
+        const int8_t *patch = nn_patch(layer, in, y, x, scratch);
+        const int8_t *weights = layer->weights;
+        for (int c = 0; c < channels; c++, weights += each) {
+            const int scale = c * layer->per_channel;
+            const int32_t sum = nn_dot(patch, weights, layer->patch, layer->bias[c]);
+            out[x * channels + c] = nn_requantize(output, sum, layer->multiplier[scale], layer->right[scale]);
+        }
+    }
+}
+
+/* A depthwise convolution with one output channel for each input channel. */
+static inline void nn_depthwise(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
+{
+    const nn_output output = nn_output_of(layer);
+    const int8_t *const weights = layer->weights;
+    const int channels = layer->out_channels, step = layer->per_channel;
+    const int height = layer->kernel_height, width = layer->kernel_width;
+    const int top = y * layer->stride_height - layer->pad_top;
+    const int8_t *rows[NN_MAX_ROWS];
+    for (int x = 0; x < layer->out_width; x++, out += channels) {
+        const int left = x * layer->stride_width - layer->pad_left;
+        const int inside = nn_is_inside(layer, top, left);
+        if (!inside) nn_copy_padded(layer, in, top, left, scratch);
+        for (int ky = 0; ky < height; ky++)
+            rows[ky] = inside ? nn_row(in, top + ky) + left * channels : scratch + ky * width * channels;
+        const int32_t *multiplier = layer->multiplier;
+        const int8_t *right = layer->right;
+        int c = 0;
+#if NN_DSP
+        for (; height == 3 && width == 3 && c + 4 <= channels; c += 4) {
+            int32_t sums[4];
+            nn_depthwise_3x3(rows, c, weights + c, channels, layer->bias + c, sums);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++, multiplier += step, right += step)
+                out[c + i] = nn_requantize(output, sums[i], *multiplier, *right);
+        }
+#endif
+        for (; c < channels; c++, multiplier += step, right += step) {
+            const int8_t *weight = weights + c;
+            int32_t sum = layer->bias[c];
+            for (int ky = 0; ky < height; ky++)
+                for (int kx = 0; kx < width; kx++, weight += channels) sum += rows[ky][kx * channels + c] * *weight;
+            out[c] = nn_requantize(output, sum, *multiplier, *right);
+        }
+    }
+}
+
+/* Padding as a layer of its own: a frame of zero points around the map. */
+static inline void nn_pad(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
+{
+    const int row = y - layer->pad_top;
+    (void)scratch;
+    memset(out, layer->in_zero, (size_t)(layer->out_width * layer->out_channels));
+    if (row >= 0 && row < layer->in_height)
+        memcpy(out + layer->pad_left * layer->in_channels, nn_row(in, row),
+               (size_t)(layer->in_width * layer->in_channels));
+}
+
+/* Runs layers in step: each time the deepest one whose input rows are there computes a row, so that of the maps in
+ * between only the rows that a kernel covers are held. With one layer, this is the layer on its whole map. */
+static inline void nn_run(const nn_step *steps, int count, uint8_t *arena)
+{
+    int16_t done[NN_MAX_STEPS] = {0};
+    int8_t *const base = (int8_t *)arena;
+    while (done[count - 1] < steps[count - 1].layer->out_height) {
+        int k = count - 1;
+        for (; k > 0; k--) {
+            const nn_layer *layer = steps[k].layer;
+            const int last = done[k] * layer->stride_height - layer->pad_top + layer->kernel_height;
+            if (done[k - 1] >= nn_minimum(last, layer->in_height)) break;
+        }
+        const nn_step *step = steps + k;
+        const nn_layer *layer = step->layer;
+        const nn_rows in = {base + step->in, layer->in_width * layer->in_channels, step->in_held};
+        const nn_rows out = {base + step->out, layer->out_width * layer->out_channels, step->out_held};
+        step->kernel(layer, &in, done[k], nn_row(&out, done[k]), base + step->scratch);
+        done[k]++;
+    }
+}
+
+/* ---- Beginning and end of a network ---------------------------------------------------------------------------- */
+
+/* From pixels to int8 where scale and zero point change by 128 only; `out` may be `image`. */
+static inline void nn_quantize(const uint8_t *image, int count, int8_t *out)
+{
+    int i = 0;
+    for (; i + 4 <= count; i += 4) {
+        uint32_t word;
+        memcpy(&word, image + i, sizeof word);
+        word ^= 0x80808080u;
+        memcpy(out + i, &word, sizeof word);
+    }
+    for (; i < count; i++) out[i] = (int8_t)(image[i] - 128);
+}
+
+/* From pixels to int8 through a table of 256; `out` may be `image`. */
+static inline void nn_quantize_by_table(const uint8_t *image, int count, const int8_t *table, int8_t *out)
+{
+    for (int i = 0; i < count; i++) out[i] = table[image[i]];
+}
+
+/* Averages each channel over the map; the layer's one multiplier holds the division. */
+static inline void nn_mean(const nn_layer *layer, const int8_t *in, int8_t *out)
+{
+    const nn_output output = nn_output_of(layer);
+    const int pixels = layer->in_height * layer->in_width, channels = layer->in_channels;
+    for (int c = 0; c < channels; c++) {
+        int32_t sum = layer->bias[0];
+        for (int i = 0; i < pixels; i++) sum += in[i * channels + c];
+        out[c] = nn_requantize(output, sum, layer->multiplier[0], layer->right[0]);
+    }
+}
+
+/* A fully connected layer. TensorFlow Lite rounds here once only. */
+static inline void nn_fully_connected(const nn_layer *layer, const int8_t *in, int8_t *out)
+{
+    const int8_t *weights = layer->weights;
+    for (int c = 0; c < layer->out_channels; c++, weights += layer->weights_each) {
+        const int scale = c * layer->per_channel, right = layer->right[scale];
+        const int64_t product = (int64_t)nn_dot(in, weights, layer->patch, layer->bias[c]) * layer->multiplier[scale];
+        const int32_t scaled = (int32_t)((product + ((int64_t)1 << (31 + right))) >> (32 + right));
+        const int32_t value = scaled + layer->out_zero;
+        out[c] = (int8_t)(value < layer->low ? layer->low : value > layer->high ? layer->high : value);
+    }
+}
+
+/* a * 2^exponent for exponents of 1 to 5, at most the largest and least int32. */
+static inline int32_t nn_saturating_shift(int32_t a, int exponent)
+{
+    const int64_t value = (int64_t)a * (1 << exponent);
+    return value > INT32_MAX ? INT32_MAX : value < INT32_MIN ? INT32_MIN : (int32_t)value;
+}
+
+/* exp(a) in units of 2^-31 for a <= 0 in units of 2^-26 (gemmlowp, fixedpoint.h). */
+static inline int32_t nn_exponential(int32_t a)
+{
+    static const int32_t factors[] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
+    const int32_t quarter = 1 << 24;
+    const int32_t remainder_less_quarter = (a & (quarter - 1)) - quarter;
+    const int32_t rest = remainder_less_quarter - a;
+    if (a == 0) return INT32_MAX;
+    /* The Taylor series around -1/8. */
+    const int32_t x = nn_saturating_shift(remainder_less_quarter, 5) + (1 << 28);
+    const int32_t x2 = nn_high_multiply(x, x);
+    const int32_t x3 = nn_high_multiply(x2, x);
+    const int32_t x4_over_4 = nn_round_shift(nn_high_multiply(x2, x2), 2);
+    const int32_t tail = nn_round_shift(nn_high_multiply(x4_over_4 + x3, 715827883) + x2, 1);
+    int32_t result = 1895147668 + nn_high_multiply(1895147668, x + tail);
+    for (int i = 0; i < 7; i++)
+        if (rest & (1 << (24 + i))) result = nn_high_multiply(result, factors[i]);
+    return result;
+}
+
+/* 2^31 / (1 + a * 2^-31), by three steps of Newton's method (gemmlowp, fixedpoint.h). */
+static inline int32_t nn_reciprocal(int32_t a)
+{
+    const int32_t half_denominator = (int32_t)(((int64_t)a + INT32_MAX + 1) / 2);
+    int32_t x = 1515870810 + nn_high_multiply(half_denominator, -1010580540);
+    for (int i = 0; i < 3; i++) {
+        const int32_t rest = (1 << 29) - nn_high_multiply(half_denominator, x);
+        x += nn_saturating_shift(nn_high_multiply(x, rest), 2);
+    }
+    return nn_saturating_shift(x, 1);
+}
+
+/* The softmax of `count` values, in units of 1/256 with zero point -128. Differences to the largest value below
+ * `least` count as nothing; the others are multiplied by multiplier * 2^(shift - 31) to units of 2^-26. */
+static inline void nn_softmax(const int8_t *in, int count, int32_t multiplier, int shift, int least, int8_t *out)
+{
+    int largest = in[0];
+    int32_t sum = 0;
+    int zeros = 0;
+    for (int i = 1; i < count; i++) largest = in[i] > largest ? in[i] : largest;
+    for (int i = 0; i < count; i++)
+        if (in[i] - largest >= least)
+            sum += nn_round_shift(nn_exponential(nn_high_multiply((in[i] - largest) * (1 << shift), multiplier)), 12);
+    while (!((uint32_t)sum << zeros & 0x80000000u)) zeros++;
+    const int32_t scale = nn_reciprocal((int32_t)(((uint32_t)sum << zeros) - 0x80000000u));
+    for (int i = 0; i < count; i++) {
+        int32_t value = 0;
+        if (in[i] - largest >= least) {
+            const int32_t power = nn_exponential(nn_high_multiply((in[i] - largest) * (1 << shift), multiplier));
+            value = nn_round_shift(nn_high_multiply(scale, power), 12 - zeros + 31 - 8);
+        }
+        out[i] = nn_saturated_half(2 * (value - 128));
+    }
+}
+
+/* From int8 to the scores, and returns the place of the highest. */
+static inline int nn_dequantize(const int8_t *in, int count, float scale, int zero, float *scores)
+{
+    int best = 0;
+    for (int i = 0; i < count; i++) {
+        scores[i] = (float)(in[i] - zero) * scale;
+        if (in[i] > in[best]) best = i;
+    }
+    return best;
+}
+
+#endif

@@ -1,0 +1,38 @@
+/* Runs the test vectors, prints what each gives, and PASS if every score and every output before the softmax is as
+ * the TensorFlow Lite reference kernels give it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "board.h"
+#include "labels.h"
+#include "network.h"
+#include "vectors.h"
+
+#if defined(__GNUC__)
+__attribute__((aligned(NETWORK_ARENA_ALIGNMENT)))
+#endif
+static uint8_t arena[NETWORK_ARENA_BYTES];
+
+int main(void)
+{
+    int failed = 0;
+    unsigned long instructions = 0, stack = 0;
+    for (int i = 0; i < VECTORS; i++) {
+        float scores[NETWORK_CLASSES];
+        uint8_t *const image = arena + NETWORK_IMAGE_OFFSET;
+        memcpy(image, vector_images[i], NETWORK_IMAGE_BYTES);
+        board_start();
+        const int best = network_run(image, scores, arena);
+        board_stop(&instructions, &stack);
+        const int wrong = best != vector_classes[i] ||
+                          memcmp(arena + NETWORK_LOGITS_OFFSET, vector_logits[i], NETWORK_CLASSES) ||
+                          memcmp(scores, vector_scores[i], sizeof scores);
+        failed += wrong;
+        printf("image %d: %s, score %d of 256%s\n", i, best < 0 ? "-" : labels[best],
+               best < 0 ? 0 : (int)(scores[best] * 256.0f), wrong ? ": WRONG" : "");
+    }
+    if (instructions) printf("instructions %lu\n", instructions);
+    if (stack) printf("stack bytes %lu\n", stack);
+    puts(failed ? "FAIL" : "PASS");
+    return failed != 0;
+}

@@ -1,0 +1,105 @@
+"""What C code takes, beside what STM32Cube.AI takes, and what running layers in step saves."""
+
+import pandas as pd
+
+from mbutils import published
+from mbutils.deploy.layers import Network
+from mbutils.deploy.measure import Measurement
+from mbutils.deploy.memory import Plan, deepest, plan
+from mbutils.footprint import Footprint
+
+_PAIRS = {
+    "activation_ram_bytes": "arena",
+    "runtime_ram_bytes": "stack, .data, .bss",
+    "total_ram_bytes": "RAM",
+    "weights_flash_bytes": ".rodata",
+    "code_flash_bytes": ".text",
+    "total_flash_bytes": "flash",
+}
+
+
+def columns(memory: Plan, measured: Measurement | None) -> dict[str, int]:
+    """Returns what was measured by the columns of `results.csv`; nothing where nothing was."""
+    if measured is None:
+        return {}
+    return {
+        "measured_ram_bytes": memory.arena_bytes + _other_ram(measured),
+        "measured_stack_bytes": measured.stack_bytes,
+        "measured_flash_bytes": measured.text_bytes + _constants(measured),
+        "measured_code_bytes": measured.text_bytes,
+        "measured_instructions": measured.instructions,
+    }
+
+
+def beside(
+    configuration: tuple[float, int, str, int], size: Footprint, memory: Plan, measured: Measurement | None
+) -> pd.DataFrame:
+    """Returns RAM and flash of the C code beside those of STM32Cube.AI 7.3.0.
+
+    Args:
+        configuration: (alpha, image_size, color_mode, n_classes).
+        size: The prediction for STM32Cube.AI.
+        memory: The arena of the C code.
+        measured: What was measured; None without the tools.
+
+    Returns:
+        One row for each figure, in bytes: `figure` (a column of `results.csv`), `published` (blank where this
+        configuration is not), `predicted`, `c_code` (what it is in C), `measured` (blank where nothing was).
+    """
+    table = published.footprint_bytes()
+    known = dict(zip(published.footprint_configurations(), table.to_dict("records"), strict=True))
+    page = known.get(configuration, {})
+    values: dict[str, int] = {"activation_ram_bytes": memory.arena_bytes}
+    if measured:
+        values |= {
+            "runtime_ram_bytes": _other_ram(measured),
+            "total_ram_bytes": memory.arena_bytes + _other_ram(measured),
+            "weights_flash_bytes": _constants(measured),
+            "code_flash_bytes": measured.text_bytes,
+            "total_flash_bytes": measured.text_bytes + _constants(measured),
+        }
+    rows = [
+        (figure, page.get(figure), getattr(size, figure), name, values.get(figure)) for figure, name in _PAIRS.items()
+    ]
+    return pd.DataFrame(rows, columns=["figure", "published", "predicted", "c_code", "measured"])
+
+
+def in_step(network: Network) -> pd.DataFrame:
+    """Returns the arena for every number of first layers that run in step.
+
+    No row is computed twice, so the MACs stay the same. Patches that are computed one after the other, as in MCUNetV2
+    (arXiv:2110.15352), compute the rows where they overlap again; `patch_macs` says how many MACs that would be for
+    two patches, the upper and the lower half of the last map.
+
+    Returns:
+        One row for each: `layers_in_step`, `last` (the name of the last of them, "" for none), `arena_bytes`, `macs`,
+        `patch_macs`.
+    """
+    macs = sum(layer.macs for layer in network.layers)
+    rows = []
+    for count in (0, *range(2, deepest(network) + 1)):
+        last = network.layers[count - 1].name if count else ""
+        rows.append((count, last, plan(network, count).arena_bytes, macs, macs + _computed_twice(network, count)))
+    return pd.DataFrame(rows, columns=["layers_in_step", "last", "arena_bytes", "macs", "patch_macs"])
+
+
+def _computed_twice(network: Network, count: int) -> int:
+    """Returns the MACs of the rows that both the upper and the lower half of the last of `count` layers need."""
+    if not count:
+        return 0
+    half = network.layers[count - 1].output_shape[0] // 2
+    upper, lower = half, half  # rows 0..upper are one patch, rows lower.. the other
+    extra = 0
+    for layer in reversed(network.layers[:count]):
+        extra += layer.macs // layer.output_shape[0] * (upper - lower)
+        upper = min((upper - 1) * layer.stride[0] - layer.padding[0] + layer.window[0], layer.input_shape[0])
+        lower = max(lower * layer.stride[0] - layer.padding[0], 0)
+    return extra
+
+
+def _other_ram(measured: Measurement) -> int:
+    return measured.data_bytes + measured.bss_bytes + measured.stack_bytes
+
+
+def _constants(measured: Measurement) -> int:
+    return measured.rodata_bytes + measured.data_bytes

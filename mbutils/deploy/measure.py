@@ -1,0 +1,120 @@
+"""What the C code takes on a Cortex-M7: compiled, and run on an emulated board. Instructions, not time."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mbutils.errors import WorkbookError
+
+TOOLS = ("make", "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm")
+_SECTIONS = ("text", "rodata", "data", "bss")
+_DEADLINE = 600  # seconds for one command
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one inference takes on a Cortex-M7.
+
+    Attributes:
+        compiler: Name and version.
+        text_bytes, rodata_bytes, data_bytes, bss_bytes: Sections of the network's object file.
+        stack_bytes: The most stack used by one inference.
+        instructions: Those of one inference with the DSP extension.
+        portable_text_bytes, portable_instructions: The same without the DSP extension.
+    """
+
+    compiler: str
+    text_bytes: int
+    rodata_bytes: int
+    data_bytes: int
+    bss_bytes: int
+    stack_bytes: int
+    instructions: int
+    portable_text_bytes: int
+    portable_instructions: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the figures by name."""
+        return asdict(self)
+
+
+def missing_tools() -> list[str]:
+    """Returns what is not installed of what `measure` needs."""
+    return [tool for tool in TOOLS if shutil.which(tool) is None]
+
+
+def measure(folder: Path) -> Measurement | None:
+    """Compiles a deployed folder for Cortex-M7, runs its test vectors under QEMU and measures; None without the tools.
+
+    The folder is left as it is.
+
+    Raises:
+        WorkbookError: If the code does not compile, or its outputs are not the expected ones.
+    """
+    if missing_tools():
+        return None
+    with tempfile.TemporaryDirectory() as copy:
+        work = Path(copy) / "deploy"
+        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("build"))
+        printed = _make(work, "qemu")
+        portable = _make(work, "qemu", "PORTABLE=1", "ARM_CFLAGS=-O2 -DVECTORS=1")
+        sections = _sections(work / "build" / "arm" / "network.o")
+        return Measurement(
+            compiler=_run(work, "arm-none-eabi-gcc", "--version").splitlines()[0],
+            **{f"{name}_bytes": sections[name] for name in _SECTIONS},
+            stack_bytes=_printed(printed, "stack bytes"),
+            instructions=_printed(printed, "instructions"),
+            portable_text_bytes=_sections(work / "build" / "arm_portable" / "network.o")["text"],
+            portable_instructions=_printed(portable, "instructions"),
+        )
+
+
+def check_on_host(folder: Path) -> bool | None:
+    """Compiles a deployed folder for this computer and runs its test vectors; None without make and a C compiler.
+
+    Raises:
+        WorkbookError: If the code does not compile, or its outputs are not the expected ones.
+    """
+    if not shutil.which("make") or not shutil.which("cc"):
+        return None
+    with tempfile.TemporaryDirectory() as copy:
+        work = Path(copy) / "deploy"
+        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("build"))
+        _make(work, "check")
+    return True
+
+
+def _make(folder: Path, *arguments: str) -> str:
+    printed = _run(folder, "make", "--silent", *arguments)
+    if "PASS" not in printed.splitlines():
+        raise WorkbookError(f"make {arguments[0]} does not print PASS: {printed.strip().splitlines()[-1:]}")
+    return printed
+
+
+def _run(folder: Path, *command: str) -> str:
+    try:
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_DEADLINE)
+    except subprocess.TimeoutExpired as error:
+        raise WorkbookError(f"{' '.join(command)} did not end within {_DEADLINE} s: give fewer vectors") from error
+    if result.returncode:
+        last = (result.stdout + result.stderr).strip().splitlines()[-1:]
+        raise WorkbookError(f"{' '.join(command)} failed: {' '.join(last)}")
+    return result.stdout
+
+
+def _printed(output: str, name: str) -> int:
+    return int(re.search(rf"^{name} (\d+)$", output, re.MULTILINE)[1])
+
+
+def _sections(object_file: Path) -> dict[str, int]:
+    """Returns the bytes of each kind of section of an object file."""
+    sizes = dict.fromkeys(_SECTIONS, 0)
+    for line in _run(object_file.parent, "arm-none-eabi-size", "-A", object_file.name).splitlines():
+        match = re.match(r"\.(\w+)\S*\s+(\d+)", line)
+        if match and match[1] in sizes:
+            sizes[match[1]] += int(match[2])
+    return sizes

@@ -1,0 +1,208 @@
+"""Where every buffer of the C code lies in one arena, and which layers run in step.
+
+A stage is a run of layers that `nn_run` in kernels.h executes together. With one layer it reads and writes whole maps,
+and the output overwrites rows of the input that are read no more. With more layers, only the rows that the next kernel
+covers are held of the maps between them; each row is computed once (Lin et al. 2021, MCUNetV2, arXiv:2110.15352,
+computes the rows where patches overlap again).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mbutils.deploy.layers import Layer, Network
+from mbutils.errors import WorkbookError
+from mbutils.footprint import Buffer
+from mbutils.footprint.placement import Block, place
+
+ALIGNMENT = 4  # bytes
+STRIDE = 8  # weights of one output channel that a convolution takes at a time
+LANES = 4  # pixels that a convolution works on at a time: NN_LANES in kernels.h
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A layer with its buffers: offsets in the arena in bytes, and how many rows of its input and output are held."""
+
+    layer: Layer
+    input: int
+    input_rows: int
+    output: int
+    output_rows: int
+    scratch: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """The memory of a network.
+
+    Attributes:
+        arena_bytes: All buffers, the image included.
+        image: The offset of the image and of the quantized image, which takes its place.
+        stages: The layers that run together, in the order of execution.
+        logits, scores: The offsets of the int8 logits and scores, which stay until the end.
+        buffers: The memory map over the stages: 0 quantizes the image, the last is the softmax.
+    """
+
+    arena_bytes: int
+    image: int
+    stages: tuple[tuple[Step, ...], ...]
+    logits: int
+    scores: int
+    buffers: tuple[Buffer, ...]
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """What to call each stage of the memory map."""
+        ends = [(stage[0].layer.name, stage[-1].layer.name) for stage in self.stages]
+        return ("quantize", *(first if first == last else f"{first} to {last}" for first, last in ends), "softmax")
+
+
+def plan(network: Network, layers_in_step: int = 0) -> Plan:
+    """Plans the memory of a network.
+
+    Args:
+        network: The network.
+        layers_in_step: How many of the first layers run row by row, in step; 0 or 1 for none.
+
+    Raises:
+        WorkbookError: If more layers are to run in step than work by rows.
+    """
+    most = deepest(network)
+    if layers_in_step > most:
+        raise WorkbookError(f"{layers_in_step} layers cannot run in step: at most the first {most} can")
+    together = max(layers_in_step, 1)
+    stages = [list(network.layers[:together]), *([layer] for layer in network.layers[together:])]
+    return _placed(network, stages)
+
+
+def deepest(network: Network) -> int:
+    """Returns how many of the first layers can run in step: those before the first that needs its whole input."""
+    return next((i for i, layer in enumerate(network.layers) if not layer.works_by_rows), len(network.layers))
+
+
+def is_flat(stage: list[Layer] | tuple[Step, ...], layer: Layer) -> bool:
+    """Whether a layer takes its map as one row of pixels: a pointwise one that runs alone."""
+    return len(stage) == 1 and layer.is_pointwise
+
+
+def _placed(network: Network, stages: list[list[Layer]]) -> Plan:
+    last = len(stages)
+    maps = [Block("image", "activation", dict.fromkeys((0, 1), _aligned(_size(network.image_shape))))]
+    clearances, held, scratch = {}, {}, []
+    for i, stage in enumerate(stages, start=1):
+        size = _aligned(_size(stage[-1].output_shape))
+        maps.append(Block(stage[-1].name, "activation", {i: size, i + 1: size}))
+        if (clearance := _clearance(stage)) is not None:
+            clearances[maps[-2], maps[-1]] = clearance
+        for layer, after in pairwise(stage):
+            row = layer.output_shape[1] * layer.output_shape[2]
+            rows = min(after.window[0], layer.output_shape[0])
+            held[layer] = Block(layer.name, "activation", {i: _aligned(rows * row)})
+        # One layer at a time needs it, so those of a stage share it.
+        scratch.append(Block(stage[-1].name, "scratch", {i: _aligned(max(map(_scratch_bytes, stage)))}))
+    scores = Block("scores", "activation", {last + 1: _aligned(network.n_classes)})
+    blocks = [*maps, *held.values(), *scratch, scores]
+    ends = place(blocks, clearances)
+    starts = {block: end - block.largest for block, end in ends.items()}
+    return Plan(
+        max(ends.values()) + _overread(network),
+        starts[maps[0]],
+        tuple(tuple(_steps(stage, starts, maps[i : i + 2], held, scratch[i])) for i, stage in enumerate(stages)),
+        starts[maps[-1]],
+        starts[scores],
+        tuple(Buffer(b.name, b.kind, min(b.sizes), max(b.sizes), starts[b], b.largest) for b in blocks),
+    )
+
+
+def _steps(
+    stage: list[Layer],
+    starts: dict[Block, int],
+    ends: list[Block],
+    held: dict[Layer, Block],
+    scratch: Block,
+) -> Iterator[Step]:
+    source, rows = starts[ends[0]], stage[0].input_shape[0]
+    for layer, after in zip(stage, [*stage[1:], None], strict=True):
+        target = starts[held[layer] if after else ends[1]]
+        out_rows = min(after.window[0], layer.output_shape[0]) if after else layer.output_shape[0]
+        yield Step(layer, source, rows, target, out_rows, starts[scratch])
+        source, rows = target, out_rows
+
+
+def _clearance(stage: list[Layer]) -> int | None:
+    """Returns by how much the input of a stage must end behind its output, where the output may overwrite it."""
+    if not stage[0].works_by_rows:
+        return None
+    size_in, size_out = _size(stage[0].input_shape), _size(stage[-1].output_shape)
+    distance, unread = 0, size_in
+    for first_read, written in reversed(list(_accesses(stage))):
+        unread = min(unread, first_read)
+        distance = max(distance, written - unread)
+    return _aligned(distance) + _aligned(size_in) - _aligned(size_out)
+
+
+def _accesses(stage: list[Layer]) -> Iterator[tuple[int, int]]:
+    """Yields in the order of execution where a stage starts to read its input and up to where it has written, bytes."""
+    first, last = stage[0], stage[-1]
+    if is_flat(stage, first):
+        pixels = first.output_shape[0] * first.output_shape[1]
+        for pixel in range(0, pixels, LANES):
+            yield pixel * first.input_shape[2], min(pixel + LANES, pixels) * last.output_shape[2]
+        return
+    row_in, row_out = (shape[1] * shape[2] for shape in (first.input_shape, last.output_shape))
+    read, written = 0, 0
+    for k, row in _schedule(stage):
+        if k == 0:
+            read = min(max(0, row * first.stride[0] - first.padding[0]), first.input_shape[0]) * row_in
+        if k == len(stage) - 1:
+            written = (row + 1) * row_out
+        # Only the first layer reads the input of the stage.
+        yield (read if k == 0 else first.input_shape[0] * row_in), written
+
+
+def _schedule(stage: list[Layer]) -> Iterator[tuple[int, int]]:
+    """Yields which layer of a stage computes which row, in the order of `nn_run` in kernels.h."""
+    done = [0] * len(stage)
+    while done[-1] < stage[-1].output_shape[0]:
+        k = len(stage) - 1
+        while k > 0:
+            layer = stage[k]
+            last = done[k] * layer.stride[0] - layer.padding[0] + layer.window[0]
+            if done[k - 1] >= min(last, layer.input_shape[0]):
+                break
+            k -= 1
+        yield k, done[k]
+        done[k] += 1
+
+
+def _scratch_bytes(layer: Layer) -> int:
+    """Returns the working memory of a layer: what lies below its kernel, as bytes and as lanes of halfwords."""
+    if layer.kernel == "nn_depthwise":
+        return layer.weights.size
+    if layer.kernel != "nn_convolution":
+        return 0
+    patch = 0 if layer.window == (1, 1) else padded(layer.weights.shape[1])
+    pixels = layer.output_shape[1] if not layer.is_pointwise else layer.output_shape[0] * layer.output_shape[1]
+    lanes = 2 * LANES * padded(layer.weights.shape[1]) if pixels >= LANES - 1 else 0
+    return patch + lanes
+
+
+def padded(count: int) -> int:
+    """Returns the weights of one output channel in C, padded with zeros to what an inner loop takes at a time."""
+    return -(-count // STRIDE) * STRIDE
+
+
+def _overread(network: Network) -> int:
+    """Returns how far behind a map an inner loop may read, where weights are padded."""
+    convolutions = [layer for layer in network.layers if layer.kernel == "nn_convolution"]
+    return max(_aligned(padded(layer.weights.shape[1]) - layer.weights.shape[1]) for layer in convolutions)
+
+
+def _size(shape: tuple[int, int, int]) -> int:
+    height, width, channels = shape
+    return height * width * channels
+
+
+def _aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT

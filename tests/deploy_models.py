@@ -1,0 +1,104 @@
+"""Int8 models whose every layer is alive, and generated C code as a library that Python calls."""
+
+import ctypes
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from mbutils import deploy, model, quantization
+from mbutils.deploy import folder, source
+
+C99 = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
+SOURCES = Path(deploy.__file__).parent / "c"
+
+
+def images(count, shape, seed=0):
+    """Noise of every grain and brightness: uint8, shape (count, *shape)."""
+    rng = np.random.default_rng(seed)
+    height, width, channels = shape
+    made = []
+    for i in range(count):
+        grain = 2 ** (i % 5)
+        coarse = rng.integers(0, 256, (-(-height // grain), -(-width // grain), channels))
+        image = coarse.repeat(grain, axis=0).repeat(grain, axis=1)[:height, :width]
+        low, high = sorted(rng.integers(0, 256, 2))
+        made.append(low + image * (high - low) // 255)
+    return np.array(made, np.uint8)
+
+
+@cache
+def tflite(alpha, size, channels, classes, variant="int8_per_channel"):
+    """An untrained MobileNet v1 whose normalization fits its activations, so that they differ from image to image."""
+    keras.utils.set_random_seed(0)
+    shape = (size, size, channels)
+    network = model.build(alpha, shape, classes)
+    rng = np.random.default_rng(0)
+    network.get_layer("classifier").bias.assign(rng.normal(0, 0.1, classes))
+    calibration = images(8, shape, seed=1)
+    x = calibration.astype(np.float32) / 127.5 - 1
+    for layer in network.layers[1:]:
+        if layer.name.endswith("_bn"):
+            mean, variance = np.mean(x, axis=(0, 1, 2)), np.var(x, axis=(0, 1, 2))
+            layer.set_weights([rng.uniform(1, 2, mean.shape), rng.uniform(0, 2, mean.shape), mean, variance + 1e-3])
+        x = layer(x).numpy()
+    return quantization.to_int8(network, calibration, variant)
+
+
+class HostNetwork:
+    """A model as C code, compiled for this computer."""
+
+    def __init__(self, content, layers_in_step=0, flags=("-O3",)):
+        self.network = deploy.read_network(content)
+        self.plan = deploy.plan(self.network, layers_in_step)
+        with tempfile.TemporaryDirectory() as work:
+            self.text = source.network_c(self.network, self.plan)
+            (Path(work) / "network.c").write_text(self.text)
+            (Path(work) / "network.h").write_text(source.network_h(self.network, self.plan))
+            self._library = shared_library(Path(work), "network.c", flags)
+
+    def run(self, image, in_arena=True):
+        """Returns the logits, int8, the scores, float32, and what network_run returned."""
+        guard = 64
+        arena = np.full(self.plan.arena_bytes + 2 * guard + 8, 0xA5, np.uint8)
+        start = guard - (arena.ctypes.data + guard) % 8 + 8
+        inside = arena[start : start + self.plan.arena_bytes]
+        scores = np.empty(self.network.n_classes, np.float32)
+        given = np.ascontiguousarray(image)
+        if in_arena:
+            given = inside[self.plan.image : self.plan.image + image.size]
+            given[:] = image.ravel()
+        before = given.copy()
+        best = self._library.network_run(pointer(given), pointer(scores), pointer(inside))
+        assert (arena[:start] == 0xA5).all() and (arena[start + self.plan.arena_bytes :] == 0xA5).all()
+        assert in_arena or (given == before).all()
+        logits = inside[self.plan.logits : self.plan.logits + self.network.n_classes].view(np.int8)
+        return logits.copy(), scores, best
+
+    def run_misaligned(self):
+        arena = np.zeros(self.plan.arena_bytes + 8, np.uint8)
+        return self._library.network_run(None, None, ctypes.c_void_p(arena.ctypes.data // 8 * 8 + 9))
+
+
+def pointer(values):
+    return values.ctypes.data_as(ctypes.c_void_p)
+
+
+def shared_library(work, name, flags=("-O2",)):
+    """Compiles a C file in `work`, with the fixed sources in reach."""
+    library = work / "library.so"
+    command = ["cc", *C99, *flags, "-I", str(SOURCES), "-shared", "-fPIC", str(work / name), "-o", str(library), "-lm"]
+    subprocess.run(command, check=True)
+    return ctypes.CDLL(str(library))
+
+
+def write_folder(out, content, contract, class_names, count=2, layers_in_step=0):
+    """Writes a whole deployed folder of a model that belongs to no run."""
+    network = deploy.read_network(content)
+    plan = deploy.plan(network, layers_in_step)
+    vectors = images(count, network.image_shape, seed=2)
+    outputs = deploy.reference_outputs(content, vectors)
+    folder.write(out, folder.files(content, network, plan, contract, class_names, vectors, outputs), {})

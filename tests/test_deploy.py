@@ -1,0 +1,212 @@
+"""The C code of a network: equal to the LiteRT reference kernels bit for bit, in the RAM that is promised."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from deploy_models import C99, HostNetwork, images, tflite, write_folder
+from tflite_models import BUILDERS, convert, edited
+from tflite_models import tflite as other_tflite
+
+from mbutils import deploy, published
+from mbutils.config import Preprocessing
+from mbutils.deploy import requantize, source
+from mbutils.errors import WorkbookError
+
+needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")
+FLOWERS = [(0.25, 224, 3), (0.5, 224, 3), (0.25, 96, 3), (0.25, 96, 1)]
+ODD = [
+    (0.25, 33, 1, 2, "int8_per_channel"),
+    (0.25, 50, 3, 101, "int8_per_tensor"),
+    (0.1, 127, 3, 7, "int8_per_channel"),
+]
+TINY = (0.25, 32, 3, 5)
+
+
+def assert_equals_reference(content, count, layers_in_step=(0,)):
+    codes = [HostNetwork(content, depth) for depth in layers_in_step]
+    given = images(count, codes[0].network.image_shape)
+    for image, logits, scores in zip(given, *deploy.reference_outputs(content, given), strict=True):
+        for code in codes:
+            found = code.run(image)
+            np.testing.assert_array_equal(found[0], logits)
+            np.testing.assert_array_equal(found[1], scores)
+            assert found[2] == scores.argmax()
+    return codes
+
+
+@needs_cc
+@pytest.mark.parametrize("configuration", FLOWERS, ids=str)
+@pytest.mark.parametrize("variant", ["int8_per_channel", "int8_per_tensor"])
+def test_flowers_models_equal_the_reference_kernels_on_200_images(configuration, variant):
+    (code,) = assert_equals_reference(tflite(*configuration, 5, variant), 200)
+    assert any("per_channel = 1" in line for line in code.text.splitlines()) == (variant == "int8_per_channel")
+
+
+@needs_cc
+@pytest.mark.parametrize("configuration", ODD, ids=str)
+def test_odd_sizes_channels_and_classes_equal_the_reference_kernels(configuration):
+    assert_equals_reference(tflite(*configuration), 200, (0, 2, 5, 8))
+
+
+def test_test_images_make_a_difference():
+    logits, _ = deploy.reference_outputs(tflite(*TINY), images(20, (32, 32, 3)))
+    assert len(np.unique(logits, axis=0)) > 15
+
+
+@needs_cc
+@pytest.mark.parametrize("layers_in_step", [0, 4, 27])
+def test_image_may_lie_outside_the_arena_and_stays_as_it_is(layers_in_step):
+    code, image = HostNetwork(tflite(*TINY), layers_in_step), images(1, (32, 32, 3))[0]
+    inside, outside = code.run(image), code.run(image, in_arena=False)
+    np.testing.assert_array_equal(inside[0], outside[0])
+    np.testing.assert_array_equal(inside[1], outside[1])
+
+
+@needs_cc
+def test_misaligned_arena_is_refused_before_anything_is_touched():
+    assert HostNetwork(tflite(*TINY)).run_misaligned() == -1
+
+
+@needs_cc
+def test_pad_ops_equal_the_reference_kernels():
+    whole, _ = assert_equals_reference(other_tflite("keras mobilenet 40px"), 10, (0, 6))
+    assert "nn_pad" in whole.text
+
+
+@needs_cc
+def test_other_pixel_scales_go_through_a_table():
+    def widen(model):
+        graph = model.subgraphs[0]
+        quantization = graph.tensors[graph.operators[0].outputs[0]].quantization
+        quantization.scale = quantization.scale * np.float32(1.37)
+
+    (code,) = assert_equals_reference(edited(tflite(*TINY), widen), 10)
+    assert "nn_quantize_by_table" in code.text
+
+
+@needs_cc
+@pytest.mark.parametrize(("factor", "macro"), [(0.002, "NN_MULTIPLIES_BY_HALF 1"), (0.25, "NN_CLAMPS 1")])
+def test_unusual_scales_equal_the_reference_kernels(factor, macro):
+    """Outputs of a far smaller scale multiply sums by more than a half; a scale of ReLU6 below clamps further up."""
+
+    def rescale(model):
+        graph = model.subgraphs[0]
+        outputs = [op.outputs[0] for op in graph.operators if len(op.inputs) == 3]
+        for index in outputs[3:6]:
+            quantization = graph.tensors[index].quantization
+            quantization.scale = quantization.scale * np.float32(factor)
+            quantization.zeroPoint = quantization.zeroPoint + (100 if factor == 0.25 else 0)
+
+    (code,) = assert_equals_reference(edited(tflite(*TINY), rescale), 10)
+    assert macro in code.text
+
+
+@needs_cc
+def test_channels_without_weights_and_with_large_biases_equal_the_reference_kernels():
+    def spoil(model):
+        graph = model.subgraphs[0]
+        pointwise = [op for op in graph.operators if len(op.inputs) == 3][2]
+        weights, bias = (model.buffers[graph.tensors[i].buffer] for i in pointwise.inputs[1:])
+        values = np.frombuffer(bytes(weights.data), np.int8).copy().reshape(16, -1)
+        values[:4] = 0
+        weights.data = np.frombuffer(values.tobytes(), np.uint8)
+        biases = np.frombuffer(bytes(bias.data), np.int32).copy()
+        biases[[0, 1, 2, 5]] = [2**30, -(2**30), 2**30 - 5, 2**30]
+        bias.data = np.frombuffer(biases.tobytes(), np.uint8)
+        quantization = graph.tensors[pointwise.inputs[1]].quantization
+        quantization.scale = quantization.scale * np.where(np.arange(16) < 3, 1e-8, 1).astype(np.float32)
+
+    (code,) = assert_equals_reference(edited(tflite(*TINY), spoil), 10)
+    assert "NN_LARGE_SUMS 0" in code.text
+
+
+@pytest.mark.parametrize("configuration", FLOWERS, ids=str)
+def test_arena_is_at_most_the_published_activation_ram(configuration):
+    alpha, size, channels = configuration
+    table = published.footprint_bytes()
+    row = table[(table["alpha"] == alpha) & (table["image_size"] == size) & (table["channels"] == channels)]
+    network = deploy.read_network(tflite(*configuration, 5))
+    # The page has the values of 96 px gray and RGB swapped in unit and size: the least of both is the limit for both.
+    limit = min(int(row["activation_ram_bytes"].iloc[0]), round(38.64 * 1024) if size == 96 else 2**30)
+    assert deploy.plan(network).arena_bytes <= limit
+
+
+@pytest.mark.parametrize(("configuration", "layers", "most"), [((0.25, 96, 3), 4, 0.87), ((0.5, 224, 3), 8, 0.5)])
+def test_layers_in_step_save_ram_and_cost_no_macs(configuration, layers, most):
+    table = deploy.in_step(deploy.read_network(tflite(*configuration, 5))).set_index("layers_in_step")
+    assert table.loc[layers, "arena_bytes"] < most * table.loc[0, "arena_bytes"]
+    assert table["macs"].nunique() == 1
+    assert table["patch_macs"].is_monotonic_increasing and table.loc[layers, "patch_macs"] > table.loc[0, "macs"]
+
+
+@needs_cc
+@pytest.mark.parametrize("layers_in_step", [0, 6])
+def test_sanitizers_find_nothing(tmp_path, layers_in_step):
+    write_folder(tmp_path / "c", tflite(*TINY), Preprocessing(32, "rgb", "area"), tuple("abcde"), 3, layers_in_step)
+    flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    command = ["cc", *C99, *flags, "network.c", "main.c", "-o", "check"]
+    subprocess.run(command, cwd=tmp_path / "c", check=True)
+    result = subprocess.run([tmp_path / "c" / "check"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "PASS"
+
+
+@needs_cc
+def test_wrong_outputs_do_not_pass(tmp_path):
+    write_folder(tmp_path / "c", tflite(*TINY), Preprocessing(32, "rgb", "area"), tuple("abcde"), 1)
+    vectors = (
+        (tmp_path / "c" / "vectors.h")
+        .read_text()
+        .replace("vector_logits[1][5] = {\n    {", "vector_logits[1][5] = {\n    {1 + ")
+    )
+    (tmp_path / "c" / "vectors.h").write_text(vectors)
+    result = subprocess.run(["make", "-s", "check"], cwd=tmp_path / "c", capture_output=True, text=True)
+    assert result.returncode != 0 and "WRONG" in result.stdout and "FAIL" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (lambda: convert(BUILDERS["mobilenet_v1 0.25/96/1"](), "float32"), "a float32 model"),
+        (lambda: convert(BUILDERS["mobilenet_v1 0.25/96/1"](), "dynamic_range"), "only partly quantized"),
+        (lambda: other_tflite("resnet8"), "no C kernel for the op ADD"),
+        (lambda: other_tflite("squeezenet"), "no C kernel for the op MAX_POOL_2D"),
+        (lambda: b"TFL3 but no model", "not a .tflite file"),
+    ],
+    ids=["float32", "partly", "add", "max_pool", "no model"],
+)
+def test_models_without_kernels_are_refused_by_name(content, message):
+    with pytest.raises(WorkbookError, match=message):
+        deploy.read_network(content())
+
+
+def test_more_layers_in_step_than_work_by_rows_are_refused():
+    with pytest.raises(WorkbookError, match="28 layers cannot run in step: at most the first 27"):
+        deploy.plan(deploy.read_network(tflite(*TINY)), 28)
+
+
+@pytest.mark.parametrize(
+    ("real", "multiplier", "shift"),
+    [(1.0, 2**30, 1), (0.5, 2**30, 0), (0.25, 2**30, -1), (2**-40, 0, -1), (0.0, 0, -1), (1 - 2**-40, 2**30, 1)],
+)
+def test_multipliers_are_31_bits_and_a_power_of_two(real, multiplier, shift):
+    assert requantize.quantized_multiplier(real) == (multiplier, shift)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1, 1), (-1, -1), (2, 1), (-2, -1), (3, 2), (-3, -2), (4, 2)])
+def test_rounding_is_halves_away_from_zero_after_halves_up(value, expected):
+    multiplier, shift = requantize.quantized_multiplier(0.5 * (1 - 2**-30))
+    assert requantize.scaled(value, multiplier, shift) == (expected if value != -1 else 0) or shift == -1
+    assert requantize.scaled(value, 2**30, 0) == (value + 1) // 2
+
+
+@pytest.mark.parametrize("text", ['a "quoted" \\ name', "Gänseblümchen", "tab\there", "what??!", "1\\n2"])
+def test_class_names_are_c_strings(tmp_path, text):
+    literal = source.string(text)
+    assert literal.isascii() and "\n" not in literal
+    (tmp_path / "names.c").write_text(f"#include <stdio.h>\nint main(void) {{ fputs({literal}, stdout); return 0; }}\n")
+    if shutil.which("cc"):
+        subprocess.run(["cc", *C99, "names.c", "-o", "names"], cwd=tmp_path, check=True)
+        assert subprocess.run([tmp_path / "names"], capture_output=True).stdout.decode() == text

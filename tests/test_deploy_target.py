@@ -1,0 +1,157 @@
+"""`mb deploy` as a user types it, and its code on an emulated Cortex-M7."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from deploy_models import pointer, shared_library, tflite, write_folder
+from PIL import Image
+
+from mbutils import cli, config, deploy, pipeline, runs, tables
+from mbutils.config import INTERPOLATIONS, Preprocessing
+from mbutils.deploy import folder, measure
+from mbutils.footprint import footprint
+
+missing = deploy.missing_tools()
+needs_target = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")
+
+
+@pytest.fixture
+def results(tiny_results, tmp_path):
+    return Path(shutil.copytree(tiny_results, tmp_path / "results"))
+
+
+@needs_target
+@pytest.mark.parametrize(("size", "most"), [(96, 20_000_000), (224, 100_000_000)])
+def test_instructions_and_code_stay_within_their_goals(tmp_path, size, most):
+    contract = Preprocessing(size, "rgb", "area")
+    write_folder(tmp_path / "c", tflite(0.25, size, 3, 5), contract, tuple("abcde"), count=1)
+    measured = measure.measure(tmp_path / "c")
+    assert 0 < measured.instructions <= most
+    assert measured.portable_instructions > 2 * measured.instructions
+    assert 0 < measured.portable_text_bytes < measured.text_bytes <= 16 * 1024
+    assert measured.data_bytes == measured.bss_bytes == 0
+    assert 100 < measured.stack_bytes < 2048
+
+
+@needs_target
+def test_layers_in_step_pass_on_the_target(tmp_path):
+    contract = Preprocessing(50, "rgb", "area")
+    names = tuple(f"class {i}" for i in range(101))
+    write_folder(tmp_path / "c", tflite(0.25, 50, 3, 101, "int8_per_tensor"), contract, names, 2, layers_in_step=7)
+    assert measure.measure(tmp_path / "c").instructions
+
+
+@needs_cc
+def test_deploy_writes_a_folder_that_passes_and_records_what_it_takes(results, tmp_path, capsys):
+    out = tmp_path / "c"
+    assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 test images on this computer: PASS" in printed and str(out) in printed
+    facts = json.loads((out / "deploy.json").read_text())
+    assert {path.name for path in out.iterdir()} == {*facts["files"], "deploy.json"}
+    result = subprocess.run(["make", "-s", "check"], cwd=out, capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.splitlines()[-1] == "PASS", result.stderr
+    row = runs.results_table(results).set_index("variant").loc["int8_per_channel"]
+    assert np.isnan(row["measured_instructions"]) == bool(missing)
+    if not missing:
+        assert facts["measured"]["instructions"] == row["measured_instructions"]
+        assert row["measured_ram_bytes"] == facts["arena_bytes"] + facts["measured"]["stack_bytes"]
+    # The same command again replaces the folder, also after a build in it.
+    assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "1"]) == 0
+    assert json.loads((out / "deploy.json").read_text())["vectors"] == 1
+
+
+def test_measured_sizes_stand_beside_the_predicted_ones():
+    size = footprint(tflite(0.25, 32, 3, 5))
+    recorded = {"measured_ram_bytes": 3 * 1024, "measured_code_bytes": 5632}
+    html = tables.costs_of(size, recorded).to_html()
+    assert "3.00" in html and "5.50" in html
+    assert "3.00" not in tables.costs_of(size).to_html()
+
+
+def test_without_the_tools_the_folder_is_written_and_says_so(results, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measure.shutil, "which", lambda name: None)
+    out = tmp_path / "c"
+    assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "make or cc is missing" in printed and "not measured: make, arm-none-eabi-gcc" in printed
+    assert json.loads((out / "deploy.json").read_text())["measured"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["no_such_run"], "no run 'no_such_run' in"),
+        (["--variant", "int8_per_tensor"], "has no int8_per_tensor model"),
+        (["--ram-kib", "2"], "does not fit 2 KiB of RAM: take a smaller model"),
+        (["--layers-in-step", "40"], "40 layers cannot run in step: at most the first 27"),
+        (["--layers-in-step", "-1"], "layers_in_step: -1 is too small"),
+        (["--vectors", "0"], "vectors: 0 is too small"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(results, tmp_path, capsys, options, message):
+    out = tmp_path / "c"
+    assert cli.main(["deploy", *options, "--results", str(results), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not out.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["results"]
+
+
+def test_ram_that_layers_in_step_would_fit_names_how_many(results, capsys):
+    (run,) = runs.all_runs(results)
+    table = deploy.in_step(deploy.read_network(run.path / "int8_per_channel.tflite"))
+    best = table.loc[table["arena_bytes"].idxmin()]
+    assert best["arena_bytes"] < table["arena_bytes"].iloc[0]
+    limit = str(best["arena_bytes"] / 1024)
+    assert cli.main(["deploy", "--ram-kib", limit, "--results", str(results)]) == 2
+    assert f"{best['layers_in_step']} layers in step take" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "deploy.json"])
+def test_folder_with_other_files_is_refused_and_kept(results, tmp_path, capsys, name):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / name).write_text("mine")
+    assert cli.main(["deploy", "--results", str(results), "--out", str(out)]) == 2
+    assert f"holds other files ({name})" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "mine")]
+
+
+@needs_cc
+@pytest.mark.parametrize("color_mode", ["rgb", "gray"])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, interpolation, color_mode):
+    contract = Preprocessing(33, color_mode, interpolation)
+    (tmp_path / "preprocess.h").write_text(folder.preprocess_h(contract))
+    (tmp_path / "resize.c").write_text(
+        '#include "preprocess.h"\nvoid resize(const uint8_t *f, int h, int w, int c, uint8_t *i);\n'
+        "void resize(const uint8_t *f, int h, int w, int c, uint8_t *i) { preprocess(f, h, w, c, i); }\n"
+    )
+    library = shared_library(tmp_path, "resize.c")
+    for height, width in [(97, 61), (33, 33), (20, 50), (240, 321), (1, 1)]:
+        frame = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(frame).save(tmp_path / "frame.png")
+        expected = pipeline.preprocess((tmp_path / "frame.png").read_bytes(), contract)
+        found = np.empty_like(expected)
+        library.resize(pointer(frame), height, width, 3, pointer(found))
+        most = 0 if interpolation == "nearest" else 1
+        assert np.abs(found.astype(int) - expected).max() <= most
+
+
+def test_notebook_runs_and_shows_the_trade(results, tmp_path):
+    notebook = config.PROJECT / "notebooks" / "deploy.ipynb"
+    options = {"results_dir": results, "out": tmp_path / "c", "layers_in_step": 4, "vectors": 2}
+    pairs = [part for name, value in options.items() for part in ("-p", name, str(value))]
+    command = [Path(sys.executable).parent / "papermill", notebook, tmp_path / "out.ipynb", *pairs]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    outputs = [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) == 2
+    assert json.loads((tmp_path / "c" / "deploy.json").read_text())["layers_in_step"] == 4
