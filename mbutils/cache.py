@@ -29,7 +29,7 @@ _KINDS = {
     "scores of a teacher": r"teacher_scores_[0-9a-f]{16}\.npy",
     "untrained models": r"untrained",
     "files of a benchmark": r".+_[0-9a-f]{16}_jpeg",
-    "left by a killed process": r"\..+\.\d+(\.npy)?",
+    "left by a killed process": r"\..+\.\d+(\.\w+)?",
 }
 _LOCK = ".{}.lock"
 
@@ -77,8 +77,8 @@ def _lock_of(path: Path) -> FileLock:
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path`, and renames it to `path` when the block succeeds."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    """Gives a path beside `path` with the same suffix, and renames it to `path` when the block succeeds."""
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield partial
         partial.replace(path)
@@ -190,7 +190,7 @@ def clear() -> tuple[list[Entry], list[Entry]]:
 
 
 def _remove(path: Path) -> bool:
-    name = re.sub(r"^\.(.+)\.\d+$", r"\1", path.name)  # what a partial file will be
+    name = re.sub(r"^\.(.+)\.\d+(\.\w+)?$", r"\1\2", path.name)  # what a partial file will be
     lock = _lock_of(path.with_name(name))
     try:
         lock.acquire(timeout=0)

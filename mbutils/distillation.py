@@ -6,14 +6,13 @@ arXiv:2112.01528; student and teacher see the same crop, as in Beyer et al. 2022
 
 import hashlib
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from mbutils import cache, pipeline, runs
 from mbutils import model as mobilenet
-from mbutils import pipeline, runs
 from mbutils.augmentation import draw_view
 from mbutils.backend import keras, tf
 from mbutils.config import TrainParameters, cache_dir
@@ -46,16 +45,13 @@ def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: P
 
 
 def _keep(scores: np.ndarray, path: Path) -> None:
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.npy")
     try:
-        np.save(partial, scores)
-        partial.replace(path)
+        with cache.written_beside(path) as partial:
+            np.save(partial, scores)
     except OSError as error:
         raise WorkbookError(
             f"cannot write the teacher's scores {path} ({error.strerror}): free some space or set MB_CACHE_DIR"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> runs.Run:

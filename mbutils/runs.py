@@ -7,7 +7,6 @@ what is finished, so a killed run never looks finished.
 import contextlib
 import hashlib
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mbutils import datasets
+from mbutils import cache, datasets
 from mbutils.config import PROJECT, TrainParameters
 from mbutils.datasets import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError, nearest
@@ -137,15 +136,12 @@ class Run:
 
 @contextlib.contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
-    """Gives a path beside `path` with the same suffix, and renames it to `path` when the block succeeds."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    """As `cache.written_beside`, with an error that a user reads."""
     try:
-        yield partial
-        partial.replace(path)
+        with cache.written_beside(path) as partial:
+            yield partial
     except OSError as error:
         raise WorkbookError(f"cannot write {path} ({error.strerror}): free some space or check permissions") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Run:

@@ -82,7 +82,7 @@ def test_full_disk_of_the_system_is_an_error_not_a_crash(folder, monkeypatch):
         pytest.skip("needs /dev/full, a device that is always full")
     monkeypatch.setattr(cache.Path, "replace", lambda self, target: pytest.fail("a full disk was not noticed"))
     folder.mkdir()
-    partial = folder / f".{NAME}.{os.getpid()}"
+    partial = folder / f".{Path(NAME).stem}.{os.getpid()}.npy"
     partial.symlink_to("/dev/full")
     with pytest.raises(WorkbookError, match="No space left on device"):
         cache.stored_images(folder / NAME, SHAPE, images)
@@ -112,7 +112,7 @@ def test_two_builders_at_once_do_the_work_once(folder, capsys):
 
 def fill(folder):
     cache.stored_images(folder / NAME, SHAPE, images)
-    ours = ("teacher_scores_0123456789abcdef.npy", "index_folder_x.csv", f".{NAME}.99")
+    ours = ("teacher_scores_0123456789abcdef.npy", "index_folder_x.csv", f".{Path(NAME).stem}.99.npy")
     for name in (*ours, "holiday.npy", "notes.csv"):
         (folder / name).write_bytes(b"12345")
     for name in ("untrained/a.tflite", "digits_0123456789abcdef_jpeg/train/0/1.jpg"):
@@ -146,7 +146,7 @@ def test_clear_keeps_what_a_process_is_just_making(folder, capsys):
         assert cli.main(["cache", "--clear"]) == 0
     text = capsys.readouterr().out
     assert "removed 4 of 6" in text and f"images: {NAME}" in text
-    assert (folder / NAME).exists() and (folder / f".{NAME}.99").exists()
+    assert (folder / NAME).exists() and (folder / f".{Path(NAME).stem}.99.npy").exists()
 
 
 def test_cache_that_is_not_there_is_empty(folder, capsys):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mbutils import datasets, pipeline, runs
+from mbutils import pipeline, runs
 from mbutils.config import DeployParameters, resolve_results_dir
 from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.figures import in_step
