@@ -106,10 +106,10 @@ def test_missing_sweep_file_is_named(tmp_path):
 @pytest.mark.parametrize("path", sorted((PROJECT / "params").glob("*.yaml")), ids=lambda path: path.name)
 def test_sweep_files_in_params_are_valid(path, digits, monkeypatch):
     # The data of some is gigabytes; what they say of it is checked all the same.
-    monkeypatch.setattr(sweep.datasets, "load", lambda parameters: digits)
-    assert sweep.read(path)
-    defaults = yaml.safe_load(path.read_text())["defaults"]
-    assert defaults.get("dataset", "tf_flowers") in datasets.REGISTRY
+    monkeypatch.setattr(datasets, "load", lambda parameters: digits)
+    configurations = sweep.read(path).configurations
+    assert configurations
+    assert {one.parameters("train").dataset for one in configurations} <= set(datasets.REGISTRY)
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "params" / "runs").glob("*.yaml")), ids=lambda path: path.name)
