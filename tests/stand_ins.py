@@ -73,8 +73,8 @@ def evaluate(namespace):
     count(run, "evaluate")
     misbehave(run, "evaluate")
     scores = {name: np.eye(3, dtype=np.float32) for name in (runs.FLOAT32, *run.int8_variants)}
-    rows = [(name, TOP1, TOP1 / 2, 2 * TOP1, 0.0, 1.0, 1.0) for name in scores]
-    columns = ["variant", "top1", "low", "high", "drop", "p_value", "agreement"]
+    rows = [(name, TOP1, TOP1 / 2, 2 * TOP1, TOP1, 0.0, 1.0, 1.0) for name in scores]
+    columns = ["variant", "top1", "low", "high", "macro_recall", "drop", "p_value", "agreement"]
     runs.record_evaluation(run, pd.DataFrame(rows, columns=columns), np.array(["a", "b", "c"]), np.arange(3), scores)
 
 
