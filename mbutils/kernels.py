@@ -97,7 +97,7 @@ class KernelServer:
         self._folder = Path(tempfile.mkdtemp(prefix="mb-"))  # short: the paths of sockets may have 107 characters
         self._address = str(self._folder / "server")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, self._address, *modules],
+            [sys.executable, "-m", __name__, str(os.getpid()), self._address, *modules],
             env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -198,11 +198,14 @@ class _Server(socketserver.ForkingMixIn, socketserver.UnixStreamServer):
 
     block_on_close = False
     max_children = sys.maxsize
-    owner = os.getppid()
+
+    def __init__(self, address: str, owner: int) -> None:
+        super().__init__(address, _Minder)
+        self._owner = owner
 
     def service_actions(self) -> None:
         super().service_actions()
-        if os.getppid() != self.owner:
+        if os.getppid() != self._owner:
             sys.exit()
 
 
@@ -251,18 +254,18 @@ def _become_kernel(arguments: list[str], folder: str, environment: dict[str, str
     IPKernelApp.launch_instance(argv=arguments)
 
 
-def _serve(address: str, modules: list[str]) -> None:
+def _serve(owner: int, address: str, modules: list[str]) -> None:
     # As ipykernel sets it, which then comes too late: matplotlib reads it when it is imported.
     os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
     for module in ("ipykernel.kernelapp", *modules):
         importlib.import_module(module)
     gc.freeze()  # so that a fork does not copy what is only counted
     try:
-        with _Server(address, _Minder) as server:
+        with _Server(address, owner) as server:
             server.serve_forever()
     finally:
         shutil.rmtree(Path(address).parent, ignore_errors=True)
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2:])
+    _serve(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

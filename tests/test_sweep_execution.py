@@ -295,6 +295,14 @@ def test_kernel_dies_with_the_connection_that_asked_for_it(tmp_path):
     process.wait(timeout=10)
 
 
+def test_server_whose_owner_died_while_it_started_ends(tmp_path):
+    folder = tmp_path / "server"
+    folder.mkdir()
+    command = [sys.executable, "-m", "mbutils.kernels", "0", str(folder / "socket")]  # its parent is not process 0
+    assert subprocess.run(command, timeout=120).returncode == 0
+    assert not folder.exists()
+
+
 def test_server_that_cannot_start_says_why(tmp_path):
     with kernel_servers.KernelServer(["no_such_module"]) as server, pytest.raises(OSError, match="no_such_module"):
         server.start([], tmp_path, {})
