@@ -1,7 +1,8 @@
 """Sweeps against a shell loop: the same notebooks for the same configurations, one after another through papermill.
 
 Everything is counted: a sweep's workers, its cluster and its HTML; the loop's kernels and imports. What is no work of
-the notebooks themselves is overhead: all worker time, idle time too, less that of the cells behind the first imports.
+the notebooks themselves is overhead: the time that passes, idle workers included, less that of the cells behind the
+first imports, shared by the workers.
 """
 
 import os
@@ -109,7 +110,7 @@ def _row(
     way: str, configurations: int, workers: int, threads: int, seconds: float, loop: float, results: Path
 ) -> dict[str, Any]:
     work = sum(map(seconds_of_work, results.rglob("*.ipynb")))
-    overhead = (seconds * workers - work) / configurations
+    overhead = (seconds - work / workers) / configurations
     values = (way, configurations, workers, threads, seconds, seconds / loop, None, overhead, None)
     return dict(zip(COLUMNS, values, strict=True))
 

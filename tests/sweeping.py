@@ -91,8 +91,11 @@ def kernels(sweep):
 
 
 def lineage(process):
-    parents = [process, *process.parents()][:3]
-    return parents if len(parents) == 3 and parents[2].parent() else []
+    try:
+        parents = [process, *process.parents()][:3]
+        return parents if len(parents) == 3 and parents[2].parent() else []
+    except psutil.NoSuchProcess:
+        return []
 
 
 def is_of_kernels(process):

@@ -60,7 +60,10 @@ def run_and_kill(sweep, results, kills, killed, rng):
             continue  # it is still starting, and killing it then would show nothing
         if found and process.poll() is None:
             below = children(process.pid)
-            rng.choice(found).kill()
+            try:
+                rng.choice(found).kill()
+            except psutil.NoSuchProcess:
+                continue  # it has just ended by itself
             killed[kills[0]] += 1
             if kills.pop(0) == "sweep":
                 process.communicate()

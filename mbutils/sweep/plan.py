@@ -10,12 +10,14 @@ students, whether the file lists it or not.
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mbutils import datasets, runs
 from mbutils.config import (
     ConvertParameters,
+    DataParameters,
     EvaluateParameters,
     Parameters,
     PrepareParameters,
@@ -23,6 +25,7 @@ from mbutils.config import (
     read_recipe,
     read_yaml,
 )
+from mbutils.datasets import Dataset
 from mbutils.errors import WorkbookError, nearest
 from mbutils.sweep import records
 
@@ -149,6 +152,7 @@ def read(path: Path) -> Plan:
         WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
     """
     content = _read_yaml(path)
+    _dataset.cache_clear()  # the images may have changed
     notebooks = content.get("notebooks") or list(NOTEBOOKS)
     try:
         configurations = _teachers_first([_configuration(values) for values in _points(content, path.parent)])
@@ -210,10 +214,15 @@ def _configuration(values: dict[str, Any]) -> Configuration:
     for notebook, kind in _PARAMETERS.items():
         kind.from_dict(given[notebook])
     parameters = TrainParameters.from_dict(given["train"])
-    dataset = datasets.load(parameters)
+    dataset = _dataset(DataParameters(**{spec.name: getattr(parameters, spec.name) for spec in fields(DataParameters)}))
     taught_by = parameters.teacher_parameters
     teacher = _configuration({**given["convert"], **given["evaluate"], **_given(taught_by)}) if taught_by else None
     return Configuration(parameters.run_id(dataset.fingerprint), given, len(dataset.positions("train")), teacher)
+
+
+@lru_cache(maxsize=1)
+def _dataset(parameters: DataParameters) -> Dataset:
+    return datasets.load(parameters)
 
 
 def _given(parameters: TrainParameters) -> dict[str, Any]:
