@@ -7,7 +7,7 @@ import psutil
 import pytest
 from sweeping import Sweep, children, facts, kernels, ran, workers
 
-KILLS = 24
+KILLS = 21
 SEEDS = 4
 TEXT = f"""
 defaults: {{dataset: digits, image_size: 32, weights: none, epochs: 4}}
