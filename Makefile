@@ -5,7 +5,7 @@ READY := .venv/.ready
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test lint format lab lock clean
+.PHONY: help setup demo flowers bench test lint format lab lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,10 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## sweep over handwritten digits, no download: results/demo/report.html
-	$(BIN)/mb sweep params/demo.yaml --results results/demo
+	$(BIN)/mb sweep params/sweeps/demo.yaml --results results/demo
+
+flowers: $(READY)  ## the published models, three seeds, to a report: results/flowers/report.html
+	$(BIN)/mb sweep params/sweeps/flowers.yaml --results results/flowers
 
 bench: $(READY)  ## speed and memory against the stock way: results/bench.csv (ARGS=--help lists the cases)
 	$(BIN)/python -m bench $(ARGS)

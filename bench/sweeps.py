@@ -51,7 +51,7 @@ def measure(configurations: int = CONFIGURATIONS, parameters: dict[str, Any] | N
     Raises:
         WorkbookError: If one way fails.
     """
-    parameters = parameters or read_yaml(PROJECT / "params" / "shared" / "quick.yaml", "parameters")
+    parameters = parameters or read_yaml(PROJECT / "params" / "sweeps" / "shared" / "quick.yaml", "parameters")
     folder = Path(tempfile.mkdtemp(prefix="mb-bench-"))
     file = folder / "sweep.yaml"
     file.write_text(

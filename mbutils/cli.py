@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs the notebooks for every configuration of a sweep file, skips what is finished, and writes "
         "results.csv and report.html. Exit status 1 if a configuration failed.",
     )
-    sweep.add_argument("file", type=Path, metavar="FILE", help="a sweep file, such as params/demo.yaml")
+    sweep.add_argument("file", type=Path, metavar="FILE", help="a sweep file, such as params/sweeps/demo.yaml")
     sweep.add_argument("--dry-run", action="store_true", help="only show the plan, with an estimate of the time")
     sweep.add_argument(
         "--workers",

@@ -103,7 +103,7 @@ def test_missing_sweep_file_is_named(tmp_path):
         sweep.read(tmp_path / "gone.yaml")
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "params").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((PROJECT / "params" / "sweeps").glob("*.yaml")), ids=lambda path: path.name)
 def test_sweep_files_in_params_are_valid(path, digits, monkeypatch):
     # The data of some is gigabytes; what they say of it is checked all the same.
     monkeypatch.setattr(datasets, "load", lambda parameters: digits)
