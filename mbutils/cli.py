@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "results.csv and report.html. Exit status 1 if a configuration failed.",
     )
     sweep.add_argument("file", type=Path, metavar="FILE", help="a sweep file, such as params/sweeps/demo.yaml")
+    sweep.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="(default: those of the file)")
     sweep.add_argument("--dry-run", action="store_true", help="only show the plan, with an estimate of the time")
     sweep.add_argument(
         "--workers",
@@ -179,12 +180,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 0,1,2") from error
+
+
 def _sweep(options: argparse.Namespace) -> int:
     from mbutils import sweep
     from mbutils.sweep import clusters, display, execution
 
     results_dir = resolve_results_dir(options.results)
-    plan = sweep.read(options.file)
+    plan = sweep.read(options.file, options.seeds)
     settings, workers = _sweep_settings(options, plan)
     left = execution.unfinished(plan, results_dir)
     if options.dry_run:

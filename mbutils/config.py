@@ -378,6 +378,11 @@ class DeployParameters(Parameters):
     ram_kib: float = parameter(0.0, "RAM of the target for the arena in KiB, 0 for no limit", low=0.0)
     results_dir: str = parameter("", "empty for the project's own results folder")
 
+    @property
+    def choices(self) -> dict[str, int]:
+        """What determines the C code of a model."""
+        return {"layers_in_step": self.layers_in_step, "vectors": self.vectors}
+
 
 @dataclass(frozen=True)
 class Budget(Parameters):

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from mbutils import cache, datasets
-from mbutils.config import PROJECT, TrainParameters
+from mbutils.config import PROJECT, DeployParameters, TrainParameters
 from mbutils.datasets import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError, nearest
 
@@ -329,11 +329,12 @@ def _save_predictions(run: Run, variant: str, identities: np.ndarray, labels: np
     run.save(f"predictions_{variant}.npz", write)
 
 
-def record_deployment(run: Run, variant: str, measured: Mapping[str, int]) -> None:
-    """Records what the C code of a variant takes, by `MEASURED_COLUMNS`; what was measured before is forgotten."""
+def record_deployment(run: Run, parameters: DeployParameters, measured: Mapping[str, int]) -> None:
+    """Records how a variant was deployed, and what its C code takes, by `MEASURED_COLUMNS`, in place of earlier ones."""
+    variant = parameters.variant
     variants = run.manifest["variants"]
     kept = {name: value for name, value in variants[variant].items() if name not in MEASURED_COLUMNS}
-    run.update(variants={**variants, variant: {**kept, **measured}})
+    run.update(variants={**variants, variant: {**kept, **measured, "deployment": parameters.choices}})
 
 
 def unfinished(results_dir: Path) -> pd.DataFrame:

@@ -108,7 +108,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
         "measured": measured and measured.to_dict(),
     }
     folder.write(out, contents, facts)
-    runs.record_deployment(run, parameters.variant, figures.columns(memory, measured))
+    runs.record_deployment(run, parameters, figures.columns(memory, measured))
     configuration = (run.parameters.alpha, contract.image_size, contract.color_mode, len(class_names))
     return Deployment(out, network, memory, configuration, size, facts, measured)
 

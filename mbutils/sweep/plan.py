@@ -3,8 +3,8 @@
 A sweep file is YAML with these keys, each optional: `include` names files of parameters, `defaults` holds parameters
 for every configuration, `runs` lists single ones, written out or as the name of a recipe in params/runs, `grid` holds
 lists of values that are multiplied out, over each of `runs` if there are any, `seeds` lists seeds for each of those,
-and `notebooks` says which to run. A parameter goes to each notebook that takes it. A teacher is run before its
-students, whether the file lists it or not.
+and `notebooks` says which to run: all but `deploy`, unless it is there. A parameter goes to each notebook that takes
+it. A teacher is run before its students, whether the file lists it or not.
 """
 
 import itertools
@@ -18,6 +18,7 @@ from mbutils import datasets, runs
 from mbutils.config import (
     ConvertParameters,
     DataParameters,
+    DeployParameters,
     EvaluateParameters,
     Parameters,
     PrepareParameters,
@@ -33,9 +34,11 @@ _PARAMETERS: dict[str, type[Parameters]] = {
     "prepare": PrepareParameters,
     "train": TrainParameters,
     "convert": ConvertParameters,
+    "deploy": DeployParameters,
     "evaluate": EvaluateParameters,
 }
 NOTEBOOKS = (*_PARAMETERS, "compare")
+_DEFAULT_NOTEBOOKS = tuple(name for name in NOTEBOOKS if name != "deploy")
 _KEYS = {"include": (str, list), "defaults": dict, "runs": list, "grid": dict, "seeds": list, "notebooks": list}
 _FORMS = {
     "include": "file of parameters, or a list of them",
@@ -45,7 +48,7 @@ _FORMS = {
     "seeds": "list of whole numbers",
     "notebooks": "list of notebooks",
 }
-_SET_BY_SWEEP = ("run_id", "results_dir")
+_SET_BY_SWEEP = ("run_id", "results_dir", "out")
 RENDER = "render"
 
 
@@ -121,9 +124,20 @@ class Stage:
         if self.notebook == "convert":
             parameters = ConvertParameters.from_dict(self.parameters)
             return parameters.recipe.items() <= variants.get(parameters.variant, {}).items()
+        if self.notebook == "deploy":
+            return _is_deployed(variants, DeployParameters.from_dict(self.parameters))
         if self.notebook == "evaluate":
             return len(variants) > 1 and all("top1" in facts for facts in variants.values())
         return True
+
+
+def _is_deployed(variants: dict[str, Any], parameters: DeployParameters) -> bool:
+    facts = variants.get(parameters.variant, {})
+    if facts.get("deployment") != parameters.choices:
+        return False
+    from mbutils import deploy  # and with it TensorFlow
+
+    return any(column in facts for column in runs.MEASURED_COLUMNS) or bool(deploy.missing_tools())
 
 
 @dataclass(frozen=True)
@@ -145,15 +159,19 @@ COMPARISON = Stage("compare", "compare", "compare", {}, "compare.ipynb")
 REPORT = Stage("compare", "report.html", RENDER, {"source": "compare.ipynb"}, "report.html", after=(COMPARISON.key,))
 
 
-def read(path: Path) -> Plan:
+def read(path: Path, seeds: list[int] | None = None) -> Plan:
     """Reads a sweep file and checks every configuration in it.
+
+    Args:
+        path: The file.
+        seeds: In place of those that the file lists.
 
     Raises:
         WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
     """
-    content = _read_yaml(path)
+    content = _read_yaml(path, {"seeds": seeds} if seeds else {})
     _dataset.cache_clear()  # the images may have changed
-    notebooks = content.get("notebooks") or list(NOTEBOOKS)
+    notebooks = content.get("notebooks") or list(_DEFAULT_NOTEBOOKS)
     try:
         configurations = _teachers_first([_configuration(values) for values in _points(content, path.parent)])
         return Plan(tuple(configurations), tuple(_stages(configurations, notebooks)), "compare" in notebooks)
@@ -161,10 +179,11 @@ def read(path: Path) -> Plan:
         raise WorkbookError(f"{path}: {error}") from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, overriding: dict[str, Any]) -> dict[str, Any]:
     content = read_yaml(path, "a sweep file")
     if not isinstance(content, dict):
-        raise WorkbookError(f"{path}: a sweep file has the keys {', '.join(_KEYS)}: see params/")
+        raise WorkbookError(f"{path}: a sweep file has the keys {', '.join(_KEYS)}: see params/sweeps/")
+    content |= overriding
     for key, part in content.items():
         if key not in _KEYS:
             raise WorkbookError(f"{path}: unknown key {key!r}: {nearest(str(key), tuple(_KEYS))}")
@@ -283,7 +302,8 @@ def _stages_of(configuration: Configuration) -> Iterator[Stage]:
         map(str, (contract.image_size, contract.color_mode, contract.interpolation))
     )
     prepare = Stage(f"prepare_{cache}", "prepare", "prepare", given["prepare"], f"prepare/{cache}.ipynb", configuration)
-    convert = f"convert_{configuration.parameters('convert').variant}"
+    variant = configuration.parameters("convert").variant
+    convert, deploy = f"convert_{variant}", f"deploy_{variant}"
 
     def of_run(name: str, notebook: str, after: tuple[str, ...], **more: bool) -> Stage:
         parameters = given[notebook] | ({} if notebook == "train" else {"run_id": run_id})
@@ -293,8 +313,9 @@ def _stages_of(configuration: Configuration) -> Iterator[Stage]:
     yield prepare
     yield of_run("train", "train", (prepare.key, *([f"{teacher.run_id}/train"] if teacher else [])))
     yield of_run(convert, "convert", (f"{run_id}/train",))
-    # One evaluation of all int8 variants, when each conversion has ended.
-    yield of_run("evaluate", "evaluate", (f"{run_id}/{convert}",), needs_all=False)
+    yield of_run(deploy, "deploy", (f"{run_id}/{convert}",))
+    # One evaluation of all int8 variants, when each conversion has ended; it shows what deploying them measured.
+    yield of_run("evaluate", "evaluate", (f"{run_id}/{convert}", f"{run_id}/{deploy}"), needs_all=False)
 
 
 def _rendering(stage: Stage) -> Stage:
