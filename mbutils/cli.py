@@ -3,6 +3,7 @@
 import argparse
 import csv
 import json
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -33,7 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 if a configuration failed, 2 for bad input."""
     options = _parser().parse_args(arguments)
     try:
-        return options.command(options)
+        status = options.command(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except WorkbookError as error:
         print(f"mb: error: {error}", file=sys.stderr)
         return 2

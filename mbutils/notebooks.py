@@ -10,10 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
+from mbutils.cache import written_beside
 from mbutils.config import PROJECT
 from mbutils.errors import WorkbookError
 
 NOTEBOOKS = PROJECT / "notebooks"
+_TEMPLATES = Path(__file__).parent / "html"
 _WATCH_SECONDS = 0.5
 
 
@@ -130,24 +134,37 @@ def render(notebook: Path, html: Path) -> None:
     from nbformat.reader import NotJSONError
 
     exporter = HTMLExporter(
-        template_name="lab",
+        template_name="workbook",
+        extra_template_basedirs=[str(_TEMPLATES)],
         exclude_input=True,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         embed_images=True,
-        # By default these come from content delivery networks; the notebooks use none of them.
-        require_js_url="",
-        jquery_url="",
-        mathjax_url="",
-        mermaid_js_url="",
-        widget_renderer_url="",
     )
-    partial = html.with_name(f".{html.name}")
     try:
-        body, _ = exporter.from_filename(notebook)
-        partial.write_text(body, encoding="utf-8")
-        partial.replace(html)
+        content = nbformat.read(notebook, as_version=4)
+        headings = _headings(content)
+        titles = [title for level, title in headings if level == 1]
+        page = {
+            "title": titles[0] if titles else notebook.stem,
+            "contents": [title for level, title in headings if level == 2],
+            "stylesheet": (_TEMPLATES / "workbook" / "style.css").read_text(),
+        }
+        body, _ = exporter.from_notebook_node(content, page)
+        with written_beside(html) as partial:
+            partial.write_text(body, encoding="utf-8")
     except (NotJSONError, UnicodeDecodeError) as error:
         raise WorkbookError(f"{notebook} is no notebook: give an executed .ipynb file") from error
     except OSError as error:
         raise WorkbookError(f"cannot render {notebook} to {html} ({error.strerror}): check both paths") from error
+
+
+def _headings(content: nbformat.NotebookNode) -> list[tuple[int, str]]:
+    """Returns level and text of each heading, and makes each the alternative text of the pictures below it."""
+    headings = []
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            headings += [(len(marks), text) for marks, text in re.findall(r"^(#+) (.+)$", cell.source, re.MULTILINE)]
+        elif headings:
+            cell.metadata["alt"] = headings[-1][1]
+    return headings

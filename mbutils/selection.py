@@ -1,7 +1,8 @@
-"""Which model to take: what fits a budget, the most accurate of it, and the Pareto front of accuracy against cost."""
+"""Which model to take: what fits a budget, the most accurate of it, and what no other beats for its cost."""
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from mbutils.config import Budget
@@ -34,7 +35,7 @@ def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of the table, numbers as means over the seeds; `top1_low` and `top1_high` are the least and the
         greatest top-1 where there are several seeds, and the 95 % interval where there is one. `seed` lists the seeds,
-        as text, and `seeds` counts them.
+        as text, and `seeds` counts them; `run_id` is the run that is most accurate on the validation images.
     """
     groups = results.groupby(["configuration", "variant"], sort=False)
     return pd.DataFrame([_together(rows) for _, rows in groups], columns=[*results.columns, "seeds"])
@@ -43,7 +44,8 @@ def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
 def _together(rows: pd.DataFrame) -> dict[str, object]:
     rows = rows.sort_values("seed")
     numbers = rows.select_dtypes("number").mean()
-    together = {**rows.iloc[0], **numbers, "image_size": rows["image_size"].iloc[0], "seeds": len(rows)}
+    best = rows.sort_values("validation_top1", ascending=False, kind="stable").iloc[0]
+    together = {**best, **numbers, "image_size": rows["image_size"].iloc[0], "seeds": len(rows)}
     together["seed"] = ",".join(map(str, rows["seed"]))
     if len(rows) > 1:
         together |= {"top1_low": rows["top1"].min(), "top1_high": rows["top1"].max()}
@@ -82,6 +84,27 @@ def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     nearest = ratios.max(axis=1).astype(float).idxmin()
     over = {column: float(ratio) for column, ratio in ratios.loc[nearest].items() if ratio > 1}
     return Answer(models.loc[nearest], False, len(models), 0, over)
+
+
+def ladder(configurations: pd.DataFrame) -> pd.DataFrame:
+    """Returns the int8 models that are worth their cost: no other is as accurate for less RAM, flash and time.
+
+    Accuracy is that on the validation images: the test images have no say.
+
+    Args:
+        configurations: What `over_seeds` returns.
+
+    Returns:
+        Their rows, for each dataset those of the least total RAM first.
+    """
+    models = int8_models(configurations)
+    values = np.column_stack([-models[_COSTS].astype(float), models["validation_top1"].astype(float)])
+    names = models["dataset"].to_numpy()
+    dominated = [
+        any((other >= own).all() and (other > own).any() for other in values[names == name])
+        for own, name in zip(values, names, strict=True)
+    ]
+    return models[~np.array(dominated, bool)].sort_values(["dataset", *_COSTS], kind="stable")
 
 
 def pareto_front(results: pd.DataFrame, column: str) -> pd.Series:

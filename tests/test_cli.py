@@ -140,3 +140,16 @@ def test_results_folder_that_cannot_be_written_is_named(tiny_sweep_file, tmp_pat
     (tmp_path / "file").touch()
     assert mb("sweep", tiny_sweep_file, "--results", tmp_path / "file") == 2
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_output_may_be_cut_short_by_its_reader(tflite):
+    program = Path(sys.executable).with_name("mb")
+    command = f"'{program}' footprint '{tflite}' --json | head -c 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.stdout == "{0\n" and done.stderr == ""
+
+
+@pytest.mark.parametrize("seeds", ["a", "0,,1", "0.5"])
+def test_bad_seeds_are_named(seeds, tmp_path, capsys):
+    assert mb("sweep", tmp_path / "sweep.yaml", "--seeds", seeds) == 2
+    assert repr(seeds) in capsys.readouterr().err

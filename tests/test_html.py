@@ -1,4 +1,4 @@
-"""The report and a notebook in a real browser: nothing is asked of a network, and they show what they should."""
+"""The report and a notebook in a real browser: what they show, on any screen, with nothing asked of a network."""
 
 import shutil
 
@@ -44,3 +44,43 @@ def test_page_shows_tables_and_pictures_and_no_code(opened):
     assert pictures.count() >= 2
     assert all(pictures.nth(i).evaluate("image => image.naturalWidth") > 100 for i in range(pictures.count()))
     assert "import" not in page.inner_text("body")
+
+
+def test_every_picture_says_what_it_is(opened):
+    page, _, _ = opened
+    pictures = page.locator("img")
+    assert all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count()))
+
+
+def test_contents_lead_to_the_sections(opened):
+    page, _, _ = opened
+    links = page.locator("nav a")
+    assert links.count() == page.locator("h2").count() >= 4
+    assert all(page.locator(f"[id='{links.nth(i).get_attribute('href')[1:]}']").count() for i in range(links.count()))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_page_is_as_wide_as_the_screen(opened, width):
+    page, _, _ = opened
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_page_is_dark_where_the_reader_wants_it_dark(opened):
+    page, _, _ = opened
+    brightness = {}
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness[scheme] = sum(map(int, color.strip("rgb()").split(",")))
+    assert brightness["dark"] < 150 < 600 < brightness["light"]
+
+
+def test_printed_page_has_no_links_to_click(opened):
+    page, _, _ = opened
+    page.emulate_media(media="print")
+    assert not page.locator("nav").is_visible()
+
+
+def test_report_is_small_enough_to_send(tiny_results):
+    assert (tiny_results / "report.html").stat().st_size < 3e6

@@ -40,6 +40,8 @@ LAYERS = [
     "runs",
     "distillation",
     "selection",
+    "page",
+    "review",
     "deploy",
     "kernels",
     "notebooks",

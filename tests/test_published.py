@@ -1,40 +1,16 @@
-"""Which accuracies are set beside the published ones, and which never."""
+"""What the loaders of the published tables give."""
 
-import pandas as pd
 import pytest
 
 from mbutils import published
 
 
-def results(dataset, n_classes, **columns):
-    row = {"dataset": dataset, "n_classes": n_classes, "alpha": 0.25, "image_size": 224, "color_mode": "rgb"}
-    return pd.DataFrame([{**row, "variant": "int8_per_channel", "top1": 0.9, **columns}])
-
-
-@pytest.mark.parametrize(
-    ("dataset", "n_classes", "expected"),
-    [("tf_flowers", 5, 0.8324), ("food101", 101, 0.3802), (published.PLANT_VILLAGE_39, 39, 0.8622)],
-)
-def test_published_configurations_are_set_beside_theirs(dataset, n_classes, expected):
-    beside = published.accuracy_beside(results(dataset, n_classes))
-    assert beside["published"].tolist() == [pytest.approx(expected)]
-    assert beside["difference"].tolist() == [pytest.approx(0.9 - expected)]
-    assert ("734" in beside["test_images"].item()) == (dataset == "tf_flowers")
-
-
-@pytest.mark.parametrize(
-    ("dataset", "n_classes"),
-    [
-        ("plant_village", 38),
-        ("plant_village", 39),
-        (published.PLANT_VILLAGE_39, 38),
-        ("folder_plant_village", 39),
-        ("folder_tf_flowers", 5),
-        ("food101", 100),
-    ],
-)
-def test_other_data_is_never_compared(dataset, n_classes):
-    assert published.accuracy_beside(results(dataset, n_classes)).empty
+def test_accuracies_of_both_editions_stand_side_by_side():
+    table = published.accuracies().set_index(["dataset", "alpha", "image_size", "color_mode", "variant"])
+    assert table.loc[("tf_flowers", 0.25, 96, "gray", "int8_per_channel"), "published"] == pytest.approx(0.7275)
+    assert table.loc[("tf_flowers", 0.25, 96, "gray", "int8_per_channel"), "published_later"] == pytest.approx(0.7493)
+    assert table.xs("food101")["published_later"].isna().all()
+    assert len(table) == 16 and table["published"].notna().all()
 
 
 def test_edition_is_known_by_all_of_its_classes():

@@ -106,6 +106,27 @@ def test_old_runs_without_costs_are_told_what_to_do():
     assert "run convert and evaluate" in html
 
 
+def test_the_ladder_holds_the_models_that_none_beats_at_every_cost_and_in_accuracy():
+    table = results(
+        ("large", 0.92, 0.93, 220, 900, 500),
+        ("small", 0.80, 0.81, 50, 300, 30),
+        ("wasteful", 0.80, 0.99, 60, 300, 30),  # the test has no say
+        ("less flash", 0.80, 0.80, 60, 200, 30),
+    )
+    assert selection.ladder(table)["run_id"].tolist() == ["small", "less flash", "large"]
+    assert selection.ladder(table.iloc[:0]).empty
+
+
+def test_the_ladder_keeps_datasets_apart():
+    both = pd.concat([SMALL_MIDDLE_LARGE, results(("flowers", 0.1, 0.1, 50, 300, 30)).assign(dataset="tf_flowers")])
+    assert len(selection.ladder(both)) == 4
+
+
+def test_the_ladder_is_told_with_cost_and_accuracy():
+    html = tables.ladder(selection.ladder(SMALL_MIDDLE_LARGE)).to_html()
+    assert all(word in html for word in ("50.0 KiB", "900.0 KiB", "86.0% (84.0% to 88.0%)", "large"))
+
+
 @pytest.mark.parametrize(
     ("points", "front"),
     [
@@ -148,6 +169,12 @@ def test_seeds_of_a_configuration_are_taken_together_as_mean_and_range():
     # One seed has no range: its interval stays.
     assert together.loc["b", ["top1", "top1_low", "top1_high"]].tolist() == pytest.approx([0.70, 0.68, 0.72])
     assert together.loc["b", ["seed", "seeds"]].tolist() == ["0", 1]
+
+
+def test_a_configuration_is_represented_by_the_run_that_is_best_on_validation():
+    table = seeded(("a", 0, 0.80, 50), ("a", 1, 0.70, 50), ("a", 2, 0.90, 50))
+    table["validation_top1"] = [0.5, 0.7, 0.6]
+    assert selection.over_seeds(table)["run_id"].tolist() == ["a_1"]
 
 
 def test_variants_are_not_taken_together():

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from mbutils import datasets, runs, sweep
-from mbutils.config import PROJECT, TrainParameters
+from mbutils.config import PROJECT, DeployParameters, TrainParameters
 from mbutils.errors import WorkbookError
 from mbutils.progress import duration
 from mbutils.sweep import estimates, records
@@ -143,6 +143,38 @@ def test_one_evaluation_follows_the_conversions_to_both_variants(tmp_path):
     assert not evaluate.needs_all
 
 
+DEPLOYED = "{defaults: {dataset: digits, layers_in_step: 4}, notebooks: [train, convert, deploy, evaluate]}"
+
+
+def test_deployment_is_asked_for_by_name_and_comes_before_the_evaluation(tmp_path):
+    assert not any(key.endswith("deploy_int8_per_channel") for key in keys(sweep.read(write(tmp_path, "{}"))))
+    plan = sweep.read(write(tmp_path, DEPLOYED))
+    names = ["train", "convert_int8_per_channel", "deploy_int8_per_channel", "evaluate"]
+    assert keys(plan) == [f"0.25/{name}" for name in names]
+    assert stage(plan, "deploy_int8_per_channel").parameters["layers_in_step"] == 4
+
+
+def test_a_model_is_deployed_again_when_it_was_converted_anew_or_asked_for_otherwise(tmp_path, digits, monkeypatch):
+    from mbutils import deploy
+
+    deploys = stage(sweep.read(write(tmp_path, DEPLOYED)), "deploy_int8_per_channel")
+    run = runs.begin(TrainParameters(dataset="digits"), digits, tmp_path)
+    run.update(status="finished")
+    runs.save_variant(run, "int8_per_channel", b"model")
+    assert not deploys.is_done(tmp_path)
+    runs.record_deployment(run, DeployParameters(layers_in_step=4), {"measured_ram_bytes": 1})
+    assert deploys.is_done(tmp_path)
+    runs.record_deployment(run, DeployParameters(layers_in_step=0), {"measured_ram_bytes": 1})
+    assert not deploys.is_done(tmp_path)
+    # Where nothing can be measured, it is done without; where something can, it is measured after all.
+    runs.record_deployment(run, DeployParameters(layers_in_step=4), {})
+    for missing in (["qemu-system-arm"], []):
+        monkeypatch.setattr(deploy, "missing_tools", lambda missing=missing: missing)
+        assert deploys.is_done(tmp_path) == bool(missing)
+    runs.save_variant(run, "int8_per_channel", b"another")
+    assert not deploys.is_done(tmp_path)
+
+
 def test_students_train_after_their_teacher(tmp_path):
     (tmp_path / "teacher.yaml").write_text("{dataset: digits, alpha: 0.5}")
     text = f"defaults: {{dataset: digits, teacher: {tmp_path / 'teacher.yaml'}}}"
@@ -173,6 +205,12 @@ def test_seeds_multiply_out(tmp_path):
     text = "{defaults: {dataset: digits}, grid: {alpha: [0.25, 0.5]}, seeds: [3, 4]}"
     configurations = sweep.read(write(tmp_path, text)).configurations
     assert [c.given["train"]["seed"] for c in configurations] == [3, 4, 3, 4]
+
+
+def test_seeds_from_the_command_line_stand_in_place_of_those_of_the_file(tmp_path):
+    path = write(tmp_path, "{defaults: {dataset: digits}, seeds: [0, 1, 2]}")
+    configurations = sweep.read(path, seeds=[5]).configurations
+    assert [c.given["train"]["seed"] for c in configurations] == [5]
 
 
 def stage(plan, name):

@@ -4,14 +4,15 @@ from mbutils.plots.accuracy import (
     accuracy_against,
     accuracy_against_published,
     confusion,
+    curves,
     float_against_int8,
     history,
     schedule,
 )
 from mbutils.plots.cost import arena_map, cost_grid, in_step, memory_map, pareto
-from mbutils.plots.data import class_counts, image_grid, image_sizes
+from mbutils.plots.data import changed_images, class_counts, image_grid, image_sizes
 from mbutils.plots.quantization import accuracy_by_calibration, channel_ranges, signal_to_noise
-from mbutils.plots.style import PART_COLORS, VARIANT_COLORS, run_label, use_style
+from mbutils.plots.style import PART_COLORS, VARIANT_COLORS, configuration_label, use_style
 
 __all__ = [
     "PART_COLORS",
@@ -20,10 +21,13 @@ __all__ = [
     "accuracy_against_published",
     "accuracy_by_calibration",
     "arena_map",
+    "changed_images",
     "channel_ranges",
     "class_counts",
+    "configuration_label",
     "confusion",
     "cost_grid",
+    "curves",
     "float_against_int8",
     "history",
     "image_grid",
@@ -31,7 +35,6 @@ __all__ = [
     "in_step",
     "memory_map",
     "pareto",
-    "run_label",
     "schedule",
     "signal_to_noise",
     "use_style",

@@ -1,13 +1,23 @@
 """Pictures of trainings and of accuracy."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from mbutils.plots.style import PALETTE, PART_COLORS, PUBLISHED_COLOR, VARIANT_COLORS, alpha_color, run_label
+from mbutils.plots.style import (
+    PALETTE,
+    PART_COLORS,
+    PUBLISHED_COLOR,
+    VARIANT_COLORS,
+    alpha_color,
+    configuration_label,
+)
 
 
 def schedule(steps: pd.DataFrame) -> Axes:
@@ -33,18 +43,51 @@ def history(record: pd.DataFrame) -> Figure:
     return figure
 
 
-def confusion(matrices: dict[str, pd.DataFrame]) -> Figure:
-    """Shows confusion matrices side by side, one for each variant; takes what `evaluation.confusion` returns."""
-    n_classes = len(next(iter(matrices.values())))
-    side = 1.6 + 0.5 * min(n_classes, 12)
+def curves(histories: pd.DataFrame) -> Figure:
+    """Shows how configurations learned: top-1 over the epochs, an axes for each, a line for each seed.
+
+    Args:
+        histories: What `review.histories` returns.
+    """
+    groups = list(histories.groupby("configuration", sort=False))
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
     figure, axes = plt.subplots(
-        1, len(matrices), figsize=(side * len(matrices), side), sharey=True, squeeze=False, layout="constrained"
+        rows, columns, figsize=(4.7 * columns, 2.6 * rows + 0.4), sharey=True, squeeze=False, layout="constrained"
     )
-    for ax, (variant, matrix) in zip(axes.flat, matrices.items(), strict=True):
-        sns.heatmap(matrix, ax=ax, cmap="Blues", cbar=False, square=True, annot=n_classes <= 12, fmt="d")
-        ax.set(title=variant, xlabel="predicted class", ylabel="true class" if ax is axes.flat[0] else "")
+    for ax in axes.flat[len(groups) :]:
+        ax.axis("off")
+    for ax, (_, runs) in zip(axes.flat, groups, strict=False):
+        for _, run in runs.groupby("seed"):
+            for part, column in (("train", "top1"), ("validation", "validation_top1")):
+                ax.plot(run["epoch"], run[column], color=PART_COLORS[part], linewidth=1.2, alpha=0.8)
+        ax.set(xlabel="epoch", title=configuration_label(runs.iloc[0]))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("top-1 accuracy")
+    handles = [Line2D([], [], color=PART_COLORS[part], label=part) for part in ("train", "validation")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure:
+    """Shows confusion matrices side by side; each is what `evaluation.confusion` returns."""
+    n_classes = max(map(len, matrices))
+    side = 1.6 + 0.5 * min(n_classes, 12)
+    columns = min(len(matrices), max(2, int(13 / side)))
+    rows = -(-len(matrices) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(side * columns, side * rows), squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[len(matrices) :]:
+        ax.axis("off")
+    for ax, title, matrix in zip(axes.flat, titles, matrices, strict=False):
+        sns.heatmap(matrix, ax=ax, cmap="Blues", cbar=False, square=True, annot=len(matrix) <= 12, fmt="d")
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="predicted class", ylabel="true class")
         ax.tick_params("x", rotation=45)
         ax.tick_params("y", rotation=0)
+        ax.label_outer()
     return figure
 
 
@@ -75,6 +118,9 @@ def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: st
         )
     ax.set(xlabel=label, ylabel="top-1 accuracy on test", title=f"Accuracy against cost, {variant}", xscale="log")
     ax.margins(x=0.15)
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(title="alpha, colour", loc="lower right")
     return ax
@@ -88,15 +134,21 @@ def float_against_int8(results: pd.DataFrame) -> Axes:
     Args:
         results: What `selection.over_seeds` returns.
     """
-    wide = results.pivot(index="run_id", columns="variant", values="top1")
-    wide = wide.rename(index={row.run_id: run_label(row) for row in results.itertuples()})
+    wide = results.pivot(index="configuration", columns="variant", values="top1")
+    labels = {row.configuration: configuration_label(row) for row in results.itertuples()}
+    wide = wide.reindex(labels).rename(index=labels)
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.4 * len(wide)))
     ax.hlines(wide.index, wide.min(axis=1), wide.max(axis=1), color="0.7", zorder=1)
     for variant in wide:
         ax.scatter(wide[variant], wide.index, color=VARIANT_COLORS[variant], label=variant, zorder=2)
     for row in results[results["seeds"] > 1].itertuples():
         ax.hlines(
-            run_label(row), row.top1_low, row.top1_high, color=VARIANT_COLORS[row.variant], linewidth=5, alpha=0.4
+            labels[row.configuration],
+            row.top1_low,
+            row.top1_high,
+            color=VARIANT_COLORS[row.variant],
+            linewidth=5,
+            alpha=0.4,
         )
     ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(wide) - 0.5, -0.5))
     ax.xaxis.set_major_locator(MaxNLocator(6))
@@ -106,11 +158,11 @@ def float_against_int8(results: pd.DataFrame) -> Axes:
 
 
 def accuracy_against_published(rows: pd.DataFrame) -> Axes:
-    """Shows our accuracy beside the published one; takes what `published.accuracy_beside` returns."""
+    """Shows our accuracy beside the published one; takes those rows of `page.accuracy` that have ours."""
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.45 * len(rows)))
-    labels = [f"{row.alpha:g} {row.image_size} px {row.color_mode} {row.variant}" for row in rows.itertuples()]
-    ax.hlines(labels, rows["top1_low"], rows["top1_high"], color=PALETTE[0], linewidth=3, alpha=0.4)
-    ax.scatter(rows["top1"], labels, color=PALETTE[0], label="ours, with 95 % interval or range of seeds", zorder=2)
+    labels = [f"{configuration_label(row)}, {row.variant}" for row in rows.itertuples()]
+    ax.hlines(labels, rows["low"], rows["high"], color=PALETTE[0], linewidth=3, alpha=0.4)
+    ax.scatter(rows["ours"], labels, color=PALETTE[0], label="ours, with 95 % interval", zorder=2)
     ax.scatter(rows["published"], labels, marker="D", color=PUBLISHED_COLOR, label="published", zorder=2)
     ax.scatter(
         rows["published_later"], labels, marker="D", facecolors="none", edgecolors=PUBLISHED_COLOR, label="later page"

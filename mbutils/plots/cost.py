@@ -196,6 +196,7 @@ def pareto(results: pd.DataFrame, column: str, label: str, limit: float | None =
         if limit:
             ax.axvline(limit / _unit(column), color=_MARK_COLOR, linewidth=1.5, label="limit")
         ax.set(xlabel=label, ylabel="top-1 accuracy on test, int8", title=f"{dataset}: the best for its cost")
+        ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= 1])
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
@@ -209,8 +210,10 @@ def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     several = rows[rows["seeds"] > 1]
     ax.vlines(several["cost"], several["top1_low"], several["top1_high"], color="0.6", linewidth=2, zorder=1)
     ax.scatter(front["cost"], front["top1"], color=[alpha_color(alpha) for alpha in front["alpha"]], s=55, zorder=3)
+    several_variants = rows["variant"].nunique() > 1
     for row in front.itertuples():
         name = f"{row.alpha:g} {row.image_size} px {row.color_mode}"
+        name += f"\n{row.variant.removeprefix('int8_').replace('_', ' ')}" if several_variants else ""
         # Across the rising front, so that labels of neighbours run beside each other.
         ax.annotate(
             name,
@@ -221,6 +224,7 @@ def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
             rotation_mode="anchor",
             ha="right",
             fontsize=8,
+            linespacing=1,
         )
     ax.margins(x=0.12, y=0.12)
     # Room for the labels, above and on the left.

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mbutils.plots.style import PALETTE, PART_COLORS
+from mbutils.review import Changed
 
 
 def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8) -> Figure:
@@ -22,6 +23,21 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns
         ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
         if len(titles):
             ax.set_title(titles[index], fontsize=8, loc="center")
+    return figure
+
+
+def changed_images(models: Sequence[str], changed: Sequence[Changed], columns: int = 6) -> Figure:
+    """Shows some of the images that int8 changed, a row for each model; takes what `review.changed_by_int8` returns."""
+    figure = plt.figure(figsize=(1.5 * columns, 2.1 * len(models)), layout="constrained")
+    parts = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
+    for part, model, given in zip(parts, models, changed, strict=True):
+        part.suptitle(f"{model}: {given.total} changed", x=0.01, ha="left", fontsize=9)
+        axes = part.subplots(1, columns)
+        for ax in axes:
+            ax.axis("off")
+        for ax, image, title in zip(axes, given.images, given.titles, strict=False):
+            ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
+            ax.set_title(title, fontsize=7, loc="center")
     return figure
 
 

@@ -21,6 +21,6 @@ def alpha_color(alpha: float) -> tuple[float, float, float]:
     return PALETTE[order.get(alpha, 5)]
 
 
-def run_label(row: tuple) -> str:
-    """Returns a short label for a row of the results table, such as "tf_flowers 0.25 96 px rgb s0"."""
-    return f"{row.dataset} {row.alpha:g} {row.image_size} px {row.color_mode} s{row.seed}"
+def configuration_label(row: tuple) -> str:
+    """Returns a short label for a row of the results table, its seed left out: "tf_flowers 0.25 96 px rgb"."""
+    return f"{row.dataset} {row.alpha:g} {row.image_size} px {row.color_mode}"

@@ -14,7 +14,6 @@ COLOR_MODES = {3: "rgb", 1: "gray"}  # by the column `channels`
 # PlantVillage with a class of background, 39 classes, from Mendeley Data (doi:10.17632/tywbtsjrjv): the published
 # figures are on it. tensorflow-datasets' `plant_village` lacks that class: other data, and never compared.
 PLANT_VILLAGE_39 = "plant_village_39"
-_TEST_IMAGES = {"tf_flowers": "the page's own 734"}
 
 
 @cache
@@ -70,25 +69,22 @@ def edition(class_names: Collection[str]) -> str:
     return PLANT_VILLAGE_39 if set(class_names) == set(_read("plant_village_39")["class"]) else ""
 
 
-def accuracy_beside(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of a results table whose configuration is published, with the published accuracies beside.
-
-    Args:
-        results: What `runs.results_table` returns. The published int8 models are quantized per channel.
+def accuracies() -> pd.DataFrame:
+    """Returns the published top-1 accuracies as fractions, the editions of the page side by side.
 
     Returns:
-        The matching rows with `published` (the page of STM32Cube.AI 7.3.0), `published_later` (its later edition), both
-        fractions, `difference` (ours less `published`), and `test_images`: whether they are the same.
+        One row for each model: `dataset`, `n_classes`, `alpha`, `image_size`, `color_mode`, `variant` ("float32", or
+        "int8_per_channel": how the published int8 models are quantized), `published` (the page of STM32Cube.AI 7.3.0)
+        and `published_later` (its later edition; blank where that has none).
     """
-    keys = ["dataset", "n_classes", "alpha", "image_size", "channels", "variant"]
-    theirs = {"variant": {"int8": "int8_per_channel"}, "dataset": {"plant_village": PLANT_VILLAGE_39}}
-    table = accuracy().replace(theirs)
+    names = {"variant": {"int8": "int8_per_channel"}, "dataset": {"plant_village": PLANT_VILLAGE_39}}
+    table = accuracy().replace(names)
     table["page"] = table["source"].str.contains("later").map({True: "published_later", False: "published"})
+    table["color_mode"] = table["channels"].map(COLOR_MODES)
+    keys = ["dataset", "n_classes", "alpha", "image_size", "color_mode", "variant"]
+    order = table[keys].drop_duplicates()
     wide = (table.set_index([*keys, "page"])["top1_percent"] / 100).unstack("page").reset_index()
-    ours = results.assign(channels=results["color_mode"].map({"rgb": 3, "gray": 1}))
-    beside = ours.merge(wide, on=keys)
-    test_images = beside["dataset"].map(_TEST_IMAGES).fillna("others than the page's")
-    return beside.assign(difference=beside["top1"] - beside["published"], test_images=test_images)
+    return order.merge(wide, on=keys)
 
 
 def footprint_configurations() -> list[tuple[float, int, str, int]]:

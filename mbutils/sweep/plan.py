@@ -127,7 +127,9 @@ class Stage:
         if self.notebook == "deploy":
             return _is_deployed(variants, DeployParameters.from_dict(self.parameters))
         if self.notebook == "evaluate":
-            return len(variants) > 1 and all("top1" in facts for facts in variants.values())
+            changed = {runs.changed_name(variant) for variant in variants if variant != runs.FLOAT32}
+            evaluated = all("top1" in facts for facts in variants.values())
+            return evaluated and bool(changed) and changed <= set(run.manifest["artefacts"])
         return True
 
 

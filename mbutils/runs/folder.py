@@ -1,4 +1,4 @@
-"""Run folders, their manifests, and the results table made from them.
+"""Run folders and their manifests.
 
 A run folder holds one trained configuration. Every file is written beside its place and renamed, and the manifest says
 what is finished, so a killed run never looks finished.
@@ -7,13 +7,9 @@ what is finished, so a killed run never looks finished.
 import contextlib
 import hashlib
 import json
-import platform
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +17,10 @@ import numpy as np
 import pandas as pd
 
 from mbutils import cache, datasets
-from mbutils.config import PROJECT, DeployParameters, TrainParameters
+from mbutils.config import DeployParameters, TrainParameters
 from mbutils.datasets import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError, nearest
+from mbutils.runs.provenance import made_by, now, versions
 
 MEASURED_COLUMNS = (
     "measured_ram_bytes",
@@ -32,41 +29,8 @@ MEASURED_COLUMNS = (
     "measured_code_bytes",
     "measured_instructions",
 )
-RESULT_COLUMNS = (
-    "run_id",
-    "dataset",
-    "n_train",
-    "n_test",
-    "n_classes",
-    "alpha",
-    "image_size",
-    "color_mode",
-    "seed",
-    "variant",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "param_count",
-    "macs",
-    "tflite_bytes",
-    "weights_flash_bytes",
-    "activation_ram_bytes",
-    "runtime_ram_bytes",
-    "code_flash_bytes",
-    "total_ram_bytes",
-    "total_flash_bytes",
-    "latency_ms_stm32h747",
-    "latency_ms_stm32mp157",
-    "train_seconds",
-    "git_commit",
-    "validation_top1",
-    "drop_from_float",
-    "agreement_with_float",
-    "macro_recall",
-    "configuration",
-    *MEASURED_COLUMNS,
-)
 FLOAT32 = "float32"
+CHANGED_KEPT = 12  # images that int8 changed, kept of each variant
 # Columns of `evaluation.accuracy_table`, and of the results table.
 _RECORDED = {
     "top1": "top1",
@@ -77,7 +41,6 @@ _RECORDED = {
     "agreement": "agreement_with_float",
     "macro_recall": "macro_recall",
 }
-_VERSIONED = ("tensorflow", "keras", "ai-edge-litert", "numpy", "tensorflow-datasets", "mobilenet-v1-int8-workbook")
 
 
 @dataclass(frozen=True)
@@ -165,9 +128,9 @@ def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> R
             "parameters": {k: v for k, v in asdict(parameters).items() if k != "results_dir"},
             "preprocessing": asdict(parameters.preprocessing),
             "dataset": _dataset_facts(dataset),
-            "versions": {name: metadata.version(name) for name in _VERSIONED} | {"python": platform.python_version()},
-            "git_commit": git_commit(),
-            "started": _now(),
+            **made_by(),
+            "versions": versions(),
+            "started": now(),
             "variants": {},
             "artefacts": {},
         }
@@ -204,7 +167,7 @@ def finish(run: Run, network: Any, history: pd.DataFrame, **facts: Any) -> None:
     last = history.iloc[-1]
     run.update(
         status="finished",
-        finished=_now(),
+        finished=now(),
         train_seconds=float(last["seconds"]),
         validation_top1=float(last["validation_top1"]),
         **facts,
@@ -252,40 +215,6 @@ def all_runs(results_dir: Path) -> list[Run]:
     return [Run(path.parent) for path in sorted((results_dir / "runs").glob("*/manifest.json"))]
 
 
-def results_table(results_dir: Path) -> pd.DataFrame:
-    """Returns one row for each evaluated variant of each finished run, with the columns of `results/README.md`."""
-    rows = [
-        row
-        for manifest in (run.manifest for run in all_runs(results_dir))
-        if manifest["status"] == "finished"
-        for row in _rows(manifest)
-    ]
-    return pd.DataFrame(rows, columns=RESULT_COLUMNS)
-
-
-def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    shared = {**manifest["parameters"], **manifest["dataset"], **manifest, "configuration": _configuration(manifest)}
-    for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
-        if "top1" in facts:
-            row = {**shared, **facts, "dataset": manifest["dataset"]["name"], "variant": variant}
-            yield {column: row.get(column) for column in RESULT_COLUMNS}
-
-
-def _configuration(manifest: dict[str, Any]) -> str:
-    """Returns a digest of all that determines the result of a run but its seed."""
-    determining = {name: value for name, value in manifest["parameters"].items() if name != "seed"}
-    content = json.dumps([determining, manifest["dataset"]["fingerprint"]], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-
-def write_results(results_dir: Path) -> Path:
-    """Writes `results.csv` from the manifests and returns its path."""
-    path = results_dir / "results.csv"
-    with written_beside(path) as partial:
-        results_table(results_dir).to_csv(partial, index=False)
-    return path
-
-
 def save_variant(run: Run, variant: str, tflite: bytes, **facts: Any) -> None:  # noqa: ANN401
     """Saves a converted model as `<variant>.tflite`, with facts about it; an earlier evaluation of it is forgotten."""
     run.save(f"{variant}.tflite", lambda path: path.write_bytes(tflite))
@@ -319,7 +248,24 @@ def record_evaluation(
         variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
     for variant, top1 in (validation_top1 or {}).items():
         variants[variant]["validation_top1"] = top1
-    run.update(variants=variants)
+    run.update(variants=variants, evaluated=made_by())
+
+
+def save_changed(run: Run, variant: str, positions: np.ndarray, images: np.ndarray) -> None:
+    """Saves which test images an int8 variant changed, and the first of them, so that a report can show them.
+
+    Args:
+        run: The run.
+        variant: The variant.
+        positions: The positions among the test images that exactly one of float32 and the variant gets right.
+        images: The images at the first `CHANGED_KEPT` of them: uint8, shape (n, height, width, channels).
+    """
+    run.save(changed_name(variant), lambda path: np.savez_compressed(path, positions=positions, images=images))
+
+
+def changed_name(variant: str) -> str:
+    """Returns the name of the file that `save_changed` writes."""
+    return f"changed_{variant}.npz"
 
 
 def _save_predictions(run: Run, variant: str, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
@@ -330,36 +276,8 @@ def _save_predictions(run: Run, variant: str, identities: np.ndarray, labels: np
 
 
 def record_deployment(run: Run, parameters: DeployParameters, measured: Mapping[str, int]) -> None:
-    """Records how a variant was deployed, and what its C code takes, by `MEASURED_COLUMNS`, in place of earlier ones."""
+    """Records how a variant was deployed and what its C code takes, by `MEASURED_COLUMNS`; replaces what was there."""
     variant = parameters.variant
     variants = run.manifest["variants"]
     kept = {name: value for name, value in variants[variant].items() if name not in MEASURED_COLUMNS}
     run.update(variants={**variants, variant: {**kept, **measured, "deployment": parameters.choices}})
-
-
-def unfinished(results_dir: Path) -> pd.DataFrame:
-    """Returns the runs that lack a stage: `run_id`, and `missing`, the first stage that is to be run."""
-    rows = [{"run_id": run.run_id, "missing": _missing_stage(run.manifest)} for run in all_runs(results_dir)]
-    return pd.DataFrame([row for row in rows if row["missing"]], columns=["run_id", "missing"])
-
-
-def _missing_stage(manifest: dict[str, Any]) -> str:
-    if manifest["status"] != "finished":
-        return "train"
-    int8 = [facts for variant, facts in manifest["variants"].items() if variant != FLOAT32]
-    if not int8:
-        return "convert"
-    return "" if all("top1" in facts for facts in int8) else "evaluate"
-
-
-def git_commit() -> str:
-    """Returns the project's commit, with "-dirty" if files changed since; empty outside a git checkout."""
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,145 @@
+"""What a report shows of single runs: how they learned, what they confuse, what int8 changed, where they are from.
+
+Everything comes from the run folders: a report needs no images.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mbutils import evaluation, runs
+from mbutils.errors import WorkbookError
+from mbutils.runs import FLOAT32, Run
+
+_LABELS = ["dataset", "alpha", "image_size", "color_mode"]
+_PROVENANCE_COLUMNS = (
+    "run_id",
+    "seed",
+    "data",
+    "trained",
+    "train_seconds",
+    "git_commit",
+    "machine",
+    "evaluated_by",
+)
+
+
+def histories(results_dir: Path, results: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """Returns how the runs of some configurations learned.
+
+    Args:
+        results_dir: The results folder.
+        results: What `runs.results_table` returns.
+        models: The rows of `selection.over_seeds` whose configurations are wanted.
+
+    Returns:
+        One row for each run and epoch: the columns of `history.csv`, with `configuration`, `seed`, `dataset`, `alpha`,
+        `image_size` and `color_mode`; in the order of `models`.
+    """
+    wanted = models[["configuration"]].drop_duplicates().merge(results.drop_duplicates("run_id"), on="configuration")
+    parts = []
+    for row in wanted.itertuples():
+        facts = {name: getattr(row, name) for name in ("configuration", "seed", *_LABELS)}
+        parts.append(pd.read_csv(_folder(results_dir, row.run_id).path / "history.csv").assign(**facts))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def confusions(results_dir: Path, models: pd.DataFrame) -> list[pd.DataFrame]:
+    """Returns the confusion matrix of each of some models on the test images, see `evaluation.confusion`.
+
+    Args:
+        results_dir: The results folder.
+        models: Rows of `selection.over_seeds`; of each, the run in `run_id`.
+    """
+    matrices = []
+    for row in models.itertuples():
+        run = _folder(results_dir, row.run_id)
+        given = _predictions(run, row.variant)
+        matrices.append(evaluation.confusion(given["labels"], given["scores"], _class_names(run)))
+    return matrices
+
+
+@dataclass(frozen=True, eq=False)
+class Changed:
+    """The test images that a model gets right in one of float32 and int8 only.
+
+    Attributes:
+        total: How many there are.
+        images: The first of them: uint8, shape (n, height, width, channels), as the model sees them.
+        titles: For each of these the true class, and what float32 and int8 say.
+    """
+
+    total: int
+    images: np.ndarray
+    titles: list[str]
+
+
+def changed_by_int8(results_dir: Path, models: pd.DataFrame) -> list[Changed]:
+    """Returns the test images that int8 changed, for each of some models; see `confusions` for the arguments."""
+    return [_changed(_folder(results_dir, row.run_id), row.variant) for row in models.itertuples()]
+
+
+def _changed(run: Run, variant: str) -> Changed:
+    saved = _read(run.path / runs.changed_name(variant))
+    before, after = _predictions(run, FLOAT32), _predictions(run, variant)
+    titles = evaluation.verdicts(after["labels"], before["scores"], after["scores"], _class_names(run))
+    shown = saved["positions"][: len(saved["images"])]
+    return Changed(len(saved["positions"]), saved["images"], [titles[position] for position in shown])
+
+
+def provenance(results_dir: Path, results: pd.DataFrame) -> pd.DataFrame:
+    """Returns where the figures of each run are from.
+
+    Returns:
+        One row for each run: `run_id`, `seed`, `data` (fingerprint), `trained` (UTC), `train_seconds`, `git_commit` and
+        `machine` of the training, and `evaluated_by`, the commit of the evaluation. Blank means not recorded.
+    """
+    rows = []
+    for run_id in results["run_id"].unique():
+        manifest = _folder(results_dir, run_id).manifest
+        rows.append(
+            {
+                "run_id": run_id,
+                "seed": manifest["parameters"]["seed"],
+                "data": f"{manifest['dataset']['name']} {manifest['dataset']['fingerprint']}",
+                "trained": manifest["finished"][:16].replace("T", " "),
+                "train_seconds": manifest["train_seconds"],
+                "git_commit": manifest["git_commit"],
+                "machine": manifest.get("machine", ""),
+                "evaluated_by": manifest.get("evaluated", {}).get("git_commit", ""),
+            }
+        )
+    return pd.DataFrame(rows, columns=_PROVENANCE_COLUMNS)
+
+
+def made_by(results_dir: Path, results: pd.DataFrame) -> dict[str, str]:
+    """Returns what made this report, and the versions that the runs were made with: several where runs differ."""
+    found: dict[str, set[str]] = {}
+    for run_id in results["run_id"].unique():
+        for name, version in _folder(results_dir, run_id).manifest["versions"].items():
+            found.setdefault(name, set()).add(version)
+    versions = {name: ", ".join(sorted(given)) for name, given in found.items()}
+    report = {"commit of this report": runs.git_commit() or "outside a git checkout", "machine": runs.machine()}
+    return {**report, **versions}
+
+
+def _predictions(run: Run, variant: str) -> dict[str, np.ndarray]:
+    return _read(run.path / f"predictions_{variant}.npz")
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path) as saved:
+            return dict(saved)
+    except (OSError, ValueError) as error:
+        raise WorkbookError(f"cannot read {path}: run evaluate again") from error
+
+
+def _folder(results_dir: Path, run_id: str) -> Run:
+    return Run(results_dir / "runs" / run_id)
+
+
+def _class_names(run: Run) -> tuple[str, ...]:
+    return tuple(run.manifest["dataset"]["class_names"])

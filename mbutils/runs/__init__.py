@@ -1,0 +1,46 @@
+"""Run folders, their manifests, and the results table made from them."""
+
+from mbutils.runs.folder import (
+    CHANGED_KEPT,
+    FLOAT32,
+    MEASURED_COLUMNS,
+    Run,
+    all_runs,
+    begin,
+    changed_name,
+    find,
+    finish,
+    load_dataset,
+    record_deployment,
+    record_evaluation,
+    save_changed,
+    save_variant,
+    written_beside,
+)
+from mbutils.runs.provenance import git_commit, machine, versions
+from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
+
+__all__ = [
+    "CHANGED_KEPT",
+    "FLOAT32",
+    "MEASURED_COLUMNS",
+    "RESULT_COLUMNS",
+    "Run",
+    "all_runs",
+    "begin",
+    "changed_name",
+    "find",
+    "finish",
+    "git_commit",
+    "load_dataset",
+    "machine",
+    "record_deployment",
+    "record_evaluation",
+    "results_table",
+    "save_changed",
+    "save_variant",
+    "unfinished",
+    "versions",
+    "write_results",
+    "written_beside",
+]

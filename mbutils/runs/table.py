@@ -1,0 +1,95 @@
+"""The results table, derived from the manifests of a results folder."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mbutils.runs.folder import FLOAT32, MEASURED_COLUMNS, all_runs, written_beside
+
+RESULT_COLUMNS = (
+    "run_id",
+    "dataset",
+    "n_train",
+    "n_test",
+    "n_classes",
+    "alpha",
+    "image_size",
+    "color_mode",
+    "seed",
+    "variant",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "param_count",
+    "macs",
+    "tflite_bytes",
+    "weights_flash_bytes",
+    "activation_ram_bytes",
+    "runtime_ram_bytes",
+    "code_flash_bytes",
+    "total_ram_bytes",
+    "total_flash_bytes",
+    "latency_ms_stm32h747",
+    "latency_ms_stm32mp157",
+    "train_seconds",
+    "git_commit",
+    "validation_top1",
+    "drop_from_float",
+    "agreement_with_float",
+    "macro_recall",
+    "configuration",
+    *MEASURED_COLUMNS,
+)
+
+
+def results_table(results_dir: Path) -> pd.DataFrame:
+    """Returns one row for each evaluated variant of each finished run, with the columns of `results/README.md`."""
+    rows = [
+        row
+        for manifest in (run.manifest for run in all_runs(results_dir))
+        if manifest["status"] == "finished"
+        for row in _rows(manifest)
+    ]
+    return pd.DataFrame(rows, columns=RESULT_COLUMNS)
+
+
+def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    shared = {**manifest["parameters"], **manifest["dataset"], **manifest, "configuration": _configuration(manifest)}
+    for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
+        if "top1" in facts:
+            row = {**shared, **facts, "dataset": manifest["dataset"]["name"], "variant": variant}
+            yield {column: row.get(column) for column in RESULT_COLUMNS}
+
+
+def _configuration(manifest: dict[str, Any]) -> str:
+    """Returns a digest of all that determines the result of a run but its seed."""
+    determining = {name: value for name, value in manifest["parameters"].items() if name != "seed"}
+    content = json.dumps([determining, manifest["dataset"]["fingerprint"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def write_results(results_dir: Path) -> Path:
+    """Writes `results.csv` from the manifests and returns its path."""
+    path = results_dir / "results.csv"
+    with written_beside(path) as partial:
+        results_table(results_dir).to_csv(partial, index=False)
+    return path
+
+
+def unfinished(results_dir: Path) -> pd.DataFrame:
+    """Returns the runs that lack a stage: `run_id`, and `missing`, the first stage that is to be run."""
+    rows = [{"run_id": run.run_id, "missing": _missing_stage(run.manifest)} for run in all_runs(results_dir)]
+    return pd.DataFrame([row for row in rows if row["missing"]], columns=["run_id", "missing"])
+
+
+def _missing_stage(manifest: dict[str, Any]) -> str:
+    if manifest["status"] != "finished":
+        return "train"
+    int8 = [facts for variant, facts in manifest["variants"].items() if variant != FLOAT32]
+    if not int8:
+        return "convert"
+    return "" if all("top1" in facts for facts in int8) else "evaluate"

@@ -1,0 +1,128 @@
+"""The published page, cell by cell: what stands beside what, and which word it gets."""
+
+import pandas as pd
+import pytest
+
+from mbutils import page, published, runs, tables
+from mbutils.page import BETTER, ESTIMATE, MATCHED, NOT_RUN, WORSE
+
+KIB = 1024
+
+
+def configurations(dataset="tf_flowers", n_classes=5, top1=0.9, **columns):
+    """Returns one row of `selection.over_seeds`: 0.25 at 224 px, published on flowers: 83.24 %."""
+    row = {"dataset": dataset, "n_classes": n_classes, "alpha": 0.25, "image_size": 224, "color_mode": "rgb"}
+    return pd.DataFrame([{**row, "variant": "int8_per_channel", "top1": top1, "n_test": 734, "seeds": 3, **columns}])
+
+
+def beside(given):
+    """Returns the row of `page.accuracy` that has ours."""
+    return page.accuracy(given).dropna(subset=["ours"])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "n_classes", "expected"),
+    [("tf_flowers", 5, 0.8324), ("food101", 101, 0.3802), (published.PLANT_VILLAGE_39, 39, 0.8622)],
+)
+def test_a_published_configuration_is_set_beside_its_own(dataset, n_classes, expected):
+    row = beside(configurations(dataset, n_classes)).squeeze()
+    assert row["published"] == pytest.approx(expected)
+    assert row["difference"] == pytest.approx(0.9 - expected)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "n_classes"),
+    [
+        ("plant_village", 38),
+        ("plant_village", 39),
+        (published.PLANT_VILLAGE_39, 38),
+        ("folder_plant_village", 39),
+        ("folder_tf_flowers", 5),
+        ("food101", 100),
+    ],
+)
+def test_other_data_is_never_compared(dataset, n_classes):
+    assert beside(configurations(dataset, n_classes)).empty
+
+
+@pytest.mark.parametrize(
+    ("top1", "word", "later_word"),
+    [
+        (0.80, WORSE, WORSE),
+        (0.83, MATCHED, WORSE),
+        (0.90, BETTER, WORSE),
+        (0.92, BETTER, MATCHED),
+        (0.95, BETTER, BETTER),
+    ],
+)
+def test_an_accuracy_is_matched_where_the_published_one_is_in_its_interval(top1, word, later_word):
+    row = beside(configurations(top1=top1)).squeeze()  # published: 83.24 %, later 92.10 %
+    assert (row["verdict"], row["verdict_later"]) == (word, later_word)
+    assert row["low"] < top1 < row["high"]
+
+
+def test_what_was_not_run_says_how_to_run_it():
+    rows = page.accuracy(configurations().iloc[:0])
+    assert set(rows["verdict"]) == {NOT_RUN} and (rows["note"] != "").all()
+    assert len(rows) == 16
+    html = tables.page_accuracy(rows).to_html()
+    assert "params/sweeps/food101.yaml" in html and "nan" not in html
+
+
+def results(**measured):
+    row = {"run_id": "mine", "variant": "int8_per_channel", "alpha": 0.5, "image_size": 224, "color_mode": "rgb"}
+    costs = {
+        "activation_ram_bytes": 413_984,
+        "runtime_ram_bytes": 21_268,
+        "total_ram_bytes": 435_252,
+        "weights_flash_bytes": 832_116,
+        "code_flash_bytes": 90_719,
+        "total_flash_bytes": 922_835,
+        "latency_ms_stm32h747": 526.9,
+        "latency_ms_stm32mp157": 171.4,
+    }
+    return pd.DataFrame([{**row, "n_classes": 5, **costs, **measured}], columns=runs.RESULT_COLUMNS)
+
+
+def words(table, column):
+    rows = table[(table["alpha"] == 0.5)].set_index("column")
+    return rows[column].to_dict()
+
+
+def test_what_follows_from_rules_is_matched_and_what_rests_on_a_fit_is_an_estimate():
+    given = words(page.device_costs(results()), "verdict")
+    assert {column for column, word in given.items() if word == MATCHED} == {
+        "activation_ram_bytes",
+        "weights_flash_bytes",
+    }
+    assert set(given.values()) == {MATCHED, ESTIMATE}
+    other = results().assign(activation_ram_bytes=500_000, weights_flash_bytes=700_000)
+    given = words(page.device_costs(other), "verdict")
+    assert (given["activation_ram_bytes"], given["weights_flash_bytes"]) == (WORSE, BETTER)
+
+
+def test_measured_c_code_is_better_or_worse_part_by_part():
+    measured = {
+        "measured_ram_bytes": 394 * KIB,
+        "measured_stack_bytes": 1 * KIB,
+        "measured_flash_bytes": 846 * KIB,
+        "measured_code_bytes": 5 * KIB,
+    }
+    table = page.device_costs(results(**measured))
+    rows = table[table["alpha"] == 0.5].set_index("column")
+    assert rows.loc["activation_ram_bytes", "measured"] == 393 * KIB
+    assert rows.loc["weights_flash_bytes", "measured"] == 841 * KIB
+    given = rows["verdict_measured"]
+    assert given["total_flash_bytes"] == BETTER and given["weights_flash_bytes"] == WORSE
+    assert given["latency_ms_stm32h747"] == NOT_RUN  # instructions are no time
+
+
+def test_code_that_was_not_deployed_is_not_run_here():
+    assert set(page.device_costs(results())["verdict_measured"]) == {NOT_RUN}
+
+
+def test_an_inconsistent_cell_is_framed_and_explained_once_a_model():
+    table = page.device_costs(results())
+    html = tables.page_costs(table[~table["column"].str.startswith("latency")]).to_html()
+    assert html.count("only fit as kB") == 1 and html.count("as above") == 3
+    assert "dashed" in html

@@ -1,0 +1,79 @@
+"""What a report shows of single runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mbutils import plots, review, runs
+from mbutils.config import TrainParameters
+from mbutils.errors import WorkbookError
+
+LABELS = np.array([0, 1, 2, 1])
+FLOAT = np.eye(10, dtype=np.float32)[[0, 1, 2, 5]]  # the last is wrong
+INT8 = np.eye(10, dtype=np.float32)[[0, 7, 2, 1]]  # the second is wrong, the last is right
+HISTORY = pd.DataFrame({"epoch": [1, 2], "top1": [0.4, 0.6], "validation_top1": [0.5, 0.7], "seconds": [1.0, 2.0]})
+
+
+class Network:
+    def save(self, path):
+        path.write_text("weights")
+
+
+@pytest.fixture
+def evaluated(tmp_path, digits):
+    """A results folder with two seeds of a configuration, and its results table."""
+    for seed in (0, 1):
+        run = runs.begin(TrainParameters(dataset="digits", seed=seed), digits, tmp_path)
+        runs.finish(run, Network(), HISTORY.assign(top1=HISTORY["top1"] + seed / 10))
+        runs.save_variant(run, "int8_per_channel", b"model")
+        rows = [(name, 0.75, 0.5, 0.9, 0.0, 1.0, 0.5, 0.8) for name in ("float32", "int8_per_channel")]
+        columns = ["variant", "top1", "low", "high", "drop", "p_value", "agreement", "macro_recall"]
+        scores = {"float32": FLOAT, "int8_per_channel": INT8}
+        runs.record_evaluation(run, pd.DataFrame(rows, columns=columns), np.array(["a", "b", "c", "d"]), LABELS, scores)
+        runs.save_changed(run, "int8_per_channel", np.array([1, 3]), np.full((2, 8, 8, 3), seed, np.uint8))
+    return tmp_path, runs.results_table(tmp_path)
+
+
+def model(table):
+    return table[(table["seed"] == 1) & (table["variant"] == "int8_per_channel")]
+
+
+def test_histories_are_those_of_every_seed(evaluated):
+    folder, table = evaluated
+    histories = review.histories(folder, table, model(table))
+    assert histories[["seed", "epoch", "top1"]].values.tolist() == [[0, 1, 0.4], [0, 2, 0.6], [1, 1, 0.5], [1, 2, 0.7]]
+    (ax,) = plots.curves(histories).axes
+    assert len(ax.lines) == 4  # training and validation of two seeds
+
+
+def test_confusion_is_that_of_the_run_and_variant(evaluated):
+    folder, table = evaluated
+    (matrix,) = review.confusions(folder, model(table))
+    assert matrix.to_numpy()[1, 7] == 1 and matrix.to_numpy().sum() == 4
+
+
+def test_images_that_int8_changed_are_shown_with_what_both_say(evaluated):
+    folder, table = evaluated
+    (changed,) = review.changed_by_int8(folder, model(table))
+    assert changed.total == 2
+    assert changed.images.shape == (2, 8, 8, 3) and changed.images.max() == 1  # those of the seed
+    assert changed.titles == ["1:\n1 \u2192 7", "1:\n5 \u2192 1"]
+
+
+def test_a_run_evaluated_by_an_older_workbook_says_what_to_do(evaluated):
+    folder, table = evaluated
+    (folder / "runs" / model(table)["run_id"].item() / "changed_int8_per_channel.npz").unlink()
+    with pytest.raises(WorkbookError, match="run evaluate again"):
+        review.changed_by_int8(folder, model(table))
+
+
+def test_provenance_names_commit_machine_and_data_but_no_host(evaluated):
+    import socket
+
+    folder, table = evaluated
+    rows = review.provenance(folder, table)
+    assert rows["seed"].tolist() == [0, 1]
+    assert (rows["git_commit"] == runs.git_commit()).all() and (rows["evaluated_by"] == runs.git_commit()).all()
+    assert rows["machine"].str.contains("cores").all() and not rows["machine"].str.contains(socket.gethostname()).any()
+    assert rows["data"].str.startswith("digits ").all()
+    assert review.made_by(folder, table)["numpy"] == np.__version__
