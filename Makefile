@@ -5,7 +5,7 @@ READY := .venv/.ready
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo flowers flowers-quick bench test lint format lab lock clean
+.PHONY: help setup demo flowers flowers-quick reference bench test lint format lab lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ flowers: $(READY)  ## the published models, three seeds, to the report: results/
 
 flowers-quick: $(READY)  ## the same with one seed; `make flowers` goes on from there
 	$(BIN)/mb sweep params/sweeps/flowers.yaml --results results/flowers --seeds 0
+
+reference: $(READY)  ## keep what `make flowers` measured in results/reference, and in the table of the README
+	$(BIN)/python -m mbutils.reference results/flowers
 
 bench: $(READY)  ## speed and memory against the stock way: results/bench.csv (ARGS=--help lists the cases)
 	$(BIN)/python -m bench $(ARGS)

@@ -42,6 +42,7 @@ LAYERS = [
     "selection",
     "page",
     "review",
+    "reference",
     "deploy",
     "kernels",
     "notebooks",

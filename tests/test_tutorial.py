@@ -1,0 +1,51 @@
+"""The tutorial, run as it is written, on generated images."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mbutils.config import PROJECT
+
+COMMANDS = [
+    line
+    for block in re.findall(r"```sh\n(.*?)```", (PROJECT / "docs" / "tutorial.md").read_text(), re.DOTALL)
+    for line in block.splitlines()
+]
+
+
+@pytest.fixture
+def workbook(tmp_path):
+    """A copy of the workbook, with dark and bright images in `my_photos`."""
+    for name in ("mbutils", "notebooks", "params"):
+        shutil.copytree(PROJECT / name, tmp_path / name)
+    rng = np.random.default_rng(0)
+    for name, low in (("night", 0), ("day", 128)):
+        (tmp_path / "my_photos" / name).mkdir(parents=True)
+        for number in range(40):
+            pixels = rng.integers(low, low + 128, (60, 80, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "my_photos" / name / f"{number}.jpg")
+    return tmp_path
+
+
+def test_the_tutorial_is_ten_commands():
+    assert len(COMMANDS) == 10
+
+
+def test_every_command_of_the_tutorial_works_as_written(workbook, imagenet_weights):
+    environment = os.environ | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PYTHONPATH": str(workbook),
+        "CUDA_VISIBLE_DEVICES": "-1",
+    }
+    for command in COMMANDS:
+        done = subprocess.run(command, shell=True, cwd=workbook, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    made = {"prepare.html", "evaluate.html", "firmware/network.c", "firmware/README.md", "results/report.html"}
+    assert all((workbook / name).exists() for name in made)
