@@ -1,0 +1,108 @@
+"""Parameters of what follows a training, or needs none: conversion, evaluation, deployment, comparison, costs."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from mbutils.config.base import Parameters, parameter
+from mbutils.config.training import COLOR_MODES
+
+INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor")
+
+
+@dataclass(frozen=True)
+class ConvertParameters(Parameters):
+    """Parameters of `convert.ipynb`."""
+
+    run_id: str = parameter("", "empty for the newest finished run")
+    variant: str = parameter("int8_per_channel", "int8_per_channel or int8_per_tensor", choices=INT8_VARIANTS)
+    calibration_images: int = parameter(500, "training images that calibrate the ranges", low=1)
+    equalize: bool = parameter(True, "scale channels to weights of like size, where ReLU6 allows it")
+    bias_correction: bool = parameter(True, "take the mean rounding error of each channel out of its bias")
+    qat_epochs: int = parameter(3, "epochs of quantization-aware fine-tuning, 0 for none", low=0)
+    qat_learning_rate: float = parameter(0.0001, "its learning rate at the start", low=0.0, high=1.0)
+    calibration_draws: int = parameter(3, "draws for accuracy against number of images, 0 to skip it", low=0)
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The parameters that determine how the int8 model is made, by name: recorded with it."""
+        names = ("calibration_images", "equalize", "bias_correction", "qat_epochs", "qat_learning_rate")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class EvaluateParameters(Parameters):
+    """Parameters of `evaluate.ipynb`."""
+
+    run_id: str = parameter("", "empty for the newest finished run")
+    batch_size: int = parameter(64, "images scored at a time", low=1)
+    sensitivity_images: int = parameter(1000, "test images that are also prepared wrongly, 0 for none", low=0)
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+
+@dataclass(frozen=True)
+class DeployParameters(Parameters):
+    """Parameters of `deploy.ipynb`, and the options of `mb deploy`."""
+
+    run_id: str = parameter("", "empty for the newest finished run")
+    variant: str = parameter("int8_per_channel", "int8_per_channel or int8_per_tensor", choices=INT8_VARIANTS)
+    out: str = parameter("", "output folder, empty for a folder in that of the run")
+    layers_in_step: int = parameter(0, "first layers that run row by row together, for less RAM, 0 for none", low=0)
+    vectors: int = parameter(8, "test images with expected scores, 1 to 100", low=1, high=100)
+    ram_kib: float = parameter(0.0, "RAM of the target for the arena in KiB, 0 for no limit", low=0.0)
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+    @property
+    def choices(self) -> dict[str, int]:
+        """What determines the C code of a model."""
+        return {"layers_in_step": self.layers_in_step, "vectors": self.vectors}
+
+
+@dataclass(frozen=True)
+class Budget(Parameters):
+    """What a model may cost on the device: 0 for no limit."""
+
+    ram_kib: float = parameter(0.0, "most total RAM in KiB, 0 for no limit", low=0.0)
+    flash_kib: float = parameter(0.0, "most total flash in KiB, 0 for no limit", low=0.0)
+    latency_ms: float = parameter(0.0, "longest inference on STM32H747 in ms, 0 for no limit", low=0.0)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by column of `results.csv`, in its units: bytes and milliseconds."""
+        limits = {
+            "total_ram_bytes": self.ram_kib * 1024,
+            "total_flash_bytes": self.flash_kib * 1024,
+            "latency_ms_stm32h747": self.latency_ms,
+        }
+        return {column: limit for column, limit in limits.items() if limit}
+
+
+@dataclass(frozen=True)
+class FootprintParameters(Budget):
+    """Parameters of `footprint.ipynb`: the budget, here with an example, and the classes of the untrained models."""
+
+    ram_kib: float = parameter(256.0, "most total RAM in KiB, 0 for no limit", low=0.0)
+    flash_kib: float = parameter(1024.0, "most total flash in KiB, 0 for no limit", low=0.0)
+    n_classes: int = parameter(5, "classes of the classifier, 2 to 10000", low=2, high=10000)
+
+
+@dataclass(frozen=True)
+class CompareParameters(Budget):
+    """Parameters of `compare.ipynb`: the results folder, and the budget that the answer must fit."""
+
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+
+@dataclass(frozen=True)
+class ModelParameters(Parameters):
+    """What fixes ops, shapes and weights of an untrained model, and so its cost: the options of `mb footprint`."""
+
+    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0)
+    image_size: int = parameter(96, "height and width in pixels, 32 to 512", low=32, high=512)
+    color_mode: str = parameter("rgb", "rgb or gray", choices=COLOR_MODES)
+    n_classes: int = parameter(5, "classes of the classifier, 2 to 10000", low=2, high=10000)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image: (height, width, channels)."""
+        return self.image_size, self.image_size, 3 if self.color_mode == "rgb" else 1

@@ -1,0 +1,17 @@
+"""Where things are: the project, its recipes, results, the cache."""
+
+import os
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+RECIPES = PROJECT / "params" / "runs"
+
+
+def resolve_results_dir(results_dir: str) -> Path:
+    """Returns the results folder: relative paths count from the working directory, empty means the project's own."""
+    return Path(results_dir).expanduser().resolve() if results_dir else PROJECT / "results"
+
+
+def cache_dir() -> Path:
+    """Returns the folder for what can be made again: the one that `MB_CACHE_DIR` names, or `~/.cache/mbutils`."""
+    return Path(os.environ.get("MB_CACHE_DIR") or Path.home() / ".cache" / "mbutils").expanduser()

@@ -1,0 +1,46 @@
+"""Parameters from YAML files."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mbutils.config.paths import RECIPES
+from mbutils.errors import WorkbookError, nearest
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Reads the parameters of a single run.
+
+    Args:
+        name: The name of a file in params/runs without ".yaml", or the path of a .yaml file.
+
+    Raises:
+        WorkbookError: If there is no such file, or it is no mapping.
+    """
+    path = Path(name).expanduser() if name.endswith((".yaml", ".yml")) else RECIPES / f"{name}.yaml"
+    if not path.is_file() and path.parent == RECIPES:
+        names = tuple(sorted(known.stem for known in RECIPES.glob("*.yaml")))
+        raise WorkbookError(f"no recipe {name!r} in {RECIPES}: {nearest(name, names)}")
+    values = read_yaml(path, "a recipe")
+    if not isinstance(values, dict):
+        raise WorkbookError(f"{path}: a recipe is a mapping of parameters, such as alpha: 0.5")
+    return values
+
+
+def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
+    """Reads a YAML file.
+
+    Args:
+        path: The file.
+        what: What it should hold, for the error, such as "a recipe".
+
+    Raises:
+        WorkbookError: If it cannot be read or is no YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise WorkbookError(f"cannot read {path} ({error.strerror}): give the path of {what}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise WorkbookError(f"{path} is no YAML file ({' '.join(str(error).split())})") from error

@@ -1,0 +1,167 @@
+"""Parameters of a training: the data, the preprocessing contract, the augmentation, the model; and the ids of runs."""
+
+import hashlib
+import json
+import re
+from dataclasses import Field, dataclass, fields
+from pathlib import Path
+from typing import Self
+
+from mbutils.config.base import Parameters, parameter
+from mbutils.config.recipes import read_recipe
+from mbutils.errors import WorkbookError
+
+INTERPOLATIONS = ("area", "bilinear", "bilinear_antialias", "nearest")
+COLOR_MODES = ("rgb", "gray")
+CLASS_WEIGHTS = ("none", "balanced")
+FOLDER = "folder"  # the dataset that is the user's own
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """The preprocessing contract: what happens to an image before the model, on the laptop and on the device alike.
+
+    1. Decode to 8 bits a sample: of 16-bit samples the high byte, of several frames the first. Colour profiles are not
+       applied.
+    2. Put what is transparent on white: `round((colour * alpha + 255 * (255 - alpha)) / 255)`, to one level.
+    3. Turn as the EXIF orientation says.
+    4. Convert to `color_mode`. To RGB: gray three times, CMYK as `(255 - C) * (255 - K) / 255`. To gray: ITU-R 601 luma
+       of RGB.
+    5. Resize to a square without keeping the aspect ratio, and round to uint8 in 0..255.
+
+    A float model is fed `pixel / 127.5 - 1`.
+
+    Attributes:
+        image_size: Height and width in pixels.
+        color_mode: "rgb" or "gray".
+        interpolation: "area" (mean of the covered pixels), "bilinear" (2x2 taps, no antialiasing),
+            "bilinear_antialias" (triangle filter widened by the reduction), or "nearest".
+    """
+
+    image_size: int
+    color_mode: str
+    interpolation: str
+
+    @property
+    def channels(self) -> int:
+        """The number of colour channels: 3 or 1."""
+        return 3 if self.color_mode == "rgb" else 1
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of one image: (height, width, channels)."""
+        return self.image_size, self.image_size, self.channels
+
+
+@dataclass(frozen=True)
+class DataParameters(Parameters):
+    """Which images, and how their parts are made. The run id has a digest of what comes of it."""
+
+    dataset: str = parameter("tf_flowers", "tf_flowers, plant_village, food101, digits, or folder for your own")
+    data_dir: str = parameter("", "for folder, a folder with a folder of images a class", determines_result=False)
+    validation_fraction: float = parameter(0.1, "part of the training images kept for validation", low=0.01, high=0.5)
+    test_fraction: float = parameter(
+        0.2, "part kept for the test, where the data has none", low=0.01, high=0.5, determines_result=False
+    )
+    split_seed: int = parameter(0, "draws another test part, where the data has none", low=0, determines_result=False)
+    skip_corrupt: bool = parameter(False, "leave unreadable images out, and list them", determines_result=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset == FOLDER and not self.data_dir:
+            raise WorkbookError("dataset folder needs data_dir: a folder that holds a folder of images for each class")
+        if self.data_dir and self.dataset != FOLDER:
+            raise WorkbookError(f"data_dir is for dataset folder, not for {self.dataset}: give dataset folder as well")
+        if self.data_dir:  # found again from any working directory
+            object.__setattr__(self, "data_dir", str(Path(self.data_dir).expanduser().absolute()))
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data in run ids and tables: the dataset, or "folder_" and the name of the folder."""
+        if self.dataset != FOLDER:
+            return self.dataset
+        return "folder_" + re.sub(r"[^\w.-]+", "-", Path(self.data_dir).name)[:40]
+
+
+@dataclass(frozen=True)
+class PrepareParameters(DataParameters):
+    """Parameters of `prepare.ipynb`: the data, the preprocessing contract, the augmentation."""
+
+    image_size: int = parameter(96, "height and width in pixels, 32 to 512", low=32, high=512)
+    color_mode: str = parameter("rgb", "rgb or gray", choices=COLOR_MODES)
+    interpolation: str = parameter("area", "area, bilinear, bilinear_antialias or nearest", choices=INTERPOLATIONS)
+    min_crop_area: float = parameter(0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0)
+    horizontal_flip: bool = parameter(True, "mirror half of the training images")
+    color_jitter: float = parameter(0.2, "random change of brightness and contrast, 0 for none", low=0.0, high=1.0)
+    mixup: float = parameter(0.0, "MixUp of pairs of images, parameter of its beta distribution, 0 for none", low=0.0)
+    seed: int = parameter(0, "seed of every random choice", low=0)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The preprocessing contract of these parameters."""
+        return Preprocessing(self.image_size, self.color_mode, self.interpolation)
+
+
+@dataclass(frozen=True)
+class TrainParameters(PrepareParameters):
+    """Parameters of `train.ipynb`: those of `prepare.ipynb`, the model and the optimization."""
+
+    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0)
+    weights: str = parameter("imagenet", "imagenet, none, or the path of a .keras or .weights.h5 file")
+    dropout: float = parameter(0.1, "dropout before the classifier", low=0.0, high=0.9)
+    batch_norm_momentum: float = parameter(0.99, "lower for short trainings from scratch", low=0.0, high=0.9999)
+    epochs: int = parameter(30, "passes over the training images", low=1)
+    batch_size: int = parameter(64, "images a training step", low=1)
+    learning_rate: float = parameter(0.004, "peak of the cosine schedule", low=0.0, high=10.0)
+    warmup_epochs: float = parameter(2.0, "epochs of linear warm-up", low=0.0)
+    weight_decay: float = parameter(0.01, "decoupled weight decay of AdamW", low=0.0, high=1.0)
+    label_smoothing: float = parameter(0.1, "label smoothing of the cross-entropy", low=0.0, high=0.9)
+    class_weight: str = parameter(
+        "none", "none, or balanced to make rare classes count as much", choices=CLASS_WEIGHTS, neutral="none"
+    )
+    early_epochs: int = parameter(0, "first epochs, on images of another size", low=0)
+    early_image_size: int = parameter(160, "height and width in those epochs, in pixels", low=32, high=512)
+    teacher: str = parameter("", "recipe in params/runs whose model teaches this one, empty for none")
+    teacher_weight: float = parameter(1.0, "share of the teacher's scores in the targets", low=0.0, high=1.0)
+    teacher_views: int = parameter(16, "augmented views of each image that the teacher scores", low=1)
+    results_dir: str = parameter("", "empty for the project's own results folder", determines_result=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.teacher:
+            _refuse_circles(self)
+
+    @property
+    def teacher_parameters(self) -> Self | None:
+        """The parameters that the teacher is trained with: its recipe, on the same data with the same seed."""
+        if not self.teacher:
+            return None
+        shared = {name: getattr(self, name) for name in (*(spec.name for spec in fields(DataParameters)), "seed")}
+        return type(self).from_dict({**read_recipe(self.teacher), **shared})
+
+    def run_id(self, dataset_fingerprint: str) -> str:
+        """Returns the readable id of the run, ending with a hash of all that determines its result.
+
+        Args:
+            dataset_fingerprint: The digest of identities, labels and parts of the dataset.
+        """
+        determining = {spec.name: getattr(self, spec.name) for spec in fields(self) if _determines_result(self, spec)}
+        if self.teacher:
+            determining["teacher"] = self.teacher_parameters.run_id(dataset_fingerprint)
+        digest = hashlib.sha256(json.dumps([determining, dataset_fingerprint], sort_keys=True).encode()).hexdigest()
+        model = f"mobilenet_v1_{self.alpha:g}_{self.image_size}_{self.color_mode}"
+        return f"{self.data_name}_{model}_s{self.seed}_{digest[:8]}"
+
+
+def _refuse_circles(parameters: TrainParameters) -> None:
+    seen, recipe = [], parameters.teacher
+    while recipe:
+        if recipe in seen:
+            raise WorkbookError(f"teacher: {' is taught by '.join([*seen, recipe])}: a recipe cannot teach itself")
+        seen.append(recipe)
+        recipe = read_recipe(recipe).get("teacher", "")
+
+
+def _determines_result(parameters: Parameters, spec: Field) -> bool:
+    neutral = spec.metadata["neutral"]
+    return spec.metadata["determines_result"] and (neutral is None or getattr(parameters, spec.name) != neutral)
