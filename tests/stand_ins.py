@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mbutils import cli, config, datasets, runs
+from mbutils.cli import sweeps
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
 
@@ -122,13 +123,13 @@ def misbehave(run, notebook):
 
 
 def main(notebooks, arguments):
-    settings_of = cli._sweep_settings
+    settings_of = sweeps.sweep_settings
 
     def with_stand_ins(options, plan):
         settings, workers = settings_of(options, plan)
         return replace(settings, notebooks=Path(notebooks), modules=("stand_ins", "sklearn.datasets")), workers
 
-    cli._sweep_settings = with_stand_ins
+    sweeps.sweep_settings = with_stand_ins
     return cli.main(arguments)
 
 

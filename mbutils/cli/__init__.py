@@ -1,0 +1,41 @@
+"""The `mb` command: sweeps, reports, C code, the cache, and scoring and sizing of .tflite models from elsewhere.
+
+Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
+"""
+
+import argparse
+import os
+import sys
+
+from mbutils.cli import models, sweeps
+from mbutils.errors import WorkbookError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command and returns its exit status: 0, 1 if a configuration failed, 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        status = options.command(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except WorkbookError as error:
+        print(f"mb: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mb: interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    results = argparse.ArgumentParser(add_help=False)
+    results.add_argument(
+        "--results", default="", metavar="DIR", help="results folder (default: the project's results/)"
+    )
+    sweeps.add_commands(commands, results)
+    models.add_commands(commands, results)
+    return parser

@@ -1,0 +1,195 @@
+"""The commands about single models: evaluate, footprint, deploy; and cache."""
+
+import argparse
+import csv
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from mbutils.config import (
+    COLOR_MODES,
+    INT8_VARIANTS,
+    INTERPOLATIONS,
+    DataParameters,
+    DeployParameters,
+    EvaluateParameters,
+    ModelParameters,
+    Preprocessing,
+    cache_dir,
+)
+from mbutils.errors import WorkbookError
+
+
+def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
+    """Adds them to the parsers of `mb`; `results` has the option `--results`."""
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score any .tflite classifier on a dataset's test part",
+        description="Scores a .tflite image classifier from anywhere on the test part of a dataset: prints top-1 with "
+        "its 95 %% interval. Image size and colour come from the model's input.",
+    )
+    evaluate.add_argument("model", type=Path, metavar="MODEL.tflite")
+    evaluate.add_argument("--dataset", default="tf_flowers", metavar="D", help="dataset (default: %(default)s)")
+    evaluate.add_argument("--image-size", type=int, metavar="N", help="pixels (default: the model's own)")
+    evaluate.add_argument("--color", choices=COLOR_MODES, help="colour (default: the model's own)")
+    evaluate.add_argument(
+        "--interpolation", default=INTERPOLATIONS[0], choices=INTERPOLATIONS, help="resizing (default: %(default)s)"
+    )
+    evaluate.add_argument(
+        "--class-order",
+        metavar="A,B,...",
+        help="the model's classes in its order, quoted where a name has a comma (default: the dataset's order)",
+    )
+    evaluate.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
+    evaluate.add_argument("--data-dir", default="", metavar="DIR", help="for --dataset folder: the images")
+    evaluate.set_defaults(command=_evaluate)
+
+    footprint = commands.add_parser(
+        "footprint",
+        help="RAM, flash and latency of an int8 .tflite, or of an untrained MobileNet v1",
+        description="Predicts what an int8 .tflite takes on an STM32: RAM, flash and inference time. Instead of a "
+        "file, the options below name a MobileNet v1, which is built untrained and converted.",
+    )
+    footprint.add_argument("model", type=Path, nargs="?", metavar="MODEL.tflite")
+    footprint.add_argument("--alpha", type=float, metavar="A", help="width multiplier (default: 0.25)")
+    footprint.add_argument("--image-size", type=int, metavar="N", help="pixels (default: 96)")
+    footprint.add_argument("--color", choices=COLOR_MODES, dest="color_mode", help="colour (default: rgb)")
+    footprint.add_argument("--classes", type=int, dest="n_classes", metavar="N", help="classes (default: 5)")
+    footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
+    footprint.set_defaults(command=_footprint)
+
+    deploy = commands.add_parser(
+        "deploy",
+        parents=[results],
+        help="C code of a finished run, checked bit for bit",
+        description="Writes the int8 model of a finished run as C99 without dependencies, with test vectors, a "
+        "Makefile and a README. Compiles and checks it, and measures it on an emulated Cortex-M7, where the tools are "
+        "installed.",
+    )
+    deploy.add_argument("run", nargs="?", default="", metavar="RUN", help="run id (default: the newest finished run)")
+    deploy.add_argument("--variant", default=INT8_VARIANTS[0], choices=INT8_VARIANTS, help="(default: %(default)s)")
+    deploy.add_argument("--out", default="", metavar="DIR", help="output folder (default: in the folder of the run)")
+    deploy.add_argument("--ram-kib", type=float, default=0.0, metavar="N", help="refuse an arena of more than N KiB")
+    deploy.add_argument(
+        "--layers-in-step",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run the first N layers row by row together, for less RAM (default: %(default)s)",
+    )
+    deploy.add_argument("--vectors", type=int, default=8, metavar="N", help="test images (default: %(default)s)")
+    deploy.set_defaults(command=_deploy)
+
+    cached = commands.add_parser(
+        "cache",
+        help="list or remove what is kept to be made only once",
+        description="Lists what is in the cache folder, ~/.cache/mbutils or the one that MB_CACHE_DIR names: decoded "
+        "and resized images first of all. All of it is made again when it is needed.",
+    )
+    action = cached.add_mutually_exclusive_group()
+    action.add_argument("--list", action="store_true", help="list what is kept, largest first (default)")
+    action.add_argument("--clear", action="store_true", help="remove it")
+    cached.set_defaults(command=_cache)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mbutils import datasets, evaluation, pipeline
+
+    batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
+    model = evaluation.TFLiteModel(options.model)
+    contract = _contract(options, model.image_shape)
+    dataset = datasets.load(DataParameters(dataset=options.dataset, data_dir=options.data_dir))
+    order = _class_order(options.class_order, dataset.class_names)
+    if model.n_classes != len(order):
+        raise WorkbookError(f"{options.model} has {model.n_classes} classes, {dataset.name} {len(order)}: give another")
+    test = dataset.positions("test")
+    images = pipeline.Subset(pipeline.cached_images(dataset, contract), test)
+    scores = model.predict(images, batch_size)[:, order]
+    result = evaluation.accuracy(dataset.labels[test], scores)
+    print(
+        f"top-1 {100 * result.top1:.2f} % ({result.correct} of {result.total} test images of {dataset.name}), "
+        f"95 % interval {100 * result.low:.2f} to {100 * result.high:.2f} %, "
+        f"macro-averaged recall {100 * evaluation.macro_recall(dataset.labels[test], scores):.2f} %"
+    )
+    return 0
+
+
+def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
+    height, width, channels = image_shape
+    contract = Preprocessing(
+        options.image_size or height, options.color or ("rgb" if channels == 3 else "gray"), options.interpolation
+    )
+    if contract.shape != image_shape:
+        raise WorkbookError(
+            f"{options.model} takes images of {height}x{width}x{channels}, not {'x'.join(map(str, contract.shape))}: "
+            "leave out --image-size and --color"
+        )
+    return contract
+
+
+def _class_order(given: str | None, class_names: tuple[str, ...]) -> list[int]:
+    """Returns where in the model's scores each class of the dataset stands."""
+    order = next(csv.reader([given], skipinitialspace=True)) if given else list(class_names)
+    order = [name.strip() for name in order]
+    if sorted(order) != sorted(class_names):
+        raise WorkbookError(f"--class-order {given}: must name each of {','.join(class_names)} once")
+    return [order.index(name) for name in class_names]
+
+
+def _footprint(options: argparse.Namespace) -> int:
+    from mbutils import costs
+    from mbutils.footprint import footprint
+
+    source = _model_source(options)
+    model = footprint(source)
+    if options.json:
+        print(json.dumps(model.to_dict() | costs.columns(model) | costs.bands(model)))
+    else:
+        print(costs.text(model))
+    return 0
+
+
+def _model_source(options: argparse.Namespace) -> Path | bytes:
+    """Returns the path that was given, or the untrained model that the options name."""
+    given = {spec.name: getattr(options, spec.name) for spec in fields(ModelParameters)}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.model and given:
+        raise WorkbookError("give a MODEL.tflite, or --alpha, --image-size, --color and --classes, not both")
+    if options.model:
+        return options.model
+    if not given:
+        raise WorkbookError("give a MODEL.tflite, or some of --alpha, --image-size, --color and --classes")
+    from mbutils import untrained
+
+    return untrained.tflite(ModelParameters(**given))
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    parameters = DeployParameters(
+        run_id=Path(options.run).name,
+        variant=options.variant,
+        out=options.out,
+        layers_in_step=options.layers_in_step,
+        vectors=options.vectors,
+        ram_kib=options.ram_kib,
+        results_dir=options.results,
+    )
+    from mbutils import deploy, tables
+
+    print(tables.deployment_text(deploy.deploy(parameters)))
+    return 0
+
+
+def _cache(options: argparse.Namespace) -> int:
+    from mbutils import cache
+
+    removed, kept = cache.clear() if options.clear else ([], cache.entries())
+    for entry in kept:
+        print(f"{entry.bytes / 2**20:10,.1f} MiB  {entry.used:%Y-%m-%d %H:%M}  {entry.kind}: {entry.path.name}")
+    if options.clear:
+        freed = sum(entry.bytes for entry in removed)
+        print(f"removed {len(removed)} of {len(removed) + len(kept)}, {freed / 2**20:,.1f} MiB, from {cache_dir()}")
+    else:
+        print(f"{sum(entry.bytes for entry in kept) / 2**20:10,.1f} MiB in {cache_dir()}, times are UTC")
+    return 0

@@ -1,0 +1,167 @@
+"""The commands about many runs: sweep, status, report, render."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mbutils.config import resolve_results_dir
+from mbutils.errors import WorkbookError
+
+if TYPE_CHECKING:
+    from mbutils.sweep import Plan
+    from mbutils.sweep.stages import Settings
+
+
+def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
+    """Adds them to the parsers of `mb`; `results` has the option `--results`."""
+    sweep = commands.add_parser(
+        "sweep",
+        parents=[results],
+        help="train, convert and evaluate many configurations, then compare them",
+        description="Runs the notebooks for every configuration of a sweep file, skips what is finished, and writes "
+        "results.csv and report.html. Exit status 1 if a configuration failed.",
+    )
+    sweep.add_argument("file", type=Path, metavar="FILE", help="a sweep file, such as params/sweeps/demo.yaml")
+    sweep.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="(default: those of the file)")
+    sweep.add_argument("--dry-run", action="store_true", help="only show the plan, with an estimate of the time")
+    sweep.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="notebooks executed at a time (default: one for each physical core, or GPU; at most the number of runs)",
+    )
+    sweep.add_argument(
+        "--threads", type=int, metavar="N", help="threads of each TensorFlow (default: its share of the cores)"
+    )
+    sweep.add_argument(
+        "--time-limit",
+        type=float,
+        default=12.0,
+        metavar="HOURS",
+        help="a stage that takes longer is stopped, and tried once more (default: %(default)g)",
+    )
+    sweep.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, tls://HOST:8786")
+    sweep.add_argument("--tls-ca", type=Path, metavar="PEM", help="certificate authority of the scheduler")
+    sweep.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate to show to the scheduler")
+    sweep.add_argument("--tls-key", type=Path, metavar="PEM", help="key of that certificate")
+    sweep.add_argument("--insecure", action="store_true", help="take a scheduler that is not encrypted")
+    sweep.set_defaults(command=_sweep)
+
+    status = commands.add_parser(
+        "status",
+        parents=[results],
+        help="what a sweep does now, or how it ended",
+        description="Shows every stage of the sweeps of a results folder, running or ended, and the log of what "
+        "failed. Exit status 1 if something failed.",
+    )
+    status.set_defaults(command=_status)
+
+    report = commands.add_parser(
+        "report",
+        parents=[results],
+        help="rebuild table and report of a results folder",
+        description="Rebuilds results.csv and report.html from the runs of a results folder.",
+    )
+    report.set_defaults(command=_report)
+
+    render = commands.add_parser(
+        "render",
+        help="render an executed notebook to HTML that opens with no network",
+        description="Renders an executed notebook without its code cells, as one HTML file that loads nothing.",
+    )
+    render.add_argument("notebook", type=Path, metavar="NOTEBOOK.ipynb")
+    render.add_argument("html", type=Path, nargs="?", metavar="HTML", help="(default: beside the notebook)")
+    render.set_defaults(command=_render)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(seed) for seed in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 0,1,2") from error
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from mbutils import sweep
+    from mbutils.sweep import clusters, display, execution
+
+    results_dir = resolve_results_dir(options.results)
+    plan = sweep.read(options.file, options.seeds)
+    settings, workers = sweep_settings(options, plan)
+    left = execution.unfinished(plan, results_dir)
+    if options.dry_run:
+        print(display.plan_text(plan, left, results_dir, workers))
+        return 0
+    execution.make_folder(results_dir)
+    if options.scheduler:
+        certificate = (options.tls_ca, options.tls_cert, options.tls_key)
+        cluster = clusters.remote(clusters.Remote(options.scheduler, certificate, options.insecure), results_dir)
+    else:
+        cluster = clusters.local(workers, settings.on_gpu)
+    with cluster as client:
+        view = display.Display(plan, left, results_dir, workers)
+        with view.live(client.dashboard_link):
+            outcomes = execution.run(plan, left, settings, client, view.tell)
+    _print_results(results_dir)
+    if failures := display.failures_text(outcomes, results_dir):
+        print(failures, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def sweep_settings(options: argparse.Namespace, plan: "Plan") -> "tuple[Settings, int]":
+    """Returns what holds for every stage of a sweep, and the number of workers.
+
+    Raises:
+        WorkbookError: If an option is impossible.
+    """
+    from mbutils.sweep import clusters
+    from mbutils.sweep.stages import Settings
+
+    for name in ("workers", "threads"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise WorkbookError(f"--{name} {getattr(options, name)}: the least is 1")
+    if not options.time_limit > 0:
+        raise WorkbookError(f"--time-limit {options.time_limit:g}: must be more than 0 hours")
+    if options.scheduler and options.workers:
+        raise WorkbookError("--workers is for this machine: a scheduler has the workers that were started for it")
+    cores, gpus = clusters.physical_cores(), 0 if options.scheduler else clusters.gpus()
+    workers = options.workers or min(gpus or cores, max(1, len(plan.configurations)))
+    if gpus and workers > gpus:
+        raise WorkbookError(f"--workers {workers}: there are {gpus} GPUs, and each takes one run at a time")
+    threads = options.threads or (1 if options.scheduler else max(1, cores // workers))
+    results_dir = resolve_results_dir(options.results)
+    return Settings(results_dir, Path.cwd(), threads, 3600 * options.time_limit, on_gpu=gpus > 0), workers
+
+
+def _status(options: argparse.Namespace) -> int:
+    from mbutils.sweep import display
+
+    return 1 if display.print_status(resolve_results_dir(options.results)) else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mbutils.sweep import execution
+
+    results_dir = resolve_results_dir(options.results)
+    execution.report(results_dir)
+    _print_results(results_dir)
+    return 0
+
+
+def _print_results(results_dir: Path) -> None:
+    from mbutils import runs, tables
+
+    report = results_dir / "report.html"
+    print(f"\n{tables.results_text(runs.results_table(results_dir))}\n")
+    if report.exists():
+        print(f"report: {report}")
+
+
+def _render(options: argparse.Namespace) -> int:
+    from mbutils import notebooks
+
+    html = options.html or options.notebook.with_suffix(".html")
+    notebooks.render(options.notebook, html)
+    print(html)
+    return 0
