@@ -1,5 +1,6 @@
 """Sweeps over stand-in notebooks: parallel, failing, side by side, on other machines; and kernels as such."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 
 import psutil
 import pytest
@@ -16,8 +18,9 @@ from mbutils import cli, runs
 from mbutils import kernels as kernel_servers
 from mbutils import sweep as sweeps
 from mbutils.errors import WorkbookError
-from mbutils.sweep import records
+from mbutils.sweep import execution, records
 from mbutils.sweep.clusters import Remote, remote
+from mbutils.sweep.stages import Outcome, Settings
 
 TEXT = """
 defaults: {dataset: digits, image_size: 32, weights: none, epochs: 4}
@@ -119,6 +122,38 @@ def test_a_stage_that_fails_once_is_no_failure(small_sweep):
     status, _, err = small_sweep.run(results, "--workers", 2)
     assert status == 0 and err == ""
     assert sorted(record.attempts for record in records.read_all(results).values())[-2:] == [2, 2]
+
+
+class Recorder:
+    """Stands in for a Dask client: notes what each stage waits for, and performs nothing."""
+
+    def __init__(self):
+        self.waits_for = {}
+
+    def submit(self, function, stage, settings, needed, before, **options):
+        future = Future()
+        future.set_result(Outcome(stage.key, "finished"))
+        future.key, future.status = options["key"], "finished"
+        self.waits_for[stage.key] = {one.result().key for one in [*needed, before] if one is not None}
+        return future
+
+    def cancel(self, futures, force):
+        pass
+
+
+def test_no_worker_waits_for_another_within_a_group(tmp_path, monkeypatch):
+    """Every notebook of a run waits for the one before it, so the others of the plan are taken up meanwhile."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text("{defaults: {dataset: digits}, grid: {variant: [int8_per_channel, int8_per_tensor]}}")
+    plan = sweeps.read(path)
+    client = Recorder()
+    monkeypatch.setattr(execution, "as_completed", lambda futures: futures)
+    list(execution._outcomes(list(plan.stages), Settings(tmp_path, tmp_path, 1, 60), client, lambda outcome: None))
+    (run,) = {configuration.run_id for configuration in plan.configurations}
+    names = ["train", "convert_int8_per_channel", "convert_int8_per_tensor", "evaluate"]
+    for earlier, later in itertools.pairwise(names):
+        assert f"{run}/{earlier}" in client.waits_for[f"{run}/{later}"]
+    assert client.waits_for[f"{run}/train.html"] == {f"{run}/train"}
 
 
 def test_two_sweeps_on_one_folder_do_each_run_once(sweep):

@@ -84,18 +84,22 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     """Submits stages with what they need, and yields how each ended, as it ends."""
     token = uuid4().hex[:8]  # two sweeps on one scheduler are two
-    futures = {}
+    futures, last_of_group = {}, {}
     for stage in stages:
+        renders = stage.notebook == RENDER
         futures[stage.key] = client.submit(
-            perform,
+            _in_turn,
             stage,
             settings,
             [futures[key] for key in stage.after if key in futures],
+            None if renders else last_of_group.get(stage.group),
             key=f"{stage.key}-{token}",
             pure=False,
-            priority=-1 if stage.notebook == RENDER else 0,  # rendering waits for whatever else can be done
-            resources={"GPU": 1} if settings.on_gpu and stage.notebook != RENDER else None,
+            priority=-1 if renders else 0,  # rendering waits for whatever else can be done
+            resources={"GPU": 1} if settings.on_gpu and not renders else None,
         )
+        if not renders:
+            last_of_group[stage.group] = futures[stage.key]
     keys = {future.key: key for key, future in futures.items()}
     try:
         for future in as_completed(list(futures.values())):
@@ -110,6 +114,14 @@ def _outcomes(
     finally:
         with contextlib.suppress(Exception):  # a scheduler that is gone has nothing to cancel
             client.cancel(list(futures.values()), force=True)
+
+
+def _in_turn(stage: Stage, settings: Settings, needed: list[Outcome], _before: Outcome | None) -> Outcome:
+    """Performs a stage when the one before it in its group has ended, well or not: a group is worked on once at a time.
+
+    Left to the lock of the group, a worker would take the stage up and wait, with others left undone.
+    """
+    return perform(stage, settings, needed)
 
 
 def _outcome(future: object, key: str, results_dir: Path) -> Outcome:

@@ -98,7 +98,9 @@ def perform(
     if bad and (stage.needs_all or len(bad) == len(needed)):
         return _skipped(stage, settings, bad[0])
     try:
-        with _locked(stage, settings, is_unwanted):
+        # A page is written beside its place and renamed, so nobody need wait to make it.
+        lock = contextlib.nullcontext() if stage.notebook == RENDER else _locked(stage, settings, is_unwanted)
+        with lock:
             if stage.is_done(settings.results_dir):
                 return Outcome(stage.key, "already finished")
             return _attempts(stage, settings, is_unwanted)
