@@ -71,8 +71,8 @@ def table(results: pd.DataFrame) -> str:
     keys = ["alpha", "image_size", "color_mode"]
     lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
     for key, published in accuracies.groupby(keys):
-        own = configurations[(configurations[keys] == key).all(axis=1)].set_index("variant")
-        beside = costs[(costs[keys] == key).all(axis=1)].set_index("column")
+        own = configurations[(configurations[keys] == list(key)).all(axis=1)].set_index("variant")
+        beside = costs[(costs[keys] == list(key)).all(axis=1)].set_index("column")
         cells = [
             "{:g}, {} px, {}".format(*key),
             " / ".join(f"{value:.2%}" for value in published.set_index("variant")["published"][list(_VARIANTS[:2])]),

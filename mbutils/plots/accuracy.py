@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -18,6 +19,8 @@ from mbutils.plots.style import (
     alpha_color,
     configuration_label,
 )
+
+_OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  # of the lines of a configuration
 
 
 def schedule(steps: pd.DataFrame) -> Axes:
@@ -127,7 +130,7 @@ def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: st
 
 
 def float_against_int8(results: pd.DataFrame) -> Axes:
-    """Shows top-1 of each configuration's variants on one line, so that the drop is the distance between the points.
+    """Shows top-1 of each configuration's variants below each other, so that the drop is how far they stand apart.
 
     Points are means over the seeds; where there are several, bars span the range of each variant.
 
@@ -135,21 +138,24 @@ def float_against_int8(results: pd.DataFrame) -> Axes:
         results: What `selection.over_seeds` returns.
     """
     wide = results.pivot(index="configuration", columns="variant", values="top1")
+    wide = wide.reindex(results["configuration"].unique())
     labels = {row.configuration: configuration_label(row) for row in results.itertuples()}
-    wide = wide.reindex(labels).rename(index=labels)
-    _, ax = plt.subplots(figsize=(7, 1.2 + 0.4 * len(wide)))
-    ax.hlines(wide.index, wide.min(axis=1), wide.max(axis=1), color="0.7", zorder=1)
-    for variant in wide:
-        ax.scatter(wide[variant], wide.index, color=VARIANT_COLORS[variant], label=variant, zorder=2)
-    for row in results[results["seeds"] > 1].itertuples():
+    places = {(name, variant): y + _OFFSETS[variant] for y, name in enumerate(wide.index) for variant in wide}
+    _, ax = plt.subplots(figsize=(7, 1.2 + 0.6 * len(wide)))
+    for variant, color in VARIANT_COLORS.items():
+        rows = results[results["variant"] == variant]
+        heights = [places[name, variant] for name in rows["configuration"]]
+        several = (rows["seeds"] > 1).to_numpy()
+        ax.scatter(rows["top1"], heights, color=color, label=variant, zorder=2)
         ax.hlines(
-            labels[row.configuration],
-            row.top1_low,
-            row.top1_high,
-            color=VARIANT_COLORS[row.variant],
-            linewidth=5,
+            np.array(heights)[several],
+            rows["top1_low"][several],
+            rows["top1_high"][several],
+            color=color,
+            linewidth=4,
             alpha=0.4,
         )
+    ax.set_yticks(range(len(wide)), [labels[name] for name in wide.index])
     ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(wide) - 0.5, -0.5))
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))

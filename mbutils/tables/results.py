@@ -60,9 +60,9 @@ def ladder(models: pd.DataFrame) -> Styler:
         {
             "take": _labels(models),
             "variant": models["variant"],
-            "from RAM": [_in_unit(size, "total_ram_bytes") for size in models["total_ram_bytes"]],
-            "and flash": [_in_unit(size, "total_flash_bytes") for size in models["total_flash_bytes"]],
-            "STM32H747, estimated": [f"{ms:,.0f} ms ({ms / factor:,.0f} to {ms * factor:,.0f})" for ms in times],
+            "from RAM": [f"{size / 1024:,.0f} KiB" for size in models["total_ram_bytes"]],
+            "and flash": [f"{size / 1024:,.0f} KiB" for size in models["total_flash_bytes"]],
+            "H747, estimated": [f"{ms:,.0f} ms ({ms / factor:,.0f} to {ms * factor:,.0f})" for ms in times],
             "top-1 on test": ranges,
             "run": models["run_id"],
         }

@@ -1,0 +1,79 @@
+"""The reference results, and the table of them in the README."""
+
+import pandas as pd
+import pytest
+
+from mbutils import reference, runs
+from mbutils.config import PROJECT
+from mbutils.errors import WorkbookError
+from mbutils.runs import RESULT_COLUMNS
+
+
+def test_table_of_the_readme_is_made_of_the_reference_results():
+    results = pd.read_csv(reference.CSV)
+    readme = (PROJECT / "README.md").read_text()
+    assert reference.with_table(readme, reference.table(results)) == readme
+
+
+def test_reference_results_have_every_published_flowers_model_in_every_variant():
+    results = pd.read_csv(reference.CSV)
+    assert list(results.columns) == list(RESULT_COLUMNS)
+    assert set(results["dataset"]) == {"tf_flowers"} and set(results["n_test"]) == {734}
+    counts = results.groupby(["alpha", "image_size", "color_mode", "variant"]).size()
+    assert len(counts) == 4 * 3 and set(counts) == {results["seed"].nunique()}
+    assert not results["git_commit"].str.endswith("-dirty").any()
+
+
+def test_report_of_the_reference_results_is_small_and_loads_nothing():
+    page = reference.CSV.with_suffix(".html").read_text()
+    assert len(page) < 3e6
+    assert "<script" not in page and 'src="http' not in page and "url(" not in page
+
+
+def results(*top1):
+    row = dict.fromkeys(RESULT_COLUMNS, 1.0) | {"dataset": "tf_flowers", "n_test": 734, "n_classes": 5}
+    row |= {"alpha": 0.5, "image_size": 224, "color_mode": "rgb", "configuration": "a", "measured_ram_bytes": 2048}
+    rows = [
+        row | {"run_id": f"r{seed}", "seed": seed, "variant": variant, "top1": accuracy}
+        for seed, accuracy in enumerate(top1)
+        for variant in ("float32", "int8_per_channel")
+    ]
+    return pd.DataFrame(rows, columns=RESULT_COLUMNS)
+
+
+def test_table_shows_means_and_ranges_of_seeds_and_what_is_not_there_as_blank():
+    header, rule, line = reference.table(results(0.94, 0.95, 0.96)).splitlines()
+    assert header.count("|") == rule.count("|") == line.count("|")
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:5] == ["0.5, 224 px, rgb", "90.74% / 89.51%", *["**95.00%** (94.00 to 96.00)"] * 2, ""]
+    assert cells[5:7] == ["425.4 KiB", "2.0 KiB"]
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A results folder that could be kept, but for what a test changes."""
+    (tmp_path / "report.html").write_text("report")
+    monkeypatch.setattr(reference, "CSV", tmp_path / "reference" / "flowers.csv")
+    monkeypatch.setattr(runs, "unfinished", lambda folder: pd.DataFrame(columns=["run_id", "missing"]))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (results(), "no report in .*: run `make flowers` first"),
+        (results(0.9).assign(git_commit="abc-dirty"), "uncommitted changes: commit, and run them again"),
+    ],
+)
+def test_only_results_of_a_clean_commit_are_kept(finished, monkeypatch, given, message):
+    monkeypatch.setattr(runs, "results_table", lambda folder: given)
+    with pytest.raises(WorkbookError, match=message):
+        reference.keep(finished)
+    assert not reference.CSV.exists()
+
+
+def test_unfinished_results_are_not_kept(finished, monkeypatch):
+    monkeypatch.setattr(runs, "results_table", lambda folder: results(0.9).assign(git_commit="abc"))
+    monkeypatch.setattr(runs, "unfinished", lambda folder: pd.DataFrame({"run_id": ["r0"], "missing": ["evaluate"]}))
+    with pytest.raises(WorkbookError, match="run r0 is not finished"):
+        reference.keep(finished)
