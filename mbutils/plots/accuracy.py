@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -77,8 +76,8 @@ def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure
     """Shows confusion matrices side by side; each is what `evaluation.confusion` returns."""
     n_classes = max(map(len, matrices))
     side = 1.6 + 0.5 * min(n_classes, 12)
-    columns = min(len(matrices), max(2, int(13 / side)))
-    rows = -(-len(matrices) // columns)
+    rows = -(-len(matrices) // max(2, int(13 / side)))
+    columns = -(-len(matrices) // rows)
     figure, axes = plt.subplots(
         rows, columns, figsize=(side * columns, side * rows), squeeze=False, layout="constrained"
     )
@@ -137,26 +136,24 @@ def float_against_int8(results: pd.DataFrame) -> Axes:
     Args:
         results: What `selection.over_seeds` returns.
     """
-    wide = results.pivot(index="configuration", columns="variant", values="top1")
-    wide = wide.reindex(results["configuration"].unique())
     labels = {row.configuration: configuration_label(row) for row in results.itertuples()}
-    places = {(name, variant): y + _OFFSETS[variant] for y, name in enumerate(wide.index) for variant in wide}
-    _, ax = plt.subplots(figsize=(7, 1.2 + 0.6 * len(wide)))
+    lines = {name: line for line, name in enumerate(labels)}
+    _, ax = plt.subplots(figsize=(7, 1.2 + 0.6 * len(lines)))
     for variant, color in VARIANT_COLORS.items():
         rows = results[results["variant"] == variant]
-        heights = [places[name, variant] for name in rows["configuration"]]
+        heights = rows["configuration"].map(lines).to_numpy(float) + _OFFSETS[variant]
         several = (rows["seeds"] > 1).to_numpy()
         ax.scatter(rows["top1"], heights, color=color, label=variant, zorder=2)
         ax.hlines(
-            np.array(heights)[several],
+            heights[several],
             rows["top1_low"][several],
             rows["top1_high"][several],
             color=color,
             linewidth=4,
             alpha=0.4,
         )
-    ax.set_yticks(range(len(wide)), [labels[name] for name in wide.index])
-    ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(wide) - 0.5, -0.5))
+    ax.set_yticks(range(len(lines)), list(labels.values()))
+    ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(lines) - 0.5, -0.5))
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
