@@ -18,7 +18,7 @@ _KEYS = ["dataset", "n_classes", "alpha", "image_size", "color_mode", "variant"]
 _COMMANDS = {
     "tf_flowers": "make flowers",
     "food101": "mb sweep params/sweeps/food101.yaml",
-    published.PLANT_VILLAGE_39: "the 39-class edition, with dataset folder: see the README",
+    published.PLANT_VILLAGE_39: "the 39-class edition, with dataset folder: see docs/data.md",
 }
 
 
