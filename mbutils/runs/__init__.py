@@ -17,7 +17,7 @@ from mbutils.runs.folder import (
     save_variant,
     written_beside,
 )
-from mbutils.runs.provenance import git_commit, machine, versions
+from mbutils.runs.provenance import git_commit, machine
 from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
 
 __all__ = [
@@ -40,7 +40,6 @@ __all__ = [
     "save_changed",
     "save_variant",
     "unfinished",
-    "versions",
     "write_results",
     "written_beside",
 ]
