@@ -12,6 +12,7 @@ from mbutils.config import PrepareParameters
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 _CHANGES = 7  # crop area, aspect ratio, top and left; mirroring; contrast; brightness
+_IS_CROP_AREA = np.arange(_CHANGES) == 0
 
 
 class View(NamedTuple):
@@ -28,10 +29,20 @@ class View(NamedTuple):
     shares: tf.Tensor
 
 
-def draw_view(count: int, number: int | tf.Tensor, parameters: PrepareParameters) -> View:
-    """Draws a view of `count` images: always the same for the same number and seed."""
+def draw_view(
+    count: int, number: int | tf.Tensor, parameters: PrepareParameters, whole: bool | tf.Tensor = False
+) -> View:
+    """Draws a view of `count` images: always the same for the same number and seed.
+
+    Args:
+        count: How many images there are.
+        number: Which view.
+        parameters: Give the seed and MixUp.
+        whole: Leave the images whole instead of cropping them.
+    """
     seed = (parameters.seed, number)
     changes = tf.random.stateless_uniform([count, _CHANGES], seed)
+    changes = tf.where(whole & _IS_CROP_AREA, 1.0, changes)  # of the areas from the smallest to 1, the last
     if not parameters.mixup:
         return View(changes, tf.range(count), tf.ones(count))
     gamma = tf.random.stateless_gamma([2, count], seed, parameters.mixup)

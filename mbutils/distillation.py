@@ -6,7 +6,6 @@ arXiv:2112.01528; student and teacher see the same crop, as in Beyer et al. 2022
 
 import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from mbutils.errors import WorkbookError
 from mbutils.progress import progress
 from mbutils.quantization.folding import fold
 
-_CHANGES_VIEWS = ("seed", "min_crop_area", "horizontal_flip", "color_jitter", "mixup", "teacher_views")
+_CHANGES_VIEWS = ("seed", "min_crop_area", "horizontal_flip", "color_jitter", "mixup", "teacher_views", "late_views")
 
 
 def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> np.ndarray | None:
@@ -73,7 +72,7 @@ def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Pat
 
 def _scores_path(teacher: runs.Run, parameters: TrainParameters, dataset: Dataset) -> Path:
     model = teacher.manifest["artefacts"]["model.keras"]["sha256"]
-    views = {name: value for name, value in asdict(parameters).items() if name in _CHANGES_VIEWS}
+    views = {name: getattr(parameters, name) for name in _CHANGES_VIEWS}
     digest = hashlib.sha256(json.dumps([model, dataset.fingerprint, views]).encode()).hexdigest()[:16]
     return cache_dir() / f"teacher_scores_{digest}.npy"
 
@@ -87,20 +86,20 @@ def score_views(
         teacher: Takes normalized images, float32 in [-1, 1], of its own size and colour.
         images: The cached images of the whole dataset after the teacher's preprocessing: uint8.
         dataset: Gives the training part.
-        parameters: The student's: its seed, augmentation and `teacher_views`.
+        parameters: The student's: its seed, augmentation, `teacher_views` and `late_views`.
         batch_size: Images scored at a time.
 
     Returns:
-        The scores: float32, shape (views, n_train, n_classes).
+        The scores: float32, shape (teacher_views + late_views, n_train, n_classes).
     """
     positions = dataset.positions("train")
     size = teacher.input_shape[1]
-    scores = np.empty((parameters.teacher_views, len(positions), dataset.n_classes), np.float32)
+    scores = np.empty((parameters.teacher_views + parameters.late_views, len(positions), dataset.n_classes), np.float32)
 
     score = tf.function(lambda batch: teacher(batch, training=False), reduce_retracing=True)
     with progress(scores.shape[0] * len(positions), "teacher", "image") as bar:
-        for number in range(parameters.teacher_views):
-            view = draw_view(len(positions), number, parameters)
+        for number in range(len(scores)):
+            view = draw_view(len(positions), number, parameters, whole=number >= parameters.teacher_views)
             for start in range(0, len(positions), batch_size):
                 rows = np.arange(start, min(start + batch_size, len(positions)))
                 scores[number, rows] = score(pipeline.show(images, positions, view, rows, parameters, size))

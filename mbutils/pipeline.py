@@ -177,8 +177,8 @@ def training_batches(
         dataset: Gives the training part and the labels.
         parameters: Batch size, seed, augmentation, label smoothing, and the size of the images of each epoch.
         epochs: The epochs, counted from 0; each has `steps_per_epoch` batches.
-        teacher_scores: What a teacher says of each view: float32, shape (views, n_train, n_classes). Epochs then
-            take the views in turn.
+        teacher_scores: What a teacher says of each view: float32, shape (views, n_train, n_classes), the last
+            `late_views` of them of whole images. Epochs then take the views in turn.
 
     Returns:
         Batches of normalized images, float32 (batch, height, width, channels), and targets (batch, n_classes): shares
@@ -190,8 +190,8 @@ def training_batches(
     weights = _weights(dataset, parameters)[dataset.labels[positions], None]
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        number = epoch if teacher_scores is None else epoch % len(teacher_scores)
-        view = draw_view(count, number, parameters)
+        number, whole = _view_of(epoch, parameters, teacher_scores)
+        view = draw_view(count, number, parameters, whole)
         targets = mix(labels, tf.gather(labels, view.partners), view.shares)
         if teacher_scores is not None:
             taught = tf.numpy_function(lambda n: teacher_scores[n], [number], tf.float32, stateful=False)
@@ -209,6 +209,17 @@ def training_batches(
     total = len(epochs) * steps_per_epoch(dataset, parameters)
     batches = numbers.flat_map(batches_of).apply(tf.data.experimental.assert_cardinality(total))
     return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _view_of(
+    epoch: tf.Tensor, parameters: TrainParameters, teacher_scores: np.ndarray | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the number of the view that an epoch shows, and whether its images are whole."""
+    late = (parameters.late_epochs > 0) & (epoch >= parameters.epochs - parameters.late_epochs)
+    if teacher_scores is None:
+        return epoch, late
+    cropped = len(teacher_scores) - parameters.late_views
+    return tf.where(late, cropped + epoch % max(1, parameters.late_views), epoch % cropped), late
 
 
 def steps_per_epoch(dataset: Dataset, parameters: TrainParameters) -> int:

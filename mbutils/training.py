@@ -92,7 +92,12 @@ def learning_rate(step: int, parameters: TrainParameters, steps_per_epoch: int) 
 
 
 def schedule(parameters: TrainParameters, steps_per_epoch: int) -> pd.DataFrame:
-    """Returns one row for each training step: `epoch` (a fraction, from 0), `learning_rate` and `image_size`."""
+    """Returns what each training step is like.
+
+    Returns:
+        A row for each step: `epoch` (a fraction, from 0), `learning_rate`, `image_size`, and `whole`, whether its
+        images are whole instead of crops.
+    """
     steps = range(parameters.epochs * steps_per_epoch)
     epochs = np.array(steps) / steps_per_epoch
     early = epochs < parameters.early_epochs
@@ -101,6 +106,7 @@ def schedule(parameters: TrainParameters, steps_per_epoch: int) -> pd.DataFrame:
             "epoch": epochs,
             "learning_rate": [learning_rate(step, parameters, steps_per_epoch) for step in steps],
             "image_size": np.where(early, parameters.early_image_size, parameters.image_size),
+            "whole": epochs >= parameters.epochs - parameters.late_epochs,
         }
     )
 

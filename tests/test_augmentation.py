@@ -25,6 +25,15 @@ def test_augmentation_that_is_switched_off_only_normalizes(photograph):
     assert np.abs(result - batch).max() < 1e-4
 
 
+def test_a_whole_view_is_not_cropped_but_changed_otherwise(photograph):
+    cropping = PrepareParameters(**{**NO_AUGMENTATION, "min_crop_area": 0.3, "color_jitter": 0.1})
+    cropped, whole = (augmentation.draw_view(16, 0, cropping, whole).changes for whole in (False, True))
+    batch = np.stack([photograph] * 16)
+    for image in augmentation.augment(tf.constant(batch), whole, cropping, 48).numpy():
+        assert np.corrcoef(image.ravel(), photograph.ravel())[0, 1] > 0.99
+    assert np.array_equal(cropped[:, 1:], whole[:, 1:])
+
+
 def test_flip_mirrors_about_half_of_the_images(photograph):
     batch, result = augmented(photograph, horizontal_flip=True)
     mirrored = [np.abs(image - batch[0, :, ::-1]).max() < 1e-4 for image in result]

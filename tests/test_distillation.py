@@ -54,12 +54,13 @@ def test_teacher_scores_every_view_of_every_training_image(scores, digits):
 @pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_teacher_sees_the_views_that_its_student_is_trained_on(student, digits, results, mixup):
     # A student of the teacher's size and colour gets the very images that the teacher scored.
-    twin = replace(student, image_size=48, color_mode="rgb", mixup=mixup)
+    twin = replace(student, image_size=48, color_mode="rgb", mixup=mixup, epochs=3, late_epochs=1)
     scores = distillation.teacher_scores(twin, digits, results)
     images = pipeline.cached_images(digits, twin.preprocessing)
     network = mobilenet.read_model(distillation.find_teacher(twin, digits, results).path / "model.keras")
-    for batch, targets in pipeline.training_batches(images, digits, twin, range(1), scores).take(2):
-        assert network(batch, training=False).numpy() == pytest.approx(targets.numpy(), abs=1e-4)
+    for epochs in (range(1), range(2, 3)):  # of crops, of whole images
+        for batch, targets in pipeline.training_batches(images, digits, twin, epochs, scores).take(2):
+            assert network(batch, training=False).numpy() == pytest.approx(targets.numpy(), abs=1e-4)
 
 
 def test_scores_are_made_once(student, digits, results, scores, monkeypatch):
@@ -67,7 +68,7 @@ def test_scores_are_made_once(student, digits, results, scores, monkeypatch):
     assert np.array_equal(distillation.teacher_scores(student, digits, results), scores)
 
 
-@pytest.mark.parametrize("change", [{"seed": 0, "min_crop_area": 0.5}, {"teacher_views": 3}])
+@pytest.mark.parametrize("change", [{"seed": 0, "min_crop_area": 0.5}, {"teacher_views": 3}, {"late_epochs": 1}])
 def test_other_views_are_scored_anew(student, digits, results, scores, change):
     other = distillation.teacher_scores(replace(student, **change), digits, results)
     assert not np.array_equal(other[:2], scores) or len(other) == 3

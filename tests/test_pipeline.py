@@ -197,6 +197,22 @@ def test_first_epochs_may_be_on_smaller_images(digits):
     assert [x.shape[1:3] for x, _ in batches.as_numpy_iterator()] == [(32, 32)] * 2 + [(48, 48)] * 2
 
 
+@pytest.mark.parametrize("scored_views", [0, 3])
+def test_last_epochs_and_those_after_them_are_on_whole_images(digits, scored_views):
+    gradient = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (len(digits.examples), 32, 32))[..., None]
+    scores = np.zeros((scored_views, len(digits.positions("train")), 10), np.float32) if scored_views else None
+    parameters = TrainParameters(**{**PLAIN, "min_crop_area": 0.3}, epochs=3, late_epochs=1, batch_size=1000)
+    batches = pipeline.training_batches(gradient, digits, parameters, range(4), scores)
+    heights = [np.ptp(x, axis=(1, 2, 3)) * 127.5 for x, _ in batches.as_numpy_iterator()]
+    assert [(height == pytest.approx(31)) for height in heights] == [False, False, True, True]
+
+
+def test_a_teacher_scores_whole_images_apart(digits, whole_batches):
+    scores = (np.arange(5)[:, None, None] + np.zeros((len(digits.positions("train")), 10))).astype(np.float32)
+    _, targets = epochs_of(digits, 6, scores, batch_size=whole_batches, epochs=6, late_epochs=2)
+    assert targets[:, 0, 0].tolist() == [0, 1, 2, 0, 3, 4]
+
+
 def test_mixup_mixes_images_and_targets_alike(digits):
     # Images of one colour, brighter the higher the digit, so that the mean target tells the colour of a mixture.
     images = np.broadcast_to((digits.labels * 20).astype(np.uint8)[:, None, None, None], (1797, 8, 8, 1))

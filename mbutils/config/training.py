@@ -121,6 +121,7 @@ class TrainParameters(PrepareParameters):
     )
     early_epochs: int = parameter(0, "first epochs, on images of another size", low=0)
     early_image_size: int = parameter(160, "height and width in those epochs, in pixels", low=32, high=512)
+    late_epochs: int = parameter(0, "last epochs, on whole images instead of crops", low=0, neutral=0)
     teacher: str = parameter("", "recipe in params/runs whose model teaches this one, empty for none")
     teacher_weight: float = parameter(1.0, "share of the teacher's scores in the targets", low=0.0, high=1.0)
     teacher_views: int = parameter(16, "augmented views of each image that the teacher scores", low=1)
@@ -130,6 +131,11 @@ class TrainParameters(PrepareParameters):
         super().__post_init__()
         if self.teacher:
             _refuse_circles(self)
+
+    @property
+    def late_views(self) -> int:
+        """The views of whole images that the teacher scores beside its `teacher_views`."""
+        return min(self.late_epochs, self.teacher_views)
 
     @property
     def teacher_parameters(self) -> Self | None:

@@ -23,10 +23,17 @@ _OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  #
 
 
 def schedule(steps: pd.DataFrame) -> Axes:
-    """Shows the learning rate over the epochs, a line for each image size; takes what `training.schedule` returns."""
+    """Shows the learning rate over the epochs, a line for each image size, epochs on whole images shaded.
+
+    Args:
+        steps: What `training.schedule` returns.
+    """
     _, ax = plt.subplots(figsize=(7, 2.6))
     for color, (size, part) in zip(PALETTE, steps.groupby("image_size"), strict=False):
         ax.plot(part["epoch"], part["learning_rate"], color=color, label=f"{size} px")
+    whole = steps.loc[steps["whole"], "epoch"]
+    if len(whole):
+        ax.axvspan(whole.min(), whole.max(), color="0.9", zorder=0, label="whole images, not crops")
     ax.set(xlabel="epoch", ylabel="learning rate", title="Learning rate", ylim=0)
     ax.legend(title="image size", frameon=False)
     return ax

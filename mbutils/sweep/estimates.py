@@ -31,7 +31,7 @@ def _units(stage: Stage) -> float:
     areas = early * trained.early_image_size**2 + (trained.epochs - early) * area
     units = trained.alpha * areas
     if taught_by := trained.teacher_parameters:
-        units += trained.teacher_views * _SCORING * taught_by.alpha * taught_by.image_size**2
+        units += (trained.teacher_views + trained.late_views) * _SCORING * taught_by.alpha * taught_by.image_size**2
     return stage.configuration.n_train * units
 
 
