@@ -43,6 +43,13 @@ def rates(steps_per_epoch, **parameters):
     return np.array([training.learning_rate(step, given, steps_per_epoch) for step in range(steps + 1)])
 
 
+def test_schedule_tells_the_size_and_the_crops_of_each_step():
+    given = TrainParameters(epochs=4, image_size=96, early_epochs=2, early_image_size=160, late_epochs=1)
+    steps = training.schedule(given, 2)
+    assert steps["image_size"].tolist() == [160] * 4 + [96] * 4
+    assert steps["whole"].tolist() == [False] * 6 + [True] * 2
+
+
 def test_learning_rate_warms_up_and_decays_to_zero():
     rate = rates(5, epochs=10, warmup_epochs=2.0)
     assert rate[0] == 0

@@ -33,9 +33,9 @@ def schedule(steps: pd.DataFrame) -> Axes:
         ax.plot(part["epoch"], part["learning_rate"], color=color, label=f"{size} px")
     whole = steps.loc[steps["whole"], "epoch"]
     if len(whole):
-        ax.axvspan(whole.min(), whole.max(), color="0.9", zorder=0, label="whole images, not crops")
+        ax.axvspan(whole.min(), whole.max(), color="0.9", zorder=0, label="whole, not crops")
     ax.set(xlabel="epoch", ylabel="learning rate", title="Learning rate", ylim=0)
-    ax.legend(title="image size", frameon=False)
+    ax.legend(title="images", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax
 
 
@@ -126,7 +126,7 @@ def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: st
             f"{row.image_size} px", (getattr(row, column), row.top1), xytext=(6, -11), textcoords="offset points"
         )
     ax.set(xlabel=label, ylabel="top-1 accuracy on test", title=f"Accuracy against cost, {variant}", xscale="log")
-    ax.margins(x=0.15)
+    ax.margins(x=0.25)  # room for the label of the last point
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
     ax.xaxis.set_minor_formatter(NullFormatter())
