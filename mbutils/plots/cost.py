@@ -104,10 +104,12 @@ def in_step(table: pd.DataFrame, chosen: int) -> Axes:
     ax.annotate(
         f"{smallest['arena_bytes'] / 1024:,.2f} KiB",
         (smallest["layers_in_step"], smallest["arena_bytes"] / 1024),
-        (0, 4),
+        (0, -6),
         textcoords="offset points",
         ha="center",
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.9, "pad": 1},
+        va="top",
+        rotation=90,
+        color="white",
     )
     ax.set(xlabel="first layers that run in step", ylabel="arena (KiB)", title="Layers in step save RAM")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
