@@ -124,36 +124,73 @@ def test_a_stage_that_fails_once_is_no_failure(small_sweep):
     assert sorted(record.attempts for record in records.read_all(results).values())[-2:] == [2, 2]
 
 
-class Recorder:
-    """Stands in for a Dask client: notes what each stage waits for, and performs nothing."""
+class Workers:
+    """Stands in for two Dask workers: each stage takes as long as is said, on a clock that goes when it is slept on."""
 
-    def __init__(self):
-        self.waits_for = {}
+    def __init__(self, seconds):
+        self.now, self.began, self.ends = 0.0, {}, {}
+        self._seconds = seconds
 
-    def submit(self, function, stage, settings, needed, before, **options):
+    def sleep(self, seconds):
+        self.now = round(self.now + seconds, 3)
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {name: {"nthreads": 1} for name in "ab"}}
+
+    def submit(self, function, stage, settings, needed, **options):
+        assert sum(end > self.now for end in self.ends.values()) < 2
+        self.began[stage.key], self.ends[stage.key] = self.now, self.now + self._seconds(stage)
         future = Future()
         future.set_result(Outcome(stage.key, "finished"))
-        future.key, future.status = options["key"], "finished"
-        self.waits_for[stage.key] = {one.result().key for one in [*needed, before] if one is not None}
+        future.status, future.done = "finished", lambda: self.ends[stage.key] <= self.now
         return future
 
     def cancel(self, futures, force):
-        pass
+        assert not futures
 
 
-def test_no_worker_waits_for_another_within_a_group(tmp_path, monkeypatch):
-    """Every notebook of a run waits for the one before it, so the others of the plan are taken up meanwhile."""
-    path = tmp_path / "sweep.yaml"
-    path.write_text("{defaults: {dataset: digits}, grid: {variant: [int8_per_channel, int8_per_tensor]}}")
-    plan = sweeps.read(path)
-    client = Recorder()
-    monkeypatch.setattr(execution, "as_completed", lambda futures: futures)
-    list(execution._outcomes(list(plan.stages), Settings(tmp_path, tmp_path, 1, 60), client, lambda outcome: None))
-    (run,) = {configuration.run_id for configuration in plan.configurations}
-    names = ["train", "convert_int8_per_channel", "convert_int8_per_tensor", "evaluate"]
-    for earlier, later in itertools.pairwise(names):
-        assert f"{run}/{earlier}" in client.waits_for[f"{run}/{later}"]
-    assert client.waits_for[f"{run}/train.html"] == {f"{run}/train"}
+@pytest.fixture
+def follow(tmp_path, monkeypatch):
+    """Follows the stages of a sweep file with stand-in workers, and returns these."""
+
+    def followed(text, seconds):
+        path = tmp_path / "sweep.yaml"
+        path.write_text(text)
+        stages = list(sweeps.read(path).stages)
+        workers = Workers(seconds)
+        monkeypatch.setattr(execution.time, "sleep", workers.sleep)
+        outcomes = execution._outcomes(stages, Settings(tmp_path, tmp_path, 1, 60), workers, lambda outcome: None)
+        assert {outcome.key for outcome in outcomes} == {stage.key for stage in stages}
+        return workers
+
+    return followed
+
+
+def test_notebooks_of_a_run_follow_each_other(follow):
+    text = "{defaults: {dataset: digits}, grid: {variant: [int8_per_channel, int8_per_tensor]}}"
+    workers = follow(text, lambda stage: 10.0)
+    keys = [
+        key
+        for name in ("train", "convert_int8_per_channel", "convert_int8_per_tensor", "evaluate")
+        for key in workers.began
+        if key.endswith(f"/{name}")
+    ]
+    assert len(keys) == 4
+    for earlier, later in itertools.pairwise(keys):
+        assert workers.ends[earlier] <= workers.began[later]
+    rendered = next(key for key in workers.began if key.endswith("train.html"))
+    assert workers.began[rendered] >= workers.ends[keys[0]]
+
+
+def test_a_long_stage_leaves_all_others_to_the_other_worker(follow):
+    def seconds(stage):
+        is_long = stage.notebook == "train" and stage.configuration.parameters("train").seed == 2
+        return 1000.0 if is_long else 10.0
+
+    workers = follow("{defaults: {dataset: digits}, seeds: [0, 1, 2, 3]}", seconds)
+    long = max(workers.ends, key=lambda key: workers.ends[key] - workers.began[key])
+    later = [key for key, began in workers.began.items() if began >= workers.ends[long]]
+    assert {key.split("/")[0] for key in later} == {long.split("/")[0]}
 
 
 def test_two_sweeps_on_one_folder_do_each_run_once(sweep):

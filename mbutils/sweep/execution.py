@@ -1,11 +1,12 @@
 """Runs the stages of a plan on a Dask cluster and follows them to their end."""
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from distributed import Client, as_completed
+from distributed import Client, Future
 
 from mbutils import runs
 from mbutils.errors import WorkbookError
@@ -13,6 +14,8 @@ from mbutils.sweep import records
 from mbutils.sweep.clusters import physical_cores
 from mbutils.sweep.plan import COMPARISON, RENDER, REPORT, Plan, Stage
 from mbutils.sweep.stages import Outcome, Settings, perform
+
+_LOOK_SECONDS = 0.2
 
 
 def unfinished(plan: Plan, results_dir: Path) -> list[Stage]:
@@ -74,7 +77,8 @@ def report(results_dir: Path) -> None:
         raise WorkbookError(f"no runs in {results_dir}: train one first, or give another --results")
     settings = Settings(results_dir, Path.cwd(), physical_cores(), time_limit=float("inf"), modules=())
     for stage in (COMPARISON, REPORT):
-        outcome = perform(stage, settings, [])
+        while (outcome := perform(stage, settings, [])).is_busy:
+            pass
         if not outcome.is_good:
             raise WorkbookError(outcome.error)
 
@@ -82,49 +86,77 @@ def report(results_dir: Path) -> None:
 def _outcomes(
     stages: list[Stage], settings: Settings, client: Client, tell: Callable[[Outcome], None]
 ) -> Iterator[Outcome]:
-    """Submits stages with what they need, and yields how each ended, as it ends."""
-    token = uuid4().hex[:8]  # two sweeps on one scheduler are two
-    futures, last_of_group = {}, {}
-    for stage in stages:
-        renders = stage.notebook == RENDER
-        futures[stage.key] = client.submit(
-            _in_turn,
-            stage,
-            settings,
-            [futures[key] for key in stage.after if key in futures],
-            None if renders else last_of_group.get(stage.group),
-            key=f"{stage.key}-{token}",
-            pure=False,
-            priority=-1 if renders else 0,  # rendering waits for whatever else can be done
-            resources={"GPU": 1} if settings.on_gpu and not renders else None,
-        )
-        if not renders:
-            last_of_group[stage.group] = futures[stage.key]
-    keys = {future.key: key for key, future in futures.items()}
+    """Gives each thread of the workers a stage that can be begun, until there are none, and yields how each ended.
+
+    Given to Dask all at once, stages would queue up for the worker that did what they need, while others idle.
+    """
+    waiting = {stage.key: stage for stage in stages}
+    running: dict[str, Stage] = {}
+    futures: dict[str, Future] = {}
+    ended: dict[str, Outcome] = {}
     try:
-        for future in as_completed(list(futures.values())):
-            outcome = _outcome(future, keys[future.key], settings.results_dir)
-            tell(outcome)
-            if outcome.disk_full:
-                raise WorkbookError(
-                    f"the disk of {settings.results_dir}, or of the cache, is full ({outcome.error}): free some "
-                    "space; what is finished is kept, the same command goes on from there"
-                )
-            yield outcome
+        while waiting or running:
+            while len(running) < _threads(client) and (stage := _next(waiting, running)):
+                needed = [ended[key] for key in stage.after if key in ended]
+                futures[stage.key] = _submit(stage, settings, needed, client)
+                running[stage.key] = waiting.pop(stage.key)
+            time.sleep(_LOOK_SECONDS)
+            for key in [key for key in running if futures[key].done()]:
+                stage, outcome = running.pop(key), _outcome(futures.pop(key), key, settings.results_dir)
+                if outcome.is_busy:
+                    waiting[key] = stage  # behind all others
+                    continue
+                tell(outcome)
+                _check_disk(outcome, settings.results_dir)
+                ended[key] = outcome
+                yield outcome
+                if outcome.status == "stopped":  # the scheduler is gone, or does not want us
+                    waiting.clear()
     finally:
         with contextlib.suppress(Exception):  # a scheduler that is gone has nothing to cancel
             client.cancel(list(futures.values()), force=True)
 
 
-def _in_turn(stage: Stage, settings: Settings, needed: list[Outcome], _before: Outcome | None) -> Outcome:
-    """Performs a stage when the one before it in its group has ended, well or not: a group is worked on once at a time.
+def _threads(client: Client) -> int:
+    return sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
 
-    Left to the lock of the group, a worker would take the stage up and wait, with others left undone.
+
+def _next(waiting: dict[str, Stage], running: dict[str, Stage]) -> Stage | None:
+    """Returns the first stage that can be begun: what it needs has ended, and no other of its group is running.
+
+    Rendering needs no group for itself, and waits for whatever else can be done.
     """
-    return perform(stage, settings, needed)
+    unfinished = waiting.keys() | running.keys()
+    groups = {stage.group for stage in running.values() if stage.notebook != RENDER}
+    ready = [
+        stage
+        for stage in waiting.values()
+        if unfinished.isdisjoint(stage.after) and (stage.notebook == RENDER or stage.group not in groups)
+    ]
+    return min(ready, key=lambda stage: stage.notebook == RENDER, default=None)
 
 
-def _outcome(future: object, key: str, results_dir: Path) -> Outcome:
+def _submit(stage: Stage, settings: Settings, needed: list[Outcome], client: Client) -> Future:
+    return client.submit(
+        perform,
+        stage,
+        settings,
+        needed,
+        key=f"{stage.key}-{uuid4().hex[:8]}",  # two sweeps on one scheduler are two
+        pure=False,
+        resources={"GPU": 1} if settings.on_gpu and stage.notebook != RENDER else None,
+    )
+
+
+def _check_disk(outcome: Outcome, results_dir: Path) -> None:
+    if outcome.disk_full:
+        raise WorkbookError(
+            f"the disk of {results_dir}, or of the cache, is full ({outcome.error}): free some space; what is "
+            "finished is kept, the same command goes on from there"
+        )
+
+
+def _outcome(future: Future, key: str, results_dir: Path) -> Outcome:
     """Returns how a stage ended, also where its worker died each time that it was tried."""
     if future.status == "finished":
         return future.result()

@@ -5,11 +5,11 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from filelock import Timeout
+from filelock import AcquireReturnProxy, Timeout
 
 from mbutils import kernels, notebooks
 from mbutils.errors import WorkbookError
@@ -18,6 +18,7 @@ from mbutils.sweep import records
 from mbutils.sweep.plan import RENDER, Stage
 
 _ATTEMPTS = 2
+_PATIENCE_SECONDS = 2  # with another sweep that works on the same group
 _NO_SPACE = os.strerror(errno.ENOSPC)
 
 
@@ -57,7 +58,8 @@ class Outcome:
 
     Attributes:
         key: The stage.
-        status: "finished", "already finished", "failed", "skipped", or "stopped" with the sweep.
+        status: "finished", "already finished", "failed", "skipped", "stopped" with the sweep, or "busy": another sweep
+            works on its group, and it can be tried again.
         seconds: How long it took.
         error: Why it failed, was skipped or stopped, in one line.
         disk_full: Whether the disk is full.
@@ -74,6 +76,11 @@ class Outcome:
         """Whether what the stage makes is there."""
         return self.status in ("finished", "already finished")
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether another sweep works on the group of the stage."""
+        return self.status == "busy"
+
 
 class _StoppedError(Exception):
     """The sweep does not want the stage any more."""
@@ -84,8 +91,7 @@ def perform(
 ) -> Outcome:
     """Does a stage, unless it is done already, or none of what it needs is there.
 
-    A stage that fails is tried once more. Whoever else works on the same group, in this sweep or another, is waited
-    for; the worker takes up other stages meanwhile.
+    A stage that fails is tried once more. While another sweep works on the same group, it is "busy".
 
     Args:
         stage: The stage.
@@ -99,15 +105,20 @@ def perform(
         return _skipped(stage, settings, bad[0])
     try:
         # A page is written beside its place and renamed, so nobody need wait to make it.
-        lock = contextlib.nullcontext() if stage.notebook == RENDER else _locked(stage, settings, is_unwanted)
-        with lock:
+        with contextlib.nullcontext() if stage.notebook == RENDER else _lock(stage, settings):
             if stage.is_done(settings.results_dir):
                 return Outcome(stage.key, "already finished")
             return _attempts(stage, settings, is_unwanted)
+    except Timeout:
+        return Outcome(stage.key, "busy")
     except _StoppedError:
         return Outcome(stage.key, "stopped")
     except (WorkbookError, OSError) as error:  # not of the stage, but of the results folder
         return Outcome(stage.key, "failed", error=_one_line(error), disk_full=_is_disk_full(error))
+
+
+def _lock(stage: Stage, settings: Settings) -> AcquireReturnProxy:
+    return records.lock(settings.results_dir, stage.group).acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.2)
 
 
 def _skipped(stage: Stage, settings: Settings, cause: Outcome) -> Outcome:
@@ -115,36 +126,6 @@ def _skipped(stage: Stage, settings: Settings, cause: Outcome) -> Outcome:
     with contextlib.suppress(WorkbookError, OSError):
         records.write(settings.results_dir, stage.key, records.Record("skipped", error=reason))
     return Outcome(stage.key, "skipped", error=reason, disk_full=cause.disk_full)
-
-
-@contextlib.contextmanager
-def _locked(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> Iterator[None]:
-    lock = records.lock(settings.results_dir, stage.group)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        with _gives_way():
-            while not lock.is_locked:
-                if is_unwanted():
-                    raise _StoppedError from None
-                with contextlib.suppress(Timeout):
-                    lock.acquire(timeout=2, poll_interval=0.5)
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextlib.contextmanager
-def _gives_way() -> Iterator[None]:
-    """Lets the worker take up another stage within the block."""
-    from distributed import rejoin, secede
-
-    with contextlib.suppress(ValueError):  # not on a worker
-        secede()
-    yield
-    with contextlib.suppress(ValueError):
-        rejoin()
 
 
 def _is_forgotten() -> Callable[[], bool]:
