@@ -72,6 +72,18 @@ def test_converter_rounds_to_the_weights_of_the_fake_quantized_model(prepared, v
         assert steps.max() < 1.01 and np.mean(steps > 0.01) < 0.001
 
 
+def test_converter_rounds_to_the_biases_of_the_fake_quantized_model(prepared):
+    model = prepared[1]
+    interpreter = Interpreter(model_content=quantization.to_int8_with_ranges(model))
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    ops = [op for op in interpreter._get_ops_details() if len(op["inputs"]) == 3]
+    rounded = [weights.numpy() for weights in model.rounded_weights() if len(weights.shape) == 1]
+    for op, expected in zip(ops, rounded, strict=True):
+        index = op["inputs"][2]
+        steps = np.abs(interpreter.get_tensor(index) - expected / tensors[index]["quantization_parameters"]["scales"])
+        assert steps.max() < 1.01 and np.mean(steps > 0.1) < 0.01
+
+
 def test_int8_scores_are_those_of_the_fake_quantized_model(prepared, noise_images):
     scores = evaluation.TFLiteModel(quantization.to_int8_with_ranges(prepared[1])).predict(noise_images)
     expected = evaluation.predict_keras(prepared[1], noise_images)

@@ -9,6 +9,7 @@ from mbutils.progress import progress
 from mbutils.quantization.ranges import INPUT_SCALE
 
 _LARGEST = 127  # the int8 weights are -127..127
+_STEPS = 255  # of an int8 activation, from its lowest to its highest value
 _LEAST_SCALE = 1e-12
 
 
@@ -26,6 +27,7 @@ class ActivationRange(keras.layers.Layer):
     def __init__(self, low: float, high: float, name: str) -> None:
         super().__init__(name=name)
         self._low, self._high = low, high
+        self.scale = (high - low) / _STEPS
 
     def call(self, values: tf.Tensor) -> tf.Tensor:
         """Returns the rounded values, of any shape."""
@@ -35,7 +37,8 @@ class ActivationRange(keras.layers.Layer):
 class FakeQuantized(keras.Model):
     """A folded model with weights and activations rounded to int8; its own weights stay float and can be trained.
 
-    The scale of the weights is that which the converter chooses: the largest absolute weight is 127.
+    Scales are those which the converter chooses: the largest absolute weight is 127, and a bias has the scale of its
+    kernel times that of the input.
 
     Args:
         folded: What `folding.fold` returned; its weights are copied.
@@ -59,18 +62,24 @@ class FakeQuantized(keras.Model):
         return self.network.stateless_call(weights, self.network.non_trainable_variables, images)[0]
 
     def rounded_weights(self) -> list[tf.Tensor]:
-        """Returns kernels as int8 gives them and biases, in the order of `network.trainable_variables`."""
-        return [self._rounded(variable) for variable in self.network.trainable_variables]
+        """Returns kernels and biases as int8 gives them, in the order of `network.trainable_variables`."""
+        rounded = []
+        for layer, input_scale in _input_scales(self.network):
+            scale = self._scale(layer.kernel)
+            bias_scale = input_scale * tf.reshape(scale, [-1])
+            rounded += [_rounded(layer.kernel, scale), _rounded(layer.bias, bias_scale)]
+        return rounded
 
-    def _rounded(self, variable: keras.Variable) -> tf.Tensor:
-        weights = tf.convert_to_tensor(variable)
-        if len(weights.shape) == 1:
-            return weights
-        axes = _shared_axes(variable) if self.per_channel else None
-        largest = tf.reduce_max(tf.abs(weights), axes, keepdims=True)
-        scale = tf.maximum(largest / _LARGEST, _LEAST_SCALE)
-        # Straight through: rounding has the gradient 1.
-        return weights + tf.stop_gradient(tf.round(weights / scale) * scale - weights)
+    def _scale(self, kernel: keras.Variable) -> tf.Tensor:
+        axes = _shared_axes(kernel) if self.per_channel else None
+        largest = tf.reduce_max(tf.abs(tf.convert_to_tensor(kernel)), axes, keepdims=True)
+        return tf.maximum(largest / _LARGEST, _LEAST_SCALE)
+
+
+def _rounded(variable: keras.Variable, scale: tf.Tensor) -> tf.Tensor:
+    """Returns multiples of the scale. Straight through: rounding has the gradient 1."""
+    weights = tf.convert_to_tensor(variable)
+    return weights + tf.stop_gradient(tf.round(weights / scale) * scale - weights)
 
 
 def _shared_axes(variable: keras.Variable) -> tuple[int, ...]:
@@ -89,6 +98,17 @@ def _with_ranges(folded: keras.Model, ranges: dict[str, tuple[float, float]]) ->
         if layer.name in ranges:
             x = ActivationRange(*ranges[layer.name], name=f"{layer.name}_range")(x)
     return keras.Model(image, x, name=folded.name)
+
+
+def _input_scales(network: keras.Model) -> list[tuple[keras.Layer, float]]:
+    """Returns the layers that have a kernel, each with the scale of its input."""
+    scales = []
+    for layer in network.layers:
+        if isinstance(layer, ActivationRange):
+            scale = layer.scale
+        elif layer.weights:
+            scales.append((layer, scale))
+    return scales
 
 
 def with_scores_of(network: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
