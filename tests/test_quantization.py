@@ -52,11 +52,16 @@ def test_variants_differ_in_the_number_of_weight_scales(converted, variant):
     assert most == (256 if variant == "int8_per_channel" else 1)
 
 
+def opened(tflite):
+    """The interpreter, its tensors by index, and its ops that have a kernel and a bias."""
+    interpreter = Interpreter(model_content=tflite)
+    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
+    return interpreter, tensors, [op for op in interpreter._get_ops_details() if len(op["inputs"]) == 3]
+
+
 def test_converter_rounds_to_the_weights_of_the_fake_quantized_model(prepared, variant):
     model = prepared[1]
-    interpreter = Interpreter(model_content=quantization.to_int8_with_ranges(model))
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    ops = [op for op in interpreter._get_ops_details() if len(op["inputs"]) == 3]
+    interpreter, tensors, ops = opened(quantization.to_int8_with_ranges(model))
     rounded = [weights.numpy() for weights in model.rounded_weights() if len(weights.shape) > 1]
     for op, expected in zip(ops, rounded, strict=True):
         index = op["inputs"][1]
@@ -74,9 +79,7 @@ def test_converter_rounds_to_the_weights_of_the_fake_quantized_model(prepared, v
 
 def test_converter_rounds_to_the_biases_of_the_fake_quantized_model(prepared):
     model = prepared[1]
-    interpreter = Interpreter(model_content=quantization.to_int8_with_ranges(model))
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    ops = [op for op in interpreter._get_ops_details() if len(op["inputs"]) == 3]
+    interpreter, tensors, ops = opened(quantization.to_int8_with_ranges(model))
     rounded = [weights.numpy() for weights in model.rounded_weights() if len(weights.shape) == 1]
     for op, expected in zip(ops, rounded, strict=True):
         index = op["inputs"][2]
