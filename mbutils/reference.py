@@ -102,4 +102,5 @@ if __name__ == "__main__":
     try:
         keep(Path(sys.argv[1]))
     except WorkbookError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
