@@ -84,11 +84,12 @@ def _measured_sweeps(configurations: int) -> list[dict]:
 
 
 def _measured(names: list[str], rounds: int) -> list[dict]:
-    """Returns the rows of the cases that can be measured, and tells why the others cannot."""
+    """Returns the rows of the cases that can be measured, tells each ratio once it is known, and why others are not."""
     rows = []
     for name in names:
         try:
             rows.append(compare.compare(name, CASES[name], rounds))
+            print(f"{name}: {rows[-1]['ratio']:.2f} times as fast as stock", flush=True)
         except WorkbookError as error:
             print(f"bench: {name} is not measured: {error}", file=sys.stderr)
     return rows

@@ -152,6 +152,18 @@ def test_command_writes_what_could_be_measured_and_tells_the_rest(monkeypatch, t
     assert bench("step_0.25_96", "--results", tmp_path) == 0
 
 
+def test_each_ratio_is_told_when_it_is_known(monkeypatch, tmp_path, capsys):
+    before = []
+
+    def fake(name, case, rounds):
+        before.append(capsys.readouterr().out)
+        return row(name, case.expected)
+
+    monkeypatch.setattr(compare, "compare", fake)
+    bench("step_0.25_96", "step_0.5_224", "--results", tmp_path)
+    assert before[0] == "" and before[1].startswith("step_0.25_96: ")
+
+
 def test_ratio_below_the_expected_one_fails(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(compare, "compare", lambda name, case, rounds: row(name, 99.0))
     assert bench("step_0.25_96", "--results", tmp_path) == 1
