@@ -59,7 +59,9 @@ def to_int8_with_ranges(model: FakeQuantized) -> bytes:
     Raises:
         WorkbookError: If the converter refuses the model.
     """
-    weights = [variable.numpy() for variable in model.network.trainable_variables]
+    # Rounded already: trained with rounding, weights rest halfway between two steps, where the converter's division and
+    # the model's may go different ways (Nagel et al. 2022, arXiv:2203.11086, on why they do).
+    weights = [values.numpy() for values in model.rounded_weights()]
 
     def scores(image: tf.Tensor) -> tf.Tensor:
         # Without such nodes on its weights, the converter takes one scale for each output channel.
