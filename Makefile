@@ -29,7 +29,7 @@ flowers-quick: $(READY)  ## the same with one seed; `make flowers` goes on from 
 	$(BIN)/mb sweep params/sweeps/flowers.yaml --results results/flowers --seeds 0
 
 reference: $(READY)  ## keep what `make flowers` measured in results/reference, and in the table of the README
-	$(BIN)/python -m mbutils.reference results/flowers
+	$(BIN)/python -m mbutils.report.reference results/flowers
 
 bench: $(READY)  ## speed and memory against the stock way: results/bench.csv (ARGS=--help lists the cases)
 	$(BIN)/python -m bench $(ARGS)

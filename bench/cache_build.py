@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from bench import photographs
-from mbutils import pipeline
 from mbutils.config import Preprocessing
-from mbutils.decoding import decode
-from mbutils.parallel import ordered_map
+from mbutils.data import pipeline
+from mbutils.data.decoding import decode
+from mbutils.data.parallel import ordered_map
 
 
 def ours(image_size: int, count: int, side: int) -> Callable[[], float]:

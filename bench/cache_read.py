@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from bench import photographs
-from mbutils import pipeline
 from mbutils.backend import tf
 from mbutils.config import Preprocessing
+from mbutils.data import pipeline
 
 BATCH_SIZE = 64
 

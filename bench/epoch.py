@@ -15,10 +15,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from bench import step
-from mbutils import datasets, pipeline, training
 from mbutils.backend import keras, tf
 from mbutils.config import DataParameters, TrainParameters, cache_dir
+from mbutils.data import datasets, pipeline
 from mbutils.errors import WorkbookError
+from mbutils.model import training
 
 EPOCHS_PER_ROUND = 2
 DEFAULTS = TrainParameters()
@@ -61,7 +62,7 @@ def stock(
     Args:
         alpha: Width multiplier.
         image_size: Height and width in pixels.
-        dataset: A name in `mbutils.datasets.REGISTRY`; its images are JPEG files.
+        dataset: A name in `mbutils.data.datasets.REGISTRY`; its images are JPEG files.
         batch_size: Images a training step.
         cached: Whether the resized images stay in memory (`.cache()`), instead of being decoded in each epoch.
     """

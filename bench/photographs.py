@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mbutils.datasets import Dataset
+from mbutils.data.dataset import Dataset
 
 _DIFFERENT = 32
 

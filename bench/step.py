@@ -6,10 +6,9 @@ Both with AdamW, the same loss and inputs, float32, without XLA; the stock way w
 import time
 from collections.abc import Callable
 
-from mbutils import model as mobilenet
-from mbutils import training
 from mbutils.backend import keras, tf
 from mbutils.config import TrainParameters
+from mbutils.model import mobilenet, training
 
 N_CLASSES = 5
 DEFAULTS = TrainParameters()

@@ -9,6 +9,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from mbutils.errors import WorkbookError
+from mbutils.files import written_beside
+
 PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file that a notebook's bar is told in
 
 
@@ -62,10 +65,9 @@ def _tell(state: dict[str, Any], file: Path) -> None:
     left = (state["total"] - state["n"]) * state["elapsed"] / state["n"] if state["n"] else None
     told = {name: state[name] for name in ("unit", "n", "total")}
     told |= {"what": state["prefix"], "note": state["postfix"], "left": left}
-    partial = file.with_name(f".{os.getpid()}.{file.name}")
-    with contextlib.suppress(OSError):  # a training does not stop because nobody can look on
+    # A training does not stop because nobody can follow it.
+    with contextlib.suppress(WorkbookError), written_beside(file) as partial:
         partial.write_text(json.dumps(told))
-        partial.replace(file)
 
 
 class _Line:

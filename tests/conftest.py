@@ -31,8 +31,8 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def digits():
-    from mbutils import datasets
     from mbutils.config import DataParameters
+    from mbutils.data import datasets
 
     return datasets.load(DataParameters(dataset="digits"))
 
@@ -42,8 +42,8 @@ def flowers():
     folder = Path(os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets")
     if not (folder / "tf_flowers").is_dir():
         pytest.skip(f"no tf_flowers in {folder}: set TFDS_DATA_DIR to a folder that holds it")
-    from mbutils import datasets
     from mbutils.config import DataParameters
+    from mbutils.data import datasets
 
     return datasets.load(DataParameters(dataset="tf_flowers"))
 
@@ -51,11 +51,11 @@ def flowers():
 @pytest.fixture(scope="session")
 def small_network():
     """A MobileNet at 32 px with statistics as after a training: one channel of each layer varies next to nothing."""
-    from mbutils import model
     from mbutils.backend import keras
+    from mbutils.model import mobilenet
 
     keras.utils.set_random_seed(0)
-    network = model.build(0.25, (32, 32, 3), 5)
+    network = mobilenet.build(0.25, (32, 32, 3), 5)
     rng = np.random.default_rng(0)
     network.get_layer("classifier").bias.assign(rng.normal(0, 0.1, 5))
     x = rng.uniform(-1, 1, (16, 32, 32, 3)).astype(np.float32)

@@ -9,8 +9,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from mbutils import deploy, model, quantization
+from mbutils import deploy, quantization
 from mbutils.deploy import folder, source
+from mbutils.model import mobilenet
 
 C99 = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 SOURCES = Path(deploy.__file__).parent / "c"
@@ -35,7 +36,7 @@ def tflite(alpha, size, channels, classes, variant="int8_per_channel"):
     """An untrained MobileNet v1 whose normalization fits its activations, so that they differ from image to image."""
     keras.utils.set_random_seed(0)
     shape = (size, size, channels)
-    network = model.build(alpha, shape, classes)
+    network = mobilenet.build(alpha, shape, classes)
     rng = np.random.default_rng(0)
     network.get_layer("classifier").bias.assign(rng.normal(0, 0.1, classes))
     calibration = images(8, shape, seed=1)

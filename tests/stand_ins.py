@@ -16,8 +16,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from mbutils import cli, config, datasets, runs
+from mbutils import cli, config, runs
 from mbutils.cli import sweeps
+from mbutils.data import datasets
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
 

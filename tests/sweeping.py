@@ -99,7 +99,7 @@ def lineage(process):
 
 
 def is_of_kernels(process):
-    return "mbutils.kernels" in cmdline(process)
+    return "mbutils.sweep.kernels" in cmdline(process)
 
 
 def children(pid):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from mbutils import augmentation, pipeline
-from mbutils.config import PrepareParameters
+from mbutils.config import PrepareParameters, normalize
+from mbutils.data import augmentation
 
 NO_AUGMENTATION = {"min_crop_area": 1.0, "horizontal_flip": False, "color_jitter": 0.0}
 
@@ -17,7 +17,7 @@ def augmented(photograph, seed=0, view=0, image_size=48, **parameters):
     batch = np.stack([photograph] * 16)
     given = PrepareParameters(**{**NO_AUGMENTATION, "seed": seed, **parameters})
     changes = augmentation.draw_view(16, view, given).changes
-    return pipeline.normalize(batch), augmentation.augment(tf.constant(batch), changes, given, image_size).numpy()
+    return normalize(batch), augmentation.augment(tf.constant(batch), changes, given, image_size).numpy()
 
 
 def test_augmentation_that_is_switched_off_only_normalizes(photograph):

@@ -14,8 +14,8 @@ from bench import __main__ as command
 from bench import cache_build, cache_read, compare, epoch, step, sweeps
 from bench.cases import CASES, Case
 from bench.worker import Worker
-from mbutils import datasets
 from mbutils.config import PROJECT
+from mbutils.data import datasets
 from mbutils.errors import WorkbookError
 
 ROUNDS = [(30.0, 10.0), (20.0, 10.0), (80.0, 20.0)]

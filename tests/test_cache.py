@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mbutils import cache, cli, parallel
+from mbutils import cli, files
+from mbutils.data import cache, parallel
 from mbutils.errors import WorkbookError
 
 SHAPE = (10, 2, 2, 3)
@@ -66,7 +67,7 @@ def test_nothing_half_made_is_left(folder, error):
 
 def test_disk_that_fills_while_images_are_made_is_named_and_nothing_is_left(folder):
     full = OSError(28, "No space left on device")
-    with pytest.raises(WorkbookError, match=r"cannot write the image cache .*No space left.*: free some space or set"):
+    with pytest.raises(WorkbookError, match=r"cannot write .*No space left.*: free some space or set"):
         cache.stored_images(folder / NAME, SHAPE, lambda: failing(full))
     assert visible(folder) == []
 
@@ -142,7 +143,7 @@ def test_clear_removes_the_workbooks_own_and_nothing_else(folder, capsys):
 
 def test_clear_keeps_what_a_process_is_just_making(folder, capsys):
     fill(folder)
-    with cache.locked(folder / NAME):
+    with files.locked(folder / NAME):
         assert cli.main(["cache", "--clear"]) == 0
     text = capsys.readouterr().out
     assert "removed 4 of 6" in text and f"images: {NAME}" in text

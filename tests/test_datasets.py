@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mbutils import datasets, published
 from mbutils.config import DataParameters
+from mbutils.data import datasets, editions
 from mbutils.errors import WorkbookError
 
 
@@ -77,7 +77,7 @@ def test_encoded_images_come_in_the_order_asked_for(digits):
 
 
 def test_flowers_test_part_is_the_734_published_images(flowers):
-    rows = published.flowers_test_images()
+    rows = editions.flowers_test_images()
     test = flowers.examples[flowers.examples["part"] == "test"]
     names = [flowers.class_names[label] for label in test["label"]]
     assert sorted(zip(names, test["identity"], strict=True)) == sorted(zip(rows["label"], rows["md5"], strict=True))

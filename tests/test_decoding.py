@@ -7,7 +7,7 @@ import pytest
 from pictures import encoded, png
 from PIL import Image
 
-from mbutils.decoding import MAX_PIXELS, UnreadableImage, decode
+from mbutils.data.decoding import MAX_PIXELS, UnreadableImage, decode
 
 RED, GRAY = (200, 10, 30), 77
 

@@ -9,9 +9,10 @@ from deploy_models import C99, HostNetwork, images, tflite, write_folder
 from tflite_models import BUILDERS, convert, edited
 from tflite_models import tflite as other_tflite
 
-from mbutils import deploy, published
+from mbutils import deploy
 from mbutils.config import Preprocessing
 from mbutils.deploy import requantize, source
+from mbutils.device import published
 from mbutils.errors import WorkbookError
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")

@@ -12,10 +12,12 @@ import pytest
 from deploy_models import pointer, shared_library, tflite, write_folder
 from PIL import Image
 
-from mbutils import cli, config, deploy, pipeline, runs, tables
+from mbutils import cli, config, deploy, runs
 from mbutils.config import INTERPOLATIONS, Preprocessing
+from mbutils.data import pipeline
 from mbutils.deploy import folder, measure
-from mbutils.footprint import footprint
+from mbutils.device.footprint import footprint
+from mbutils.report import tables
 
 missing = deploy.missing_tools()
 needs_target = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")

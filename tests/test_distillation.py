@@ -5,9 +5,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from mbutils import config, distillation, pipeline, runs, training
-from mbutils import model as mobilenet
+from mbutils import config, runs
+from mbutils.config import normalize
+from mbutils.data import pipeline
 from mbutils.errors import WorkbookError
+from mbutils.model import distillation, mobilenet, training
+from mbutils.runs import teachers
 
 TEACHER = {"dataset": "digits", "image_size": 48, "color_mode": "rgb", "weights": "none", "batch_norm_momentum": 0.0}
 
@@ -34,7 +37,7 @@ def results(student, digits, tmp_path_factory):
     parameters = student.teacher_parameters
     run = runs.begin(parameters, digits, folder)
     network = training.build_model(parameters, digits)
-    network(pipeline.normalize(pipeline.cached_images(digits, parameters.preprocessing)[:256]), training=True)
+    network(normalize(pipeline.cached_images(digits, parameters.preprocessing)[:256]), training=True)
     history = {"epoch": 1, "loss": 1.0, "top1": 0.1, "seconds": 1.0, "validation_top1": 0.1}
     runs.finish(run, mobilenet.with_keras_layers(network), pd.DataFrame([history]))
     return folder
@@ -42,7 +45,7 @@ def results(student, digits, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scores(student, digits, results):
-    return distillation.teacher_scores(student, digits, results)
+    return teachers.teacher_scores(student, digits, results)
 
 
 def test_teacher_scores_every_view_of_every_training_image(scores, digits):
@@ -55,9 +58,9 @@ def test_teacher_scores_every_view_of_every_training_image(scores, digits):
 def test_teacher_sees_the_views_that_its_student_is_trained_on(student, digits, results, mixup):
     # A student of the teacher's size and colour gets the very images that the teacher scored.
     twin = replace(student, image_size=48, color_mode="rgb", mixup=mixup, epochs=3, late_epochs=1)
-    scores = distillation.teacher_scores(twin, digits, results)
+    scores = teachers.teacher_scores(twin, digits, results)
     images = pipeline.cached_images(digits, twin.preprocessing)
-    network = mobilenet.read_model(distillation.find_teacher(twin, digits, results).path / "model.keras")
+    network = mobilenet.read_model(teachers.find_teacher(twin, digits, results).path / "model.keras")
     for epochs in (range(1), range(2, 3)):  # of crops, of whole images
         for batch, targets in pipeline.training_batches(images, digits, twin, epochs, scores).take(2):
             assert network(batch, training=False).numpy() == pytest.approx(targets.numpy(), abs=1e-4)
@@ -65,12 +68,12 @@ def test_teacher_sees_the_views_that_its_student_is_trained_on(student, digits, 
 
 def test_scores_are_made_once(student, digits, results, scores, monkeypatch):
     monkeypatch.setattr(distillation, "score_views", None)
-    assert np.array_equal(distillation.teacher_scores(student, digits, results), scores)
+    assert np.array_equal(teachers.teacher_scores(student, digits, results), scores)
 
 
 @pytest.mark.parametrize("change", [{"seed": 0, "min_crop_area": 0.5}, {"teacher_views": 3}, {"late_epochs": 1}])
 def test_other_views_are_scored_anew(student, digits, results, scores, change):
-    other = distillation.teacher_scores(replace(student, **change), digits, results)
+    other = teachers.teacher_scores(replace(student, **change), digits, results)
     assert not np.array_equal(other[:2], scores) or len(other) == 3
 
 
@@ -81,12 +84,12 @@ def test_a_student_learns_from_its_teacher(student, digits, scores):
 
 
 def test_without_a_teacher_there_are_no_scores(digits, tmp_path):
-    assert distillation.teacher_scores(config.TrainParameters(dataset="digits"), digits, tmp_path) is None
+    assert teachers.teacher_scores(config.TrainParameters(dataset="digits"), digits, tmp_path) is None
 
 
 def test_teacher_that_is_not_trained_is_named_with_the_way_out(student, digits, tmp_path):
     with pytest.raises(WorkbookError, match=r"no finished run digits_mobilenet_v1_0.25_48_rgb_s0_.*train its recipe"):
-        distillation.teacher_scores(student, digits, tmp_path)
+        teachers.teacher_scores(student, digits, tmp_path)
 
 
 def test_cache_that_is_full_is_named_and_keeps_no_half_written_scores(student, digits, results, scores, monkeypatch):
@@ -96,6 +99,6 @@ def test_cache_that_is_full_is_named_and_keeps_no_half_written_scores(student, d
 
     monkeypatch.setattr(np, "save", full)
     monkeypatch.setattr(distillation, "score_views", lambda *arguments: scores)
-    with pytest.raises(WorkbookError, match=r"cannot write the teacher's scores .*No space left.*set MB_CACHE_DIR"):
-        distillation.teacher_scores(replace(student, teacher_views=5), digits, results)
-    assert not list(config.cache_dir().glob(".teacher_scores*"))
+    with pytest.raises(WorkbookError, match=r"cannot write .*teacher_scores.*No space left.*set MB_CACHE_DIR"):
+        teachers.teacher_scores(replace(student, teacher_views=5), digits, results)
+    assert not list(config.cache_dir().glob(".teacher_scores*.npy"))

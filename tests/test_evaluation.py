@@ -5,6 +5,7 @@ from scipy import stats
 from mbutils import evaluation
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
+from mbutils.tflite.interpreter import TFLiteModel
 
 
 def scores_of(predicted, n_classes=3):
@@ -96,7 +97,7 @@ def converted(folder, ends):
 @pytest.mark.parametrize("ends", [tf.float32, tf.uint8, tf.int8])
 def test_tflite_models_of_every_type_score_like_keras_in_any_batch_size(classifier, ends):
     model, folder = classifier
-    tflite = evaluation.TFLiteModel(converted(folder, ends))
+    tflite = TFLiteModel(converted(folder, ends))
     assert (tflite.image_shape, tflite.n_classes) == ((8, 8, 3), 3)
     images = np.random.default_rng(1).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
     expected = evaluation.predict_keras(model, images, batch_size=3)
@@ -111,16 +112,16 @@ def test_model_with_another_kind_of_input_is_no_classifier(tmp_path):
     signature = [keras.InputSpec(shape=(1, 4), dtype="float32")]
     dense.export(str(tmp_path), format="tf_saved_model", verbose=False, input_signature=signature)
     with pytest.raises(WorkbookError, match="it must have one image input and one output"):
-        evaluation.TFLiteModel(converted(str(tmp_path), tf.float32))
+        TFLiteModel(converted(str(tmp_path), tf.float32))
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x1c\x00\x00\x00TFL3" + b"\x00" * 40])
 def test_file_that_is_no_tflite_model_is_named(tmp_path, content):
     (tmp_path / "bad.tflite").write_bytes(content)
     with pytest.raises(WorkbookError, match=r"bad.tflite is not a readable .tflite model"):
-        evaluation.TFLiteModel(tmp_path / "bad.tflite")
+        TFLiteModel(tmp_path / "bad.tflite")
 
 
 def test_missing_model_file_is_named(tmp_path):
     with pytest.raises(WorkbookError, match=r"cannot read .*gone.tflite \(No such file or directory\)"):
-        evaluation.TFLiteModel(tmp_path / "gone.tflite")
+        TFLiteModel(tmp_path / "gone.tflite")

@@ -9,8 +9,9 @@ import pytest
 from pictures import png
 from PIL import Image
 
-from mbutils import datasets, pipeline, published
-from mbutils.config import DataParameters, Preprocessing
+from mbutils.config import PLANT_VILLAGE_39, DataParameters, Preprocessing
+from mbutils.data import datasets, pipeline
+from mbutils.device import published
 from mbutils.errors import WorkbookError
 
 CLASSES = ("daisy", "rose")
@@ -159,7 +160,7 @@ def test_copies_are_never_drawn_into_different_parts(root):
 
 def test_images_are_looked_at_again_only_when_they_change(root, monkeypatch):
     before = load(root)
-    from mbutils.datasets import index
+    from mbutils.data import index
 
     looked = []
     describe = index.describe
@@ -382,6 +383,6 @@ def test_the_published_39_classes_are_known_by_their_names_and_only_by_all_of_th
     for number, name in enumerate(names):
         for image in range(3):
             write(tmp_path / "leaves" / name / f"{image}.png", 10 * number + image)
-    assert load(tmp_path / "leaves").name == published.PLANT_VILLAGE_39
+    assert load(tmp_path / "leaves").name == PLANT_VILLAGE_39
     shutil.rmtree(tmp_path / "leaves" / "Background_without_leaves")
     assert load(tmp_path / "leaves").name == "folder_leaves"

@@ -10,8 +10,9 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_models import BUILDERS, convert, edited, mobilenet_v1, tflite, with_pad_ops
 
-from mbutils import published
-from mbutils.footprint import estimates, footprint, read_graph
+from mbutils.device import estimates, published
+from mbutils.device.footprint import footprint
+from mbutils.tflite.graph import read_graph
 
 KIB = 1024
 V1_25 = "mobilenet_v1 0.25/224/3"
@@ -249,7 +250,8 @@ def test_a_path_gives_what_its_bytes_give(tmp_path):
 
 
 def test_neither_tensorflow_nor_pandas_is_imported():
-    code = "import sys, mbutils.footprint; print([m for m in ('tensorflow', 'keras', 'pandas') if m in sys.modules])"
+    heavy = ("tensorflow", "keras", "pandas")
+    code = f"import sys, mbutils.device.footprint; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

@@ -8,22 +8,24 @@ import pandas as pd
 import pytest
 from tflite_models import tflite
 
-from mbutils import cli, costs, published, runs, untrained
+from mbutils import cli, runs
 from mbutils.config import ModelParameters
+from mbutils.device import costs, published
+from mbutils.report import before_training
 
 COST_COLUMNS = [*costs.FOOTPRINT_LABELS, *costs.LATENCY_LABELS]
 
 
 @pytest.fixture(scope="session")
 def model_path(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "model.tflite"
+    path = tmp_path_factory.mktemp("model") / "mobilenet.tflite"
     path.write_bytes(tflite("mobilenet_v1 0.25/224/3"))
     return str(path)
 
 
 @pytest.fixture(scope="session")
 def beside():
-    ours = untrained.published_configurations(pd.DataFrame(columns=runs.RESULT_COLUMNS))
+    ours = before_training.published_configurations(pd.DataFrame(columns=runs.RESULT_COLUMNS))
     return costs.beside_published(ours)
 
 
@@ -92,16 +94,16 @@ def test_an_untrained_model_is_converted_once(beside, monkeypatch):
     def fail(parameters):
         raise AssertionError("converted again")
 
-    monkeypatch.setattr(untrained, "_converted", fail)
-    untrained.tflite(ModelParameters(0.25, 96, "gray", 5))
+    monkeypatch.setattr(before_training, "_converted", fail)
+    before_training.tflite(ModelParameters(0.25, 96, "gray", 5))
     with pytest.raises(AssertionError):
-        untrained.tflite(ModelParameters(0.25, 96, "gray", 6))
+        before_training.tflite(ModelParameters(0.25, 96, "gray", 6))
 
 
 def test_the_untrained_model_costs_what_the_trained_one_does(tiny_results):
     trained = runs.results_table(tiny_results).set_index("variant").loc["int8_per_channel"]
     assert trained[["alpha", "image_size", "color_mode", "n_classes"]].tolist() == [0.25, 32, "gray", 10]
-    expected = untrained.row(ModelParameters(0.25, 32, "gray", 10))
+    expected = before_training.row(ModelParameters(0.25, 32, "gray", 10))
     assert trained[COST_COLUMNS].to_dict() == pytest.approx({column: expected[column] for column in COST_COLUMNS})
 
 
@@ -158,13 +160,13 @@ def test_inconsistent_cells_and_no_others_say_why(beside):
 def test_a_run_of_a_published_configuration_is_preferred_to_an_untrained_model(beside):
     row = dict.fromkeys(COST_COLUMNS, 1.0) | {"alpha": 0.25, "image_size": 96, "color_mode": "gray", "n_classes": 5}
     results = pd.DataFrame([row | {"variant": "int8_per_channel", "run_id": "mine"}], columns=runs.RESULT_COLUMNS)
-    ours = untrained.published_configurations(results)
+    ours = before_training.published_configurations(results)
     assert ours["source"].tolist().count("untrained") == 3
     assert ours.set_index("source").loc["mine", "total_ram_bytes"] == 1.0
 
 
 @pytest.mark.parametrize(("alpha", "millions"), [(0.5, 1.34), (1.0, 4.25)])
 def test_the_published_parameters_of_alpha_1_are_those_of_alpha_0_5(alpha, millions):
-    from mbutils import model
+    from mbutils.model import mobilenet
 
-    assert model.build(alpha, (32, 32, 3), 1000).count_params() / 1e6 == pytest.approx(millions, abs=0.005)
+    assert mobilenet.build(alpha, (32, 32, 3), 1000).count_params() / 1e6 == pytest.approx(millions, abs=0.005)

@@ -7,8 +7,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_models import convert, edited, tflite
 
+from mbutils.device.footprint import footprint
 from mbutils.errors import WorkbookError
-from mbutils.footprint import footprint
 
 
 def tiny_model():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mbutils import latency, published
+from mbutils.device import latency, published
 from mbutils.errors import WorkbookError
 
 H7, MP1 = "STM32H747I-DISCO", "STM32MP157F-DK2"

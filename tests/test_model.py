@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from mbutils import model as mobilenet
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
+from mbutils.model import mobilenet
 
 
 def features(network):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mbutils.backend import keras, tf
-from mbutils.optimizer import NOT_DECAYED, FusedAdamW
+from mbutils.model.optimizer import NOT_DECAYED, FusedAdamW
 
 
 def updated(optimizer, steps=5):

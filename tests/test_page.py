@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
-from mbutils import page, published, runs, tables
-from mbutils.page import BETTER, ESTIMATE, MATCHED, NOT_RUN, WORSE
+from mbutils import runs
+from mbutils.config import PLANT_VILLAGE_39
+from mbutils.report import page, tables
+from mbutils.report.page import BETTER, ESTIMATE, MATCHED, NOT_RUN, WORSE
 
 KIB = 1024
 
@@ -22,7 +24,7 @@ def beside(given):
 
 @pytest.mark.parametrize(
     ("dataset", "n_classes", "expected"),
-    [("tf_flowers", 5, 0.8324), ("food101", 101, 0.3802), (published.PLANT_VILLAGE_39, 39, 0.8622)],
+    [("tf_flowers", 5, 0.8324), ("food101", 101, 0.3802), (PLANT_VILLAGE_39, 39, 0.8622)],
 )
 def test_a_published_configuration_is_set_beside_its_own(dataset, n_classes, expected):
     row = beside(configurations(dataset, n_classes)).squeeze()
@@ -35,7 +37,7 @@ def test_a_published_configuration_is_set_beside_its_own(dataset, n_classes, exp
     [
         ("plant_village", 38),
         ("plant_village", 39),
-        (published.PLANT_VILLAGE_39, 38),
+        (PLANT_VILLAGE_39, 38),
         ("folder_plant_village", 39),
         ("folder_tf_flowers", 5),
         ("food101", 100),

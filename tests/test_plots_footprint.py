@@ -6,9 +6,9 @@ import pytest
 from matplotlib.patches import Rectangle
 from tflite_models import tflite
 
-from mbutils import plots, tables
 from mbutils.config import Budget
-from mbutils.footprint import footprint
+from mbutils.device.footprint import footprint
+from mbutils.report import plots, tables
 
 
 @pytest.fixture(scope="module")

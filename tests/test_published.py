@@ -1,8 +1,11 @@
 """What the loaders of the published tables give."""
 
+import pandas as pd
 import pytest
 
-from mbutils import published
+from mbutils.config import PLANT_VILLAGE_39, PROJECT
+from mbutils.data import editions
+from mbutils.device import published
 
 
 def test_accuracies_of_both_editions_stand_side_by_side():
@@ -14,7 +17,7 @@ def test_accuracies_of_both_editions_stand_side_by_side():
 
 
 def test_edition_is_known_by_all_of_its_classes():
-    names = published._read("plant_village_39")["class"].tolist()
+    names = pd.read_csv(PROJECT / "mbutils" / "data" / "plant_village_39.csv")["class"].tolist()
     assert len(names) == 39
-    assert published.edition(names) == published.PLANT_VILLAGE_39
-    assert published.edition(names[1:]) == published.edition([*names, "more"]) == published.edition([]) == ""
+    assert editions.edition(names) == PLANT_VILLAGE_39
+    assert editions.edition(names[1:]) == editions.edition([*names, "more"]) == editions.edition([]) == ""

@@ -9,6 +9,7 @@ from mbutils.backend import keras
 from mbutils.config import INT8_VARIANTS, ConvertParameters
 from mbutils.errors import WorkbookError
 from mbutils.quantization.ranges import activation_ranges
+from mbutils.tflite.interpreter import TFLiteModel
 
 SHAPE = (32, 32, 3)
 
@@ -108,7 +109,7 @@ def test_converter_rounds_to_the_biases_of_the_fake_quantized_model(fake_quantiz
 
 
 def test_int8_scores_are_those_of_the_fake_quantized_model(prepared, noise_images):
-    scores = evaluation.TFLiteModel(quantization.to_int8_with_ranges(prepared[1])).predict(noise_images)
+    scores = TFLiteModel(quantization.to_int8_with_ranges(prepared[1])).predict(noise_images)
     expected = evaluation.predict_keras(prepared[1], noise_images)
     # Scores are rounded to 1/256, and ties between the steps of an activation are rounded otherwise.
     assert np.abs(scores - expected).mean() < 0.005
@@ -116,7 +117,7 @@ def test_int8_scores_are_those_of_the_fake_quantized_model(prepared, noise_image
 
 
 def test_int8_scores_stay_near_the_float_scores(small_network, prepared, noise_images, variant):
-    scores = evaluation.TFLiteModel(quantization.to_int8_with_ranges(prepared[1])).predict(noise_images)
+    scores = TFLiteModel(quantization.to_int8_with_ranges(prepared[1])).predict(noise_images)
     error = np.abs(scores - evaluation.predict_keras(small_network, noise_images)).mean()
     assert error < (0.1 if variant == "int8_per_channel" else 0.2)
 

@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from mbutils import datasets, pipeline, plots, quantization
-from mbutils import model as mobilenet
+from mbutils import quantization
 from mbutils.backend import keras, tf
-from mbutils.config import INT8_VARIANTS, ConvertParameters, TrainParameters
+from mbutils.config import INT8_VARIANTS, ConvertParameters, TrainParameters, normalize
+from mbutils.data import datasets, pipeline
 from mbutils.errors import WorkbookError
+from mbutils.model import mobilenet
 from mbutils.quantization.bias import correct_biases
 from mbutils.quantization.equalization import equalize, soften_outliers
 from mbutils.quantization.folding import kernel_layers, output_ranges
 from mbutils.quantization.ranges import activation_ranges, spread
+from mbutils.report import plots
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def folded(small_network):
 
 
 def scores(model, pixels):
-    return model.predict(pipeline.normalize(pixels), verbose=0)
+    return model.predict(normalize(pixels), verbose=0)
 
 
 def imbalance(folded):
@@ -91,7 +93,7 @@ def test_fine_tuning_lowers_the_divergence_from_the_float_scores(small_network, 
     model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), per_channel)
     kernels = [variable.numpy() for variable in model.network.trainable_variables]
     batches = tf.data.Dataset.from_tensors(
-        (pipeline.normalize(noise_images), np.zeros((len(noise_images), 5), np.float32))
+        (normalize(noise_images), np.zeros((len(noise_images), 5), np.float32))
     ).repeat(8)
     losses = quantization.fine_tune(model, quantization.with_scores_of(small_network, batches), 8, 0.00003)
     assert len(losses) == 8 and losses[-1] < losses[0]
@@ -104,7 +106,7 @@ def test_fine_tuning_lowers_the_divergence_from_the_float_scores(small_network, 
 
 def test_batches_of_unknown_number_are_refused(folded, noise_images):
     model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), True)
-    batches = tf.data.Dataset.from_tensors((pipeline.normalize(noise_images), np.eye(40, 5, dtype=np.float32))).repeat()
+    batches = tf.data.Dataset.from_tensors((normalize(noise_images), np.eye(40, 5, dtype=np.float32))).repeat()
     with pytest.raises(WorkbookError, match="number of batches is unknown: give batches a cardinality"):
         quantization.fine_tune(model, batches, 1, 0.001)
 
@@ -166,7 +168,7 @@ def test_spread_takes_images_from_all_over(total, count, expected):
 
 
 def test_scores_of_a_model_become_targets(small_network, noise_images):
-    batch = pipeline.normalize(noise_images[:4])
+    batch = normalize(noise_images[:4])
     batches = tf.data.Dataset.from_tensors((batch, np.zeros((4, 5), np.float32)))
     ((given, targets),) = quantization.with_scores_of(small_network, batches)
     np.testing.assert_array_equal(given, batch)

@@ -3,9 +3,10 @@
 import pandas as pd
 import pytest
 
-from mbutils import reference, runs
+from mbutils import runs
 from mbutils.config import PROJECT
 from mbutils.errors import WorkbookError
+from mbutils.report import reference
 from mbutils.runs import RESULT_COLUMNS
 
 

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mbutils import plots, review, runs
+from mbutils import runs
 from mbutils.config import TrainParameters
 from mbutils.errors import WorkbookError
+from mbutils.report import plots, review
 
 LABELS = np.array([0, 1, 2, 1])
 FLOAT = np.eye(10, dtype=np.float32)[[0, 1, 2, 5]]  # the last is wrong

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from mbutils import evaluation, runs
-from mbutils import model as mobilenet
 from mbutils.config import TrainParameters
 from mbutils.errors import WorkbookError
+from mbutils.model import mobilenet
 
 PARAMETERS = TrainParameters(dataset="digits", image_size=32, color_mode="gray", weights="none")
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "seconds": [1.5, 3.0], "validation_top1": [0.4, 0.6]})

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mbutils import plots, selection, tables
 from mbutils.config import Budget
+from mbutils.report import plots, selection, tables
 
 KIB = 1024
 

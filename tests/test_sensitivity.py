@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mbutils import sensitivity
 from mbutils.config import INTERPOLATIONS, Preprocessing
-from mbutils.datasets import Dataset
+from mbutils.data.dataset import Dataset
+from mbutils.evaluation import preprocessing_mistakes
 
 RGB, GRAY = Preprocessing(8, "rgb", "area"), Preprocessing(8, "gray", "nearest")
 COLORS = ((230, 20, 20), (20, 20, 230))
@@ -40,7 +40,7 @@ class RedAgainstBlue:
 
 
 def test_table_tells_what_each_mistake_costs(reds_and_blues):
-    table = sensitivity.scored(RedAgainstBlue(), reds_and_blues, RGB, 100).set_index("prepared")
+    table = preprocessing_mistakes.scored(RedAgainstBlue(), reds_and_blues, RGB, 100).set_index("prepared")
     assert table.loc["as trained", "top1"] == 1 and pd.isna(table.loc["as trained", "drop"])
     assert table.loc["BGR instead of RGB", "top1"] == 0 and table.loc["BGR instead of RGB", "agreement"] == 0
     assert table.loc["BGR instead of RGB", "p_value"] < 0.001
@@ -49,12 +49,12 @@ def test_table_tells_what_each_mistake_costs(reds_and_blues):
 
 def test_only_as_many_test_images_as_asked_are_scored(reds_and_blues):
     model = RedAgainstBlue()
-    table = sensitivity.scored(model, reds_and_blues, RGB, 5, batch_size=2)
+    table = preprocessing_mistakes.scored(model, reds_and_blues, RGB, 5, batch_size=2)
     assert model.seen == 5 * len(table)
 
 
 def test_every_other_interpolation_is_tried_and_channels_only_where_there_are_some():
-    colour, gray = sensitivity.mistakes(RGB), sensitivity.mistakes(GRAY)
+    colour, gray = preprocessing_mistakes.mistakes(RGB), preprocessing_mistakes.mistakes(GRAY)
     assert sum("instead of area" in name for name in colour) == len(INTERPOLATIONS) - 1
     assert sum("instead of nearest" in name for name in gray) == len(INTERPOLATIONS) - 1
     assert "BGR instead of RGB" in colour and not any("BGR" in name or "ImageNet" in name for name in gray)
@@ -69,5 +69,5 @@ def test_every_other_interpolation_is_tried_and_channels_only_where_there_are_so
     ],
 )
 def test_wrong_scaling_is_what_an_int8_input_makes_of_it(name, pixels, taken_for):
-    _, mistake = sensitivity.mistakes(GRAY)[name]
+    _, mistake = preprocessing_mistakes.mistakes(GRAY)[name]
     assert mistake(np.array(pixels, np.uint8)) == pytest.approx(np.array(taken_for), abs=1)

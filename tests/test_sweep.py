@@ -3,8 +3,9 @@ import shutil
 import pytest
 import yaml
 
-from mbutils import datasets, runs, sweep
+from mbutils import runs, sweep
 from mbutils.config import PROJECT, DeployParameters, TrainParameters
+from mbutils.data import datasets
 from mbutils.errors import WorkbookError
 from mbutils.progress import duration
 from mbutils.sweep import estimates, records

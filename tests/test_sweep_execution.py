@@ -15,10 +15,10 @@ import pytest
 from sweeping import Sweep, environment, kernels, ran, wish, workers
 
 from mbutils import cli, runs
-from mbutils import kernels as kernel_servers
 from mbutils import sweep as sweeps
 from mbutils.errors import WorkbookError
 from mbutils.sweep import execution, records
+from mbutils.sweep import kernels as kernel_servers
 from mbutils.sweep.clusters import Remote, remote
 from mbutils.sweep.stages import Outcome, Settings
 
@@ -370,7 +370,13 @@ def test_kernel_dies_with_the_connection_that_asked_for_it(tmp_path):
 def test_server_whose_owner_died_while_it_started_ends(tmp_path):
     folder = tmp_path / "server"
     folder.mkdir()
-    command = [sys.executable, "-m", "mbutils.kernels", "0", str(folder / "socket")]  # its parent is not process 0
+    command = [
+        sys.executable,
+        "-m",
+        "mbutils.sweep.kernels",
+        "0",
+        str(folder / "socket"),
+    ]  # its parent is not process 0
     assert subprocess.run(command, timeout=120).returncode == 0
     assert not folder.exists()
 

@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.download import download_manager
 
-from mbutils import datasets, pipeline
 from mbutils.config import DataParameters, Preprocessing
+from mbutils.data import datasets, pipeline
 from mbutils.errors import WorkbookError
 
 PER_CLASS = 5

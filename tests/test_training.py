@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from mbutils import pipeline, training
 from mbutils.config import TrainParameters
+from mbutils.data import pipeline
+from mbutils.model import training
 
 PARAMETERS = TrainParameters(
     dataset="digits",

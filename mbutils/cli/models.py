@@ -94,10 +94,12 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mbutils import datasets, evaluation, pipeline
+    from mbutils import evaluation
+    from mbutils.data import datasets, pipeline
+    from mbutils.tflite.interpreter import TFLiteModel
 
     batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
-    model = evaluation.TFLiteModel(options.model)
+    model = TFLiteModel(options.model)
     contract = _contract(options, model.image_shape)
     dataset = datasets.load(DataParameters(dataset=options.dataset, data_dir=options.data_dir))
     order = _class_order(options.class_order, dataset.class_names)
@@ -138,8 +140,8 @@ def _class_order(given: str | None, class_names: tuple[str, ...]) -> list[int]:
 
 
 def _footprint(options: argparse.Namespace) -> int:
-    from mbutils import costs
-    from mbutils.footprint import footprint
+    from mbutils.device import costs
+    from mbutils.device.footprint import footprint
 
     source = _model_source(options)
     model = footprint(source)
@@ -160,9 +162,9 @@ def _model_source(options: argparse.Namespace) -> Path | bytes:
         return options.model
     if not given:
         raise WorkbookError("give a MODEL.tflite, or some of --alpha, --image-size, --color and --classes")
-    from mbutils import untrained
+    from mbutils.report import before_training
 
-    return untrained.tflite(ModelParameters(**given))
+    return before_training.tflite(ModelParameters(**given))
 
 
 def _deploy(options: argparse.Namespace) -> int:
@@ -175,14 +177,15 @@ def _deploy(options: argparse.Namespace) -> int:
         ram_kib=options.ram_kib,
         results_dir=options.results,
     )
-    from mbutils import deploy, tables
+    from mbutils import deploy
+    from mbutils.report import tables
 
     print(tables.deployment_text(deploy.deploy(parameters)))
     return 0
 
 
 def _cache(options: argparse.Namespace) -> int:
-    from mbutils import cache
+    from mbutils.data import cache
 
     removed, kept = cache.clear() if options.clear else ([], cache.entries())
     for entry in kept:

@@ -150,7 +150,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _print_results(results_dir: Path) -> None:
-    from mbutils import runs, tables
+    from mbutils import runs
+    from mbutils.report import tables
 
     report = results_dir / "report.html"
     print(f"\n{tables.results_text(runs.results_table(results_dir))}\n")
@@ -159,9 +160,9 @@ def _print_results(results_dir: Path) -> None:
 
 
 def _render(options: argparse.Namespace) -> int:
-    from mbutils import notebooks
+    from mbutils.report import render
 
     html = options.html or options.notebook.with_suffix(".html")
-    notebooks.render(options.notebook, html)
+    render.render(options.notebook, html)
     print(html)
     return 0

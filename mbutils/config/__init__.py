@@ -15,15 +15,14 @@ from mbutils.config.after_training import (
 )
 from mbutils.config.base import Parameters, parameter
 from mbutils.config.paths import PROJECT, RECIPES, cache_dir, resolve_results_dir
+from mbutils.config.preprocessing import COLOR_MODES, HALF_RANGE, INTERPOLATIONS, Preprocessing, normalize, to_pixels
 from mbutils.config.recipes import read_recipe, read_yaml
 from mbutils.config.training import (
     CLASS_WEIGHTS,
-    COLOR_MODES,
     FOLDER,
-    INTERPOLATIONS,
+    PLANT_VILLAGE_39,
     DataParameters,
     PrepareParameters,
-    Preprocessing,
     TrainParameters,
 )
 
@@ -31,8 +30,10 @@ __all__ = [
     "CLASS_WEIGHTS",
     "COLOR_MODES",
     "FOLDER",
+    "HALF_RANGE",
     "INT8_VARIANTS",
     "INTERPOLATIONS",
+    "PLANT_VILLAGE_39",
     "PROJECT",
     "RECIPES",
     "Budget",
@@ -48,8 +49,10 @@ __all__ = [
     "Preprocessing",
     "TrainParameters",
     "cache_dir",
+    "normalize",
     "parameter",
     "read_recipe",
     "read_yaml",
     "resolve_results_dir",
+    "to_pixels",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbutils.config.base import Parameters, parameter
-from mbutils.config.training import COLOR_MODES
+from mbutils.config.preprocessing import COLOR_MODES
 
 INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor")
 

@@ -1,7 +1,7 @@
 """From a run's int8 model to a folder of C99 that any compiler takes, checked bit for bit.
 
 The expected outputs are those of the LiteRT reference kernels. Memory is planned like that of STM32Cube.AI
-(`mbutils.footprint`), without its padding, so the arena is below the activation RAM that it reports.
+(`mbutils.device.memory`), without its padding, so the arena is below the activation RAM that it reports.
 """
 
 import hashlib
@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mbutils import pipeline, runs
+from mbutils import runs
 from mbutils.config import DeployParameters, resolve_results_dir
+from mbutils.data import pipeline
 from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.figures import in_step
 from mbutils.deploy.layers import Network, read_network
 from mbutils.deploy.measure import Measurement, missing_tools
 from mbutils.deploy.memory import Plan, plan
 from mbutils.deploy.reference import reference_outputs
+from mbutils.device.footprint import Footprint, footprint
 from mbutils.errors import WorkbookError, nearest
-from mbutils.footprint import Footprint, footprint
 
 __all__ = [
     "Deployment",

@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from mbutils import published
 from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement
 from mbutils.deploy.memory import Plan, deepest, plan
-from mbutils.footprint import Footprint
+from mbutils.device import published
+from mbutils.device.footprint import Footprint
 
 _PAIRS = {
     "activation_ram_bytes": "arena",

@@ -14,8 +14,8 @@ from mbutils.config import Preprocessing
 from mbutils.deploy import source
 from mbutils.deploy.layers import Network
 from mbutils.deploy.memory import Plan
+from mbutils.device.footprint import Footprint
 from mbutils.errors import WorkbookError
-from mbutils.footprint import Footprint
 
 FACTS = "deploy.json"
 _HERE = Path(__file__).parent

@@ -8,8 +8,9 @@ import numpy as np
 
 from mbutils.deploy import requantize
 from mbutils.errors import WorkbookError
-from mbutils.footprint import Graph, Op, Tensor, read_graph, schema
-from mbutils.footprint.ops import ALIASES, PADS
+from mbutils.tflite import schema
+from mbutils.tflite.graph import Graph, Op, Tensor, read_graph
+from mbutils.tflite.ops import ALIASES, PADS
 
 _CLAMPS = {0: (-np.inf, np.inf), 1: (0.0, np.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}  # schema: ActivationFunctionType
 _ONE_BY_ONE = (1, 1)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mbutils.deploy.layers import Layer, Network
+from mbutils.device.memory import Buffer
+from mbutils.device.placement import Block, place
 from mbutils.errors import WorkbookError
-from mbutils.footprint import Buffer
-from mbutils.footprint.placement import Block, place
 
 ALIGNMENT = 4  # bytes
 STRIDE = 8  # weights of one output channel that a convolution takes at a time

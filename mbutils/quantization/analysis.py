@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from mbutils import pipeline
 from mbutils.backend import keras, native_output_silenced
-from mbutils.config import ConvertParameters
-from mbutils.datasets import Dataset
+from mbutils.config import ConvertParameters, normalize
+from mbutils.data import pipeline
+from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 from mbutils.evaluation import accuracy
-from mbutils.pipeline import normalize
 from mbutils.progress import progress
 from mbutils.quantization.folding import kernel_layers, output_ranges
 from mbutils.quantization.ranges import highest_activations, spread

@@ -6,7 +6,7 @@ Nagel et al. 2019, arXiv:1906.04721, section 4.2; here measured on calibration i
 import numpy as np
 
 from mbutils.backend import keras, tf
-from mbutils.pipeline import normalize
+from mbutils.config import normalize
 from mbutils.quantization.aware import FakeQuantized
 from mbutils.quantization.ranges import INPUT_SCALE, spread
 

@@ -12,8 +12,8 @@ import pandas as pd
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from mbutils.backend import convert_variables_to_constants_v2, keras, native_output_silenced, tf
+from mbutils.config import normalize
 from mbutils.errors import WorkbookError
-from mbutils.pipeline import normalize
 from mbutils.progress import progress
 from mbutils.quantization.aware import FakeQuantized
 

@@ -9,7 +9,7 @@ import itertools
 import numpy as np
 
 from mbutils.backend import keras, tf
-from mbutils.pipeline import normalize
+from mbutils.config import normalize
 from mbutils.quantization.folding import input_ranges, kernel_layers, output_ranges, scaled_inputs, scaled_outputs
 from mbutils.quantization.ranges import highest_activations, spread
 

@@ -3,10 +3,10 @@
 import numpy as np
 
 from mbutils.backend import keras
-from mbutils.pipeline import normalize
+from mbutils.config import HALF_RANGE, normalize
 from mbutils.quantization.folding import kernel_layers
 
-INPUT_SCALE = 1 / 127.5
+INPUT_SCALE = 1 / HALF_RANGE
 # The device takes a uint8 pixel as (pixel - 127) / 127.5.
 _INPUT_ZERO_POINT = 127
 _SMALLEST_RANGE = 1e-3

@@ -15,7 +15,6 @@ from mbutils.runs.folder import (
     record_evaluation,
     save_changed,
     save_variant,
-    written_beside,
 )
 from mbutils.runs.provenance import git_commit, machine
 from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
@@ -41,5 +40,4 @@ __all__ = [
     "save_variant",
     "unfinished",
     "write_results",
-    "written_beside",
 ]

@@ -4,11 +4,10 @@ A run folder holds one trained configuration. Every file is written beside its p
 what is finished, so a killed run never looks finished.
 """
 
-import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mbutils import cache, datasets
 from mbutils.config import DeployParameters, TrainParameters
-from mbutils.datasets import EXCLUDED, PARTS, Dataset
+from mbutils.data import datasets
+from mbutils.data.dataset import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError, nearest
+from mbutils.files import written_beside
 from mbutils.runs.provenance import made_by, now, versions
 
 MEASURED_COLUMNS = (
@@ -95,16 +95,6 @@ class Run:
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         with written_beside(self.path / "manifest.json") as partial:
             partial.write_text(json.dumps(manifest, indent=1) + "\n")
-
-
-@contextlib.contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """As `cache.written_beside`, with an error that a user reads."""
-    try:
-        with cache.written_beside(path) as partial:
-            yield partial
-    except OSError as error:
-        raise WorkbookError(f"cannot write {path} ({error.strerror}): free some space or check permissions") from error
 
 
 def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Run:

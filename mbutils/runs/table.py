@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from mbutils.runs.folder import FLOAT32, MEASURED_COLUMNS, all_runs, written_beside
+from mbutils.files import written_beside
+from mbutils.runs.folder import FLOAT32, MEASURED_COLUMNS, all_runs
 
 RESULT_COLUMNS = (
     "run_id",

@@ -148,6 +148,6 @@ def _check_workers(client: Client, results_dir: Path) -> None:
 
 
 def _sees(folder: str) -> bool:
-    from mbutils import kernels  # noqa: F401  (so that a worker without the workbook is told)
+    from mbutils.sweep import kernels  # noqa: F401  (so that a worker without the workbook is told)
 
     return Path(folder).is_dir()

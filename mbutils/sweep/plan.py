@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from mbutils import datasets, runs
+from mbutils import runs
 from mbutils.config import (
     ConvertParameters,
     DataParameters,
@@ -26,7 +26,8 @@ from mbutils.config import (
     read_recipe,
     read_yaml,
 )
-from mbutils.datasets import Dataset
+from mbutils.data import datasets
+from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError, nearest
 from mbutils.sweep import records
 

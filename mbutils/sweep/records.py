@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from mbutils.runs import written_beside
+from mbutils.files import written_beside
 
 _TAIL_LINES = 12
 

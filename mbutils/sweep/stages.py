@@ -11,10 +11,10 @@ from pathlib import Path
 
 from filelock import AcquireReturnProxy, Timeout
 
-from mbutils import kernels, notebooks
 from mbutils.errors import WorkbookError
 from mbutils.progress import PROGRESS_FILE, duration
-from mbutils.sweep import records
+from mbutils.report import render
+from mbutils.sweep import kernels, notebooks, records
 from mbutils.sweep.plan import RENDER, Stage
 
 _ATTEMPTS = 2
@@ -180,7 +180,7 @@ def _record_failure(failure: Outcome, record: records.Record, settings: Settings
 def _do(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> None:
     kept = settings.results_dir / stage.kept
     if stage.notebook == RENDER:
-        notebooks.render(settings.results_dir / stage.parameters["source"], kept)
+        render.render(settings.results_dir / stage.parameters["source"], kept)
         return
     server = _server(settings)
     deadline = time.monotonic() + settings.time_limit

@@ -1,0 +1,1 @@
+"""Where images come from, parts and copies, decoding, cache, augmentation, batches."""

@@ -1,0 +1,99 @@
+"""Random changes of training images, whole batches at a time: crops, mirroring, brightness and contrast, MixUp.
+
+A view of the images follows from a seed and its number, so that a teacher can score what its student will see.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mbutils.backend import tf
+from mbutils.config import HALF_RANGE, PrepareParameters
+
+_ASPECT_RATIOS = (3 / 4, 4 / 3)
+_CHANGES = 7  # crop area, aspect ratio, top and left; mirroring; contrast; brightness
+_IS_CROP_AREA = np.arange(_CHANGES) == 0
+
+
+class View(NamedTuple):
+    """What happens to each of n training images in one view of them.
+
+    Attributes:
+        changes: The draws behind crop, mirroring, contrast and brightness: uniform in [0, 1), shape (n, 7).
+        partners: The image that each is mixed with, 0..n-1: int32, shape (n,).
+        shares: What each keeps of itself in the mixture, 0.5..1: float32, shape (n,).
+    """
+
+    changes: tf.Tensor
+    partners: tf.Tensor
+    shares: tf.Tensor
+
+
+def draw_view(
+    count: int, number: int | tf.Tensor, parameters: PrepareParameters, whole: bool | tf.Tensor = False
+) -> View:
+    """Draws a view of `count` images: always the same for the same number and seed.
+
+    Args:
+        count: How many images there are.
+        number: Which view.
+        parameters: Give the seed and MixUp.
+        whole: Leave the images whole instead of cropping them.
+    """
+    seed = (parameters.seed, number)
+    changes = tf.random.stateless_uniform([count, _CHANGES], seed)
+    changes = tf.where(whole & _IS_CROP_AREA, 1.0, changes)  # of the areas from the smallest to 1, the last
+    if not parameters.mixup:
+        return View(changes, tf.range(count), tf.ones(count))
+    gamma = tf.random.stateless_gamma([2, count], seed, parameters.mixup)
+    share = gamma[0] / (gamma[0] + gamma[1])  # Beta(mixup, mixup)
+    partners = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+    return View(changes, partners, tf.maximum(share, 1 - share))
+
+
+def augment(images: tf.Tensor, changes: tf.Tensor, parameters: PrepareParameters, image_size: tf.Tensor) -> tf.Tensor:
+    """Normalizes and augments a batch: random resized crop, horizontal flip, brightness and contrast.
+
+    Args:
+        images: uint8, shape (batch, height, width, channels).
+        changes: What happens to each image: rows of `View.changes`, shape (batch, 7).
+        parameters: Gives `min_crop_area`, `horizontal_flip` and `color_jitter`.
+        image_size: Height and width of the result in pixels.
+
+    Returns:
+        Normalized images: float32 in [-1, 1], shape (batch, image_size, image_size, channels).
+    """
+    draws = tf.unstack(changes, axis=1)
+    boxes = _crop_boxes(draws[:4], parameters.min_crop_area)
+    if parameters.horizontal_flip:
+        # A box whose left and right are swapped gives the mirrored crop.
+        boxes = tf.where(draws[4][:, None] < 0.5, boxes, tf.gather(boxes, [0, 3, 2, 1], axis=1))
+    cropped = tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (image_size, image_size))
+    jitter = parameters.color_jitter
+    contrast, brightness = 1 + jitter * (2 * draws[5] - 1), jitter * (2 * draws[6] - 1)
+    # One multiplication and one addition normalize the pixels and change contrast and brightness.
+    slope, offset = contrast / HALF_RANGE, brightness - contrast
+    return tf.clip_by_value(cropped * slope[:, None, None, None] + offset[:, None, None, None], -1.0, 1.0)
+
+
+def _crop_boxes(draws: list[tf.Tensor], min_area: float) -> tf.Tensor:
+    """Returns random boxes (top, left, bottom, right) in 0..1, shape (batch, 4), after Inception's random crops."""
+    area = min_area + (1 - min_area) * draws[0]
+    low, high = np.log(_ASPECT_RATIOS)
+    # A full crop stays the whole image: the shape varies only as far as the area leaves room.
+    ratio = tf.exp(tf.clip_by_value(low + (high - low) * draws[1], tf.math.log(area), -tf.math.log(area)))
+    height, width = tf.sqrt(area / ratio), tf.sqrt(area * ratio)
+    top, left = draws[2] * (1 - height), draws[3] * (1 - width)
+    return tf.stack([top, left, top + height, left + width], axis=1)
+
+
+def mix(values: tf.Tensor, others: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Mixes images or targets with those of their partners: MixUp (Zhang et al. 2018, arXiv:1710.09412).
+
+    Args:
+        values: float32, shape (n, ...).
+        others: Those of the partners, same shape.
+        shares: What each keeps of itself, shape (n,).
+    """
+    kept = tf.reshape(shares, (-1, *[1] * (len(values.shape) - 1)))
+    return values * kept + others * (1 - kept)

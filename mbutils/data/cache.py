@@ -1,0 +1,179 @@
+"""The cache folder: what can be made again, made once by whichever process comes first."""
+
+import contextlib
+import errno
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from mbutils import files
+from mbutils.config import cache_dir
+from mbutils.errors import WorkbookError
+
+# What the workbook puts in the cache folder; nothing else in it is ever listed or removed.
+_KINDS = {
+    "images": r"[^.].*_\d+_(rgb|gray)_[a-z_]+_[0-9a-f]{16}\.npy",
+    "index of images": r"index_.+\.csv",
+    "scores of a teacher": r"teacher_scores_[0-9a-f]{16}\.npy",
+    "untrained models": r"untrained",
+    "files of a benchmark": r".+_[0-9a-f]{16}_jpeg",
+    "left by a killed process": r"\..+\.\d+(\.\w+)?",
+}
+_WAY_OUT = "set MB_CACHE_DIR"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing in the cache folder.
+
+    Attributes:
+        kind: What it is, in words.
+        path: The file or folder.
+        bytes: Its size on disk.
+        used: When it was last used, UTC.
+    """
+
+    kind: str
+    path: Path
+    bytes: int
+    used: datetime
+
+
+@contextlib.contextmanager
+def made_once(path: Path) -> Iterator[None]:
+    """Makes other processes wait while this one makes a file of the cache folder; see `files.locked`.
+
+    Raises:
+        WorkbookError: If the cache folder cannot be written.
+    """
+    try:
+        with files.locked(path):
+            yield
+    except OSError as error:
+        raise files.cannot_write(path, error, _WAY_OUT) from error
+
+
+def written(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """As `files.written_beside`, for a file of the cache folder."""
+    return files.written_beside(path, _WAY_OUT)
+
+
+def stored_images(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
+    """Returns images kept in a file, after making them where the file is missing or damaged.
+
+    Args:
+        path: A `.npy` file in the cache folder.
+        shape: The shape of all images together: (n, height, width, channels).
+        make: Yields the images in order: uint8, shape (height, width, channels). Few are in memory at a time.
+
+    Returns:
+        A read-only memory map: uint8, shape `shape`.
+
+    Raises:
+        WorkbookError: If the cache folder cannot be written, or its disk is full.
+    """
+    images = _read(path, shape)
+    if images is None:
+        with made_once(path):
+            images = _read(path, shape)  # made by another process while this one waited
+            if images is None:
+                _write(path, shape, make)
+                images = _read(path, shape)
+    return images
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    try:
+        images = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return None
+    if images.dtype != np.uint8 or images.shape != shape:
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(path)  # last used now
+    return images
+
+
+def _write(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> None:
+    # Plain writes, not through a memory map: a full disk is then an error rather than a bus error that kills the
+    # process, and the pages written do not count as its memory.
+    needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"it takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+    with written(path) as partial, partial.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for image in make():
+            file.write(np.ascontiguousarray(image))
+
+
+def entries() -> list[Entry]:
+    """Returns what is in the cache folder, largest first.
+
+    Raises:
+        WorkbookError: If the folder cannot be read.
+    """
+    folder = cache_dir()
+    if not folder.exists():
+        return []
+    try:
+        found = [(kind, path) for path in folder.iterdir() if (kind := _kind(path.name))]
+        listed = [Entry(kind, path, _size(path), _used(path)) for kind, path in found]
+    except OSError as error:
+        raise WorkbookError(f"cannot read the cache folder {folder} ({error.strerror}): set MB_CACHE_DIR") from error
+    return sorted(listed, key=lambda entry: (-entry.bytes, entry.path.name))
+
+
+def _kind(name: str) -> str | None:
+    if name.endswith(".lock"):
+        return None
+    return next((kind for kind, pattern in _KINDS.items() if re.fullmatch(pattern, name)), None)
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _used(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+
+
+def clear() -> tuple[list[Entry], list[Entry]]:
+    """Removes what is in the cache folder; runs that read it go on undisturbed.
+
+    Returns:
+        What was removed, and what was kept because a process is just making it.
+
+    Raises:
+        WorkbookError: If something cannot be removed.
+    """
+    removed, kept = [], []
+    for entry in entries():
+        try:
+            (removed if _remove(entry.path) else kept).append(entry)
+        except OSError as error:
+            raise WorkbookError(f"cannot remove {entry.path} ({error.strerror}): check its permissions") from error
+    return removed, kept
+
+
+def _remove(path: Path) -> bool:
+    name = re.sub(r"^\.(.+)\.\d+(\.\w+)?$", r"\1\2", path.name)  # what a partial file will be
+    lock = files.try_lock(path.with_name(name))
+    if lock is None:
+        return False
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
+    return True

@@ -1,0 +1,46 @@
+"""Where images come from: the registry of datasets, the identities of images, the three parts, and leakage.
+
+An image is known by the md5 of its encoded bytes, and by a digest of its decoded pixels. Every dataset has the parts
+"train", "validation" and "test"; copies of test images among the others are "excluded".
+"""
+
+from collections.abc import Callable
+
+from mbutils.config import DataParameters
+from mbutils.data import digits, folder, tfds
+from mbutils.data.dataset import EXCLUDED, PARTS, Dataset
+from mbutils.data.splits import assign_parts, hash_fraction, split_by_class
+from mbutils.errors import WorkbookError, nearest
+
+__all__ = [
+    "EXCLUDED",
+    "PARTS",
+    "REGISTRY",
+    "Dataset",
+    "assign_parts",
+    "hash_fraction",
+    "load",
+    "split_by_class",
+]
+
+REGISTRY: dict[str, Callable[[DataParameters], Dataset]] = {
+    "digits": digits.load,
+    "folder": folder.load,
+    "food101": tfds.food101,
+    "plant_village": tfds.plant_village,
+    "tf_flowers": tfds.tf_flowers,
+}
+
+
+def load(parameters: DataParameters) -> Dataset:
+    """Loads the index of a dataset; images are read when they are asked for.
+
+    Args:
+        parameters: The name of the dataset in `REGISTRY`, and how its parts are made.
+
+    Raises:
+        WorkbookError: If the name is unknown, or the dataset is neither here nor downloadable, or unfit.
+    """
+    if parameters.dataset not in REGISTRY:
+        raise WorkbookError(f"unknown dataset {parameters.dataset!r}: {nearest(parameters.dataset, tuple(REGISTRY))}")
+    return REGISTRY[parameters.dataset](parameters)

@@ -1,0 +1,204 @@
+"""The user's own images: a folder that holds a folder of images for each class.
+
+    flowers/            or, with parts of its own:      flowers/
+      roses/a.jpg ...                                     train/roses/a.jpg ...
+      tulips/b.png ...                                    test/roses/b.jpg ...
+
+Parts that are missing are drawn from train. Hidden files and folders, and files that are no images by their name, are
+passed over.
+"""
+
+import hashlib
+import os
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mbutils.config import DataParameters, cache_dir
+from mbutils.data import editions, index
+from mbutils.data.dataset import PARTS, Dataset
+from mbutils.data.splits import once_in_test, split_by_class, without_copies
+from mbutils.errors import WorkbookError, nearest
+
+_PART_FOLDERS = {part: part for part in PARTS} | {"val": "validation", "valid": "validation"}
+_READ = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+# Images that are not read are listed as unreadable rather than passed over.
+_NOT_READ = {".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm"}
+_LAYOUT = "give a folder that holds a folder of images for each class"
+
+
+def load(parameters: DataParameters) -> Dataset:
+    """Returns the images of `data_dir`.
+
+    Raises:
+        WorkbookError: If the folder is missing, is not laid out as above, or has fewer than two classes, a class that
+            is not in every part, links that leave it, or unreadable images that are not to be skipped.
+    """
+    root = Path(parameters.data_dir)
+    _refuse_wrong_root(root)
+    files = _scan(root)
+    class_names = tuple(sorted(set(files["class"])))
+    _refuse_few_classes(root, class_names)
+    table = _described(root, files)
+    readable, skipped = index.refuse_unreadable(table, str(root), parameters.skip_corrupt)
+    labels = {name: label for label, name in enumerate(class_names)}
+    examples = readable.assign(label=readable["class"].map(labels)).reset_index(drop=True)
+    examples["part"] = _parts(examples, parameters)
+    _refuse_small_classes(root, class_names, examples)
+    paths = [root / file for file in examples["file"]]
+
+    def read_at(position: int) -> bytes:
+        return _read(paths[position])
+
+    def read() -> Iterator[bytes]:
+        return map(_read, paths)
+
+    kept = ["file", "identity", "pixels", "width", "height", "label", "part"]
+    return Dataset(_name(parameters, class_names), class_names, examples[kept], read, read_at, skipped)
+
+
+def _name(parameters: DataParameters, class_names: tuple[str, ...]) -> str:
+    """Returns the name of the published edition where the classes are its classes, else that of the folder."""
+    return editions.edition(class_names) or parameters.data_name
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise WorkbookError(f"cannot read {path} ({error.strerror}): put it back, or start again without it") from error
+
+
+def _refuse_wrong_root(root: Path) -> None:
+    if root.is_dir():
+        return
+    if root.exists():
+        raise WorkbookError(f"data_dir {root} is a file: unpack it, and {_LAYOUT}")
+    beside = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
+    hint = nearest(root.name, beside) if len(beside) in range(1, 20) else _LAYOUT
+    raise WorkbookError(f"data_dir {root} does not exist: {hint}")
+
+
+def _scan(root: Path) -> pd.DataFrame:
+    """Returns a row for each image file, sorted: `file` (relative), `given` (its part, or ""), `class`."""
+    rows = []
+    for given, folder in _part_folders(root):
+        _refuse_loose_images(folder)
+        seen: dict[str, Path] = {}
+        for path in filter(Path.is_dir, _visible(folder, root)):
+            name = _class_name(path)
+            if name in seen:
+                raise WorkbookError(f"{seen[name]} and {path} are the same class {name!r}: merge them")
+            seen[name] = path
+            images = _images(path, root)
+            if not images:
+                raise WorkbookError(f"class folder {path} holds no images: add some, or remove it")
+            rows += [(str(image.relative_to(root)), given, name) for image in images]
+    return pd.DataFrame(rows, columns=["file", "given", "class"])
+
+
+def _part_folders(root: Path) -> list[tuple[str, Path]]:
+    """Returns the folders that hold the classes, each with its part, "" where the parts are still to be drawn."""
+    folders = [path for path in _visible(root, root) if path.is_dir()]
+    parts = [(_PART_FOLDERS[path.name.lower()], path) for path in folders if path.name.lower() in _PART_FOLDERS]
+    found = [part for part, _ in parts]
+    if "train" not in found or (len(folders) > 1 and len(parts) == 1):
+        return [("", root)]  # without a second part, "train" beside other folders is a class: a picture of a train
+    others = [path.name for path in folders if path.name.lower() not in _PART_FOLDERS]
+    if others:
+        raise WorkbookError(f"{root} holds parts and other folders ({', '.join(others)}): move the others out of it")
+    if len(set(found)) < len(found):
+        names = ", ".join(path.name for _, path in parts)
+        raise WorkbookError(f"{root} holds two folders for one part ({names}): merge them")
+    _refuse_loose_images(root)
+    return parts
+
+
+def _visible(folder: Path, root: Path) -> list[Path]:
+    """Returns what a folder holds, sorted by name, without what is hidden; links must stay in the data."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise WorkbookError(f"cannot read {folder} ({error.strerror}): check its permissions") from error
+    entries = [entry for entry in entries if not entry.name.startswith((".", "__"))]
+    for entry in entries:
+        if entry.is_symlink() and not Path(entry).resolve().is_relative_to(root.resolve()):
+            raise WorkbookError(f"{entry.path} is a link that leaves {root}: copy what it points to in its place")
+    return [Path(entry) for entry in entries]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in _READ | _NOT_READ
+
+
+def _images(folder: Path, root: Path) -> list[Path]:
+    inside = _visible(folder, root)
+    nested = next((path for path in inside if path.is_dir()), None)
+    if nested:
+        raise WorkbookError(f"class folder {folder} holds a folder, {nested.name}: {_LAYOUT}, and no deeper folders")
+    return [path for path in inside if _is_image(path)]
+
+
+def _refuse_loose_images(folder: Path) -> None:
+    loose = next((path for path in sorted(folder.iterdir()) if _is_image(path) and path.is_file()), None)
+    if loose:
+        raise WorkbookError(f"{loose} is in no class folder: move it into one, or away; {_LAYOUT}")
+
+
+def _class_name(folder: Path) -> str:
+    """Returns the name of a class: composed Unicode, since some file systems keep names decomposed."""
+    name = unicodedata.normalize("NFC", folder.name).strip()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise WorkbookError(f"the name of class folder {os.fsencode(folder)!r} is no UTF-8: rename it") from error
+    if not name or any(unicodedata.category(character) == "Cc" for character in name):
+        raise WorkbookError(f"the name of class folder {folder.name!r} cannot be printed: rename it")
+    return name
+
+
+def _refuse_few_classes(root: Path, class_names: tuple[str, ...]) -> None:
+    if not class_names:
+        raise WorkbookError(f"data_dir {root} holds no images: {_LAYOUT}")
+    if len(class_names) == 1:
+        raise WorkbookError(f"data_dir {root} holds one class only, {class_names[0]!r}: {_LAYOUT}, two at least")
+
+
+def _described(root: Path, files: pd.DataFrame) -> pd.DataFrame:
+    stats = [_stat(root / file) for file in files["file"]]
+    keys = files.assign(size=[size for size, _ in stats], modified=[modified for _, modified in stats])
+    digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+    reads = ((root / file).read_bytes for file in files["file"])
+    return index.of_images(keys, reads, cache_dir() / f"index_folder_{digest}.csv")
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0  # a broken link: reading it says so
+    return found.st_size, found.st_mtime_ns
+
+
+def _parts(examples: pd.DataFrame, parameters: DataParameters) -> pd.Series:
+    """Returns the parts as the folders give them, those that are missing drawn from the rest, copies excluded."""
+    fractions = {"test": parameters.test_fraction, "validation": parameters.validation_fraction}
+    given = examples["given"].replace("", "train")
+    missing = {part: fraction for part, fraction in fractions.items() if not (given == part).any()}
+    from_train = examples[given == "train"]
+    parts = given.mask(given == "train", split_by_class(from_train, missing, parameters.split_seed))
+    return without_copies(examples, once_in_test(examples, parts) if "test" in missing else parts)
+
+
+def _refuse_small_classes(root: Path, class_names: tuple[str, ...], examples: pd.DataFrame) -> None:
+    counts = pd.crosstab(examples["label"], examples["part"])
+    counts = counts.reindex(index=range(len(class_names)), columns=PARTS, fill_value=0)
+    for label, row in counts[(counts == 0).any(axis=1)].iterrows():
+        total = np.unique(examples.loc[examples["label"] == label, "pixels"]).size
+        raise WorkbookError(
+            f"{root}: class {class_names[label]!r} has {total} different readable images and none for "
+            f"{', '.join(row.index[row == 0])}: add images, one for each part at least, or remove the class"
+        )

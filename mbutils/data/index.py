@@ -1,0 +1,114 @@
+"""What each image of a dataset is: digests of bytes and pixels, its size, or why it cannot be read.
+
+Finding out takes decoding every image once. It is kept in the cache folder, and only done for images that are new or
+changed.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from itertools import compress
+from pathlib import Path
+
+import pandas as pd
+
+from mbutils.data import cache
+from mbutils.data.decoding import UnreadableImage, decode
+from mbutils.data.parallel import ordered_map
+from mbutils.errors import WorkbookError
+from mbutils.progress import progress
+
+_FOUND = ["identity", "pixels", "width", "height", "error"]
+_TEXT = dict.fromkeys(["file", "given", "class", "split", "identity", "pixels", "error"], str)
+
+
+def describe(read: Callable[[], bytes]) -> tuple[str, str, int, int, str]:
+    """Returns what an image is: `identity`, `pixels`, `width`, `height`, and `error`, empty for a readable image.
+
+    Args:
+        read: Returns the encoded bytes.
+    """
+    try:
+        encoded = read()
+    except OSError as error:
+        return "", "", 0, 0, str(error.strerror)
+    identity = hashlib.md5(encoded).hexdigest()
+    try:
+        pixels = decode(encoded)
+    except UnreadableImage as error:
+        return identity, "", 0, 0, str(error)
+    height, width = pixels.shape[:2]
+    digest = hashlib.md5(f"{width} {height} ".encode())
+    digest.update(pixels)
+    return identity, digest.hexdigest(), width, height, ""
+
+
+def of_images(keys: pd.DataFrame, reads: Iterable[Callable[[], bytes]], path: Path) -> pd.DataFrame:
+    """Returns what each image is, taking from the file at `path` what was found out before.
+
+    Args:
+        keys: What tells that an image is unchanged: a row for each, all columns together unique.
+        reads: Returns the encoded bytes of each image; only asked where the image is new.
+        path: A .csv file in the cache folder.
+
+    Returns:
+        `keys` with the columns `identity`, `pixels`, `width`, `height` and `error`.
+
+    Raises:
+        WorkbookError: If the cache folder cannot be written.
+    """
+    with cache.made_once(path):
+        return _completed(keys, reads, path)
+
+
+def _completed(keys: pd.DataFrame, reads: Iterable[Callable[[], bytes]], path: Path) -> pd.DataFrame:
+    known = _known(path, list(keys))
+    images = list(keys.itertuples(index=False, name=None))
+    new = [image for image in images if image not in known]
+    if new:
+        is_new = [image not in known for image in images]
+        with progress(len(new), "look at every image", "image") as bar:
+            for image, facts in zip(new, ordered_map(describe, compress(reads, is_new)), strict=True):
+                known[image] = facts
+                bar.update()
+    table = pd.DataFrame([(*image, *known[image]) for image in images], columns=[*keys, *_FOUND])
+    if new:
+        with cache.written(path) as partial:
+            table.to_csv(partial, index=False, errors="surrogateescape")
+    return table
+
+
+def _known(path: Path, keys: list[str]) -> dict[tuple, tuple]:
+    table = load(path)
+    if table is None or list(table) != [*keys, *_FOUND]:
+        return {}
+    return {row[: len(keys)]: row[len(keys) :] for row in table.itertuples(index=False, name=None)}
+
+
+def load(path: Path) -> pd.DataFrame | None:
+    """Returns what `of_images` wrote; None where there is no such file, or a damaged one."""
+    try:
+        return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, encoding_errors="surrogateescape")
+    except (OSError, ValueError):  # pandas' errors of parsing are ValueErrors
+        return None
+
+
+def refuse_unreadable(table: pd.DataFrame, name: str, skip: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Returns the readable images, and the others as text, each with its reason.
+
+    Args:
+        table: What `of_images` returned, with the column `file`.
+        name: The dataset, for the error.
+        skip: Whether unreadable images are left out.
+
+    Raises:
+        WorkbookError: If an image is unreadable and is not to be skipped; the first ones are named.
+    """
+    unreadable = table[table["error"] != ""]
+    listed = tuple(f"{row.file} ({row.error})" for row in unreadable.itertuples())
+    if listed and not skip:
+        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
+        raise WorkbookError(
+            f"{name}: {len(listed)} of {len(table)} images cannot be read: {', '.join(listed[:5])}{more}: "
+            "remove or replace them, or set skip_corrupt"
+        )
+    return table[table["error"] == ""], listed

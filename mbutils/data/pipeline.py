@@ -1,0 +1,251 @@
+"""From encoded bytes to batches: decode, resize, colour, cache, batch.
+
+`preprocess` is the one implementation of the preprocessing contract; training, calibration and evaluation all read its
+results from the same cache.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from mbutils.backend import tf
+from mbutils.config import HALF_RANGE, PrepareParameters, Preprocessing, TrainParameters, cache_dir, to_pixels
+from mbutils.data import cache
+from mbutils.data.augmentation import View, augment, draw_view, mix
+from mbutils.data.dataset import Dataset
+from mbutils.data.decoding import UnreadableImage, decode
+from mbutils.data.parallel import ordered_map
+from mbutils.errors import WorkbookError
+from mbutils.progress import progress
+
+# Method and antialiasing of tf.image.resize, which takes pixel centres at half integers.
+_RESIZE = {
+    "area": ("area", False),
+    "bilinear": ("bilinear", False),
+    "bilinear_antialias": ("bilinear", True),
+    "nearest": ("nearest", False),
+}
+
+
+def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
+    """Applies the preprocessing contract to one encoded image.
+
+    Returns:
+        The image: uint8, shape (image_size, image_size, channels).
+
+    Raises:
+        UnreadableImage: If the bytes are not an image, a damaged one, or one that is too large.
+    """
+    return resize(decode(encoded, contract.color_mode), contract)
+
+
+def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
+    """Resizes decoded pixels, uint8 (height, width, channels), as the contract says."""
+    method, antialias = _RESIZE[contract.interpolation]
+    size = (contract.image_size, contract.image_size)
+    return np.rint(tf.image.resize(pixels, size, method, antialias=antialias).numpy()).astype(np.uint8)
+
+
+def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
+    """Returns every image of the dataset after preprocessing, decoded once and kept on disk.
+
+    The cache is a memory map, so memory stays bounded however large the dataset; it is found again by the identities
+    of the images and the contract, in the folder that `MB_CACHE_DIR` names, or `~/.cache/mbutils`.
+
+    Returns:
+        A read-only memory map: uint8, shape (n, image_size, image_size, channels), in the order of `dataset.examples`.
+
+    Raises:
+        WorkbookError: If an image is unreadable, or the cache folder cannot be written.
+    """
+
+    def made() -> Iterator[np.ndarray]:
+        total = len(dataset.examples)
+        named = partial(_preprocess_named, dataset, contract)
+        with progress(total, "decode and resize", "image") as bar:
+            for image in ordered_map(named, enumerate(dataset.read())):
+                yield image
+                bar.update()
+
+    shape = (len(dataset.examples), *contract.shape)
+    return cache.stored_images(cache_path(dataset, contract), shape, made)
+
+
+def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
+    """Returns where `cached_images` keeps its images."""
+    digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
+    name = f"{dataset.name}_{contract.image_size}_{contract.color_mode}_{contract.interpolation}_{digest}.npy"
+    return cache_dir() / name
+
+
+def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int, bytes]) -> np.ndarray:
+    position, encoded = item
+    try:
+        return preprocess(encoded, contract)
+    except UnreadableImage as error:
+        example = dataset.examples.iloc[position]
+        raise WorkbookError(
+            f"{dataset.name}: image {position} of class {dataset.class_names[example['label']]} "
+            f"(md5 {example['identity']}) is unreadable ({error}): remove or replace it"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Some of the cached images, read from disk when they are indexed, so that any number of them fits in memory.
+
+    Attributes:
+        images: All of them: uint8, shape (n, height, width, channels).
+        positions: Where the images of the subset are, shape (n_subset,).
+    """
+
+    images: np.ndarray
+    positions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        return self.images[self.positions[index]]
+
+
+def augmented_examples(images: np.ndarray, parameters: PrepareParameters, copies: int) -> np.ndarray:
+    """Returns `copies` augmented views of each image, to look at: uint8, shape (copies * n, height, width, c)."""
+    count, size = images.shape[:2]
+    views = [draw_view(count, number, parameters) for number in range(copies)]
+    seen = [show(images, np.arange(count), view, np.arange(count), parameters, size) for view in views]
+    return to_pixels(np.concatenate(seen))
+
+
+def show(
+    images: np.ndarray,
+    positions: np.ndarray,
+    view: View,
+    rows: np.ndarray | tf.Tensor,
+    parameters: PrepareParameters,
+    image_size: tf.Tensor | int,
+) -> tf.Tensor:
+    """Returns images as training sees them: read, augmented and mixed.
+
+    Args:
+        images: The cached images: uint8, shape (n, height, width, channels).
+        positions: Where the images of the view are among them, shape (n_view,).
+        view: What happens to each.
+        rows: Which of the view to show.
+        parameters: The augmentation.
+        image_size: Height and width of the result in pixels.
+
+    Returns:
+        Normalized images: float32 in [-1, 1], shape (len(rows), image_size, image_size, channels).
+    """
+
+    def augmented(rows: tf.Tensor) -> tf.Tensor:
+        batch = _gather(images, tf.gather(positions, rows))
+        return augment(batch, tf.gather(view.changes, rows), parameters, image_size)
+
+    if not parameters.mixup:
+        return augmented(rows)
+    return mix(augmented(rows), augmented(tf.gather(view.partners, rows)), tf.gather(view.shares, rows))
+
+
+def training_batches(
+    images: np.ndarray,
+    dataset: Dataset,
+    parameters: TrainParameters,
+    epochs: range,
+    teacher_scores: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """Returns batches of the training part, in another order and another view of each image at each epoch.
+
+    Args:
+        images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
+        dataset: Gives the training part and the labels.
+        parameters: Batch size, seed, augmentation, label smoothing, and the size of the images of each epoch.
+        epochs: The epochs, counted from 0; each has `steps_per_epoch` batches.
+        teacher_scores: What a teacher says of each view: float32, shape (views, n_train, n_classes), the last
+            `late_views` of them of whole images. Epochs then take the views in turn.
+
+    Returns:
+        Batches of normalized images, float32 (batch, height, width, channels), and targets (batch, n_classes): shares
+        of the classes, times the weight of the image's class, and so its part of the loss.
+    """
+    positions = dataset.positions("train")
+    count = len(positions)
+    labels = _smoothed(dataset.labels[positions], dataset.n_classes, parameters.label_smoothing)
+    weights = _weights(dataset, parameters)[dataset.labels[positions], None]
+
+    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        number, whole = _view_of(epoch, parameters, teacher_scores)
+        view = draw_view(count, number, parameters, whole)
+        targets = mix(labels, tf.gather(labels, view.partners), view.shares)
+        if teacher_scores is not None:
+            taught = tf.numpy_function(lambda n: teacher_scores[n], [number], tf.float32, stateful=False)
+            targets += parameters.teacher_weight * (tf.ensure_shape(taught, targets.shape) - targets)
+        targets *= mix(weights, tf.gather(weights, view.partners), view.shares)
+        size = tf.where(epoch < parameters.early_epochs, parameters.early_image_size, parameters.image_size)
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), (parameters.seed, epoch))
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(min(parameters.batch_size, count), drop_remainder=True)
+        return rows.map(
+            lambda rows: (show(images, positions, view, rows, parameters, size), tf.gather(targets, rows)),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    numbers = tf.data.Dataset.range(epochs.start, epochs.stop, output_type=tf.int32)
+    total = len(epochs) * steps_per_epoch(dataset, parameters)
+    batches = numbers.flat_map(batches_of).apply(tf.data.experimental.assert_cardinality(total))
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def _view_of(
+    epoch: tf.Tensor, parameters: TrainParameters, teacher_scores: np.ndarray | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the number of the view that an epoch shows, and whether its images are whole."""
+    late = (parameters.late_epochs > 0) & (epoch >= parameters.epochs - parameters.late_epochs)
+    if teacher_scores is None:
+        return epoch, late
+    cropped = len(teacher_scores) - parameters.late_views
+    return tf.where(late, cropped + epoch % max(1, parameters.late_views), epoch % cropped), late
+
+
+def steps_per_epoch(dataset: Dataset, parameters: TrainParameters) -> int:
+    """Returns the batches of an epoch: whole ones only, but at least one."""
+    return max(1, len(dataset.positions("train")) // parameters.batch_size)
+
+
+def _weights(dataset: Dataset, parameters: TrainParameters) -> np.ndarray:
+    balanced = parameters.class_weight == "balanced"
+    return dataset.class_weights() if balanced else np.ones(dataset.n_classes, np.float32)
+
+
+def _smoothed(labels: np.ndarray, n_classes: int, smoothing: float) -> np.ndarray:
+    return ((1 - smoothing) * np.eye(n_classes)[labels] + smoothing / n_classes).astype(np.float32)
+
+
+def ordered_batches(images: np.ndarray, dataset: Dataset, part: str, batch_size: int) -> tf.data.Dataset:
+    """Returns the batches of one part in reading order: normalized images, and one-hot labels (batch, n_classes)."""
+    positions = dataset.positions(part)
+    labels = _smoothed(dataset.labels[positions], dataset.n_classes, 0.0)
+    batches = tf.data.Dataset.from_tensor_slices((positions, labels)).batch(batch_size)
+    return batches.map(
+        lambda p, targets: (tf.cast(_gather(images, p), tf.float32) / HALF_RANGE - 1.0, targets)
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def _gather(images: np.ndarray, positions: tf.Tensor) -> tf.Tensor:
+    """Reads a batch from the memory map, within a graph."""
+    batch = tf.numpy_function(lambda p: images[p], [positions], tf.uint8, stateful=False)
+    return tf.ensure_shape(batch, (None, *images.shape[1:]))
+
+
+def calibration_images(images: np.ndarray, dataset: Dataset, count: int, seed: int) -> np.ndarray:
+    """Returns `count` random training images (all, if there are fewer): uint8, shape (count, height, width, channels).
+
+    Images of the validation and test parts are never among them.
+    """
+    positions = dataset.positions("train")
+    chosen = np.random.default_rng(seed).permutation(positions)[:count]
+    return images[np.sort(chosen)]

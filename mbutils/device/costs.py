@@ -1,0 +1,141 @@
+"""What a model costs on the device, by the columns of `results.csv`: each figure with its band where it is an estimate.
+
+No TensorFlow is needed: everything comes from the .tflite, through `footprint` and `latency`.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mbutils.device import latency, published
+from mbutils.device.footprint import Footprint
+
+FOOTPRINT_LABELS = {
+    "activation_ram_bytes": "activation RAM",
+    "runtime_ram_bytes": "runtime RAM",
+    "total_ram_bytes": "total RAM",
+    "weights_flash_bytes": "weights flash",
+    "code_flash_bytes": "code flash",
+    "total_flash_bytes": "total flash",
+}
+LATENCY_LABELS = {board.column: f"latency on {name} ({board.engine})" for name, board in latency.BOARDS.items()}
+PLANNER_NOTE = (
+    "Activation RAM follows the rules of STM32Cube.AI 7.3.0. Later versions plan it differently: 9.1 and 10.0 report "
+    "272.96 KiB for alpha 0.25 at 224 px, where 7.3.0 reports 202.14 KiB."
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One figure of the results table.
+
+    Attributes:
+        column: Its column of `results.csv`, whose name ends with the unit: `_bytes`, or `_ms_` and the board.
+        label: What it is, for tables.
+        value: Bytes or milliseconds.
+        low, high: Where the true value should lie; both None where the figure is no estimate.
+        note: How far it holds.
+    """
+
+    column: str
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the figure is an estimate, with a band."""
+        return self.low is not None
+
+
+def costs(model: Footprint) -> tuple[Cost, ...]:
+    """Returns RAM, flash and latency of a model, in the order in which one reads them."""
+    figures = [_bytes(model, column) for column in FOOTPRINT_LABELS]
+    return (*figures, *(_latency(model, board) for board in latency.BOARDS))
+
+
+def columns(model: Footprint) -> dict[str, float]:
+    """Returns the same figures by the columns of `results.csv`: bytes as integers, milliseconds."""
+    return {cost.column: cost.value for cost in costs(model)}
+
+
+def bands(model: Footprint) -> dict[str, float]:
+    """Returns the bands of the estimates, by column with "_low" or "_high" behind."""
+    estimates = [cost for cost in costs(model) if cost.is_estimate]
+    return {f"{cost.column}_{end}": getattr(cost, end) for cost in estimates for end in ("low", "high")}
+
+
+def notes(model: Footprint) -> list[str]:
+    """Returns what must be said beside the figures: how far they hold."""
+    return [PLANNER_NOTE, *(f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS)]
+
+
+def text(model: Footprint) -> str:
+    """Returns the figures with their bands and notes as text for a terminal."""
+    lines = [f"parameters {model.param_count:,}   MACs {model.macs:,}   .tflite {model.tflite_bytes:,} bytes", ""]
+    lines.append(f"{'':46}{'KiB':>10}{'bytes':>12}   low .. high")
+    lines += [_line(cost) for cost in costs(model) if cost.column in FOOTPRINT_LABELS]
+    lines.append(f"\n{'':46}{'ms':>10}{'':12}   low .. high")
+    lines += [_line(cost) for cost in costs(model) if cost.column in LATENCY_LABELS]
+    peak = model.layers[model.peak_op]
+    return "\n".join([*lines, "", f"Most activation RAM is in use at {peak.name} (op {peak.index}).", *notes(model)])
+
+
+def _line(cost: Cost) -> str:
+    in_bytes = cost.column in FOOTPRINT_LABELS
+    scale, digits = (1024, 2) if in_bytes else (1, 1)
+    value = f"{cost.value / scale:,.{digits}f}"
+    band = (
+        f"   {cost.low / scale:,.{digits}f} .. {cost.high / scale:,.{digits}f}   estimate" if cost.is_estimate else ""
+    )
+    return f"{cost.label:46}{value:>10}{f'{cost.value:,}' if in_bytes else '':>12}{band}"
+
+
+def _bytes(model: Footprint, column: str) -> Cost:
+    band = model.ranges.get(column)
+    ends = (band.low, band.high, "estimate") if band else (None, None, "by the rules of STM32Cube.AI 7.3.0")
+    return Cost(column, FOOTPRINT_LABELS[column], getattr(model, column), *ends)
+
+
+def _latency(model: Footprint, board: str) -> Cost:
+    estimate = latency.estimate(model, board)
+    column = latency.BOARDS[board].column
+    return Cost(column, LATENCY_LABELS[column], estimate.milliseconds, estimate.low, estimate.high, estimate.note)
+
+
+def beside_published(ours: pd.DataFrame) -> pd.DataFrame:
+    """Returns every cell of the published footprint and latency tables with our figure beside.
+
+    Args:
+        ours: One row for each of `published.footprint_configurations()`: its `alpha`, `image_size` and `color_mode`,
+            the costs by the columns of `results.csv`, and `source`.
+
+    Returns:
+        One row for each published cell: `alpha`, `image_size`, `color_mode`, `source`, `column` (of `results.csv`),
+        `published` and `ours` (bytes or milliseconds), `difference` (ours less published, a fraction), and `note`: why
+        a published cell is inconsistent, blank for the others. A cell that was published in kB is taken as such.
+    """
+    cells = pd.concat([_footprint_cells(), _latency_cells()], ignore_index=True)
+    cells["color_mode"] = cells["channels"].map(published.COLOR_MODES)
+    keys = ["alpha", "image_size", "color_mode"]
+    long = ours.melt([*keys, "source"], cells["column"].unique(), "column", "ours")
+    beside = cells.merge(long, on=[*keys, "column"], how="left")
+    beside["difference"] = beside["ours"].astype(float) / beside["published"] - 1
+    return beside[[*keys, "source", "column", "published", "ours", "difference", "note"]]
+
+
+def _footprint_cells() -> pd.DataFrame:
+    cells = published.footprint_bytes().melt(
+        ["alpha", "image_size", "channels", "note"], list(FOOTPRINT_LABELS), "column", "published"
+    )
+    # Runtime RAM and code flash are rounded to KiB on the page, so no unit can be told from them.
+    in_kb = ~cells["column"].isin(["runtime_ram_bytes", "code_flash_bytes"])
+    return cells.assign(note=cells["note"].where(in_kb, ""))
+
+
+def _latency_cells() -> pd.DataFrame:
+    cells = published.latency().rename(columns={"latency_ms": "published"})
+    cells["column"] = cells["board"].map({name: board.column for name, board in latency.BOARDS.items()})
+    return cells.assign(note=cells["note"].where(cells["note"].str.contains("outlier", na=False), ""))

@@ -1,0 +1,138 @@
+"""RAM and flash that an int8 .tflite takes on an STM32, from the file alone: no board, no TensorFlow.
+
+What STM32Cube.AI 7.3.0 reports with default options, inputs and outputs in the activations: weights flash exactly;
+activation RAM exactly for MobileNet v1, by the same rules for other graphs; code flash and runtime RAM as estimates.
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from mbutils.device import estimates, memory
+from mbutils.device.estimates import Range
+from mbutils.device.memory import Buffer, MemoryPlan
+from mbutils.tflite.graph import Graph, Op, Tensor, read_graph
+
+__all__ = ["Buffer", "Footprint", "Graph", "Layer", "MemoryPlan", "Op", "Range", "Tensor", "footprint", "read_graph"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One op in the per-layer table; sizes in bytes.
+
+    `activation_bytes` is what it reads and writes, `live_bytes` what is in use while it runs, padding and scratch
+    included.
+    """
+
+    index: int
+    op: str
+    name: str
+    output_shape: tuple[int, ...]
+    macs: int
+    params: int
+    weight_bytes: int
+    activation_bytes: int
+    live_bytes: int
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a model costs.
+
+    Attributes:
+        param_count: Weights and biases, batch normalization folded.
+        macs: Multiply-accumulates of convolutions and dense layers, for one image.
+        conv_macs: Those of the convolutions larger than 1 x 1 and the dense layers.
+        pointwise_macs: Those of the 1 x 1 convolutions.
+        depthwise_macs: Those of the depthwise convolutions.
+        conv_outputs: Elements that all convolutions write.
+        tflite_bytes: The size of the file.
+        weights_flash_bytes: Exact.
+        activation_ram_bytes: By the 7.3.0 rules, see `mbutils.device.memory`. Neighbours overlap only in part, so it
+            may exceed the `live_bytes` of every single op a little.
+        runtime_ram_bytes, code_flash_bytes, total_ram_bytes, total_flash_bytes: Estimates, see `ranges`.
+        largest_in_out_bytes, tflm_arena_bytes: Other ways to count activations, for comparison.
+        peak_op: The index in `layers` of the op with the most bytes in use.
+        layers: One record for each op.
+        buffers: The memory map: one record for each rectangle of ops by bytes.
+        ranges: For the name of each estimated attribute, how low and high the true value may be: the worst
+            leave-one-out error of the fit.
+    """
+
+    param_count: int
+    macs: int
+    conv_macs: int
+    pointwise_macs: int
+    depthwise_macs: int
+    conv_outputs: int
+    tflite_bytes: int
+    weights_flash_bytes: int
+    activation_ram_bytes: int
+    runtime_ram_bytes: int
+    code_flash_bytes: int
+    total_ram_bytes: int
+    total_flash_bytes: int
+    largest_in_out_bytes: int
+    tflm_arena_bytes: int
+    peak_op: int
+    layers: tuple[Layer, ...]
+    buffers: tuple[Buffer, ...]
+    ranges: dict[str, Range]
+
+    def to_dict(self) -> dict[str, int]:
+        """Returns the numbers by the names of the columns of `results.csv`, for JSON and tables; sizes in bytes."""
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, int)}
+
+
+def footprint(source: Path | str | bytes) -> Footprint:
+    """Predicts RAM and flash of an int8 .tflite, from its path or bytes.
+
+    Raises:
+        WorkbookError: If it is no usable int8 model, see `read_graph`.
+    """
+    graph = read_graph(source)
+    plan = memory.plan_activations(graph)
+    layers = tuple(_layer(op, live) for op, live in zip(graph.ops, plan.live_bytes, strict=True))
+    weights = sum(layer.weight_bytes for layer in layers)
+    runtime, code = estimates.runtime_ram(graph), estimates.code_flash(graph)
+    ranges = {
+        "runtime_ram_bytes": runtime,
+        "code_flash_bytes": code,
+        "total_ram_bytes": runtime.plus(plan.activation_ram_bytes),
+        "total_flash_bytes": code.plus(weights),
+    }
+    return Footprint(
+        param_count=sum(layer.params for layer in layers),
+        **_operation_counts(graph),
+        tflite_bytes=graph.tflite_bytes,
+        weights_flash_bytes=weights,
+        activation_ram_bytes=plan.activation_ram_bytes,
+        **{name: estimate.bytes for name, estimate in ranges.items()},
+        largest_in_out_bytes=memory.largest_in_out_bytes(graph),
+        tflm_arena_bytes=memory.tflm_arena_bytes(graph),
+        peak_op=plan.live_bytes.index(max(plan.live_bytes)),
+        layers=layers,
+        buffers=plan.buffers,
+        ranges=ranges,
+    )
+
+
+def _operation_counts(graph: Graph) -> dict[str, int]:
+    """Returns all MACs, and the four counts that `mbutils.device.latency` predicts from."""
+    macs = sum(op.macs for op in graph.ops)
+    pointwise = sum(op.macs for op in graph.ops if op.is_pointwise)
+    depthwise = sum(op.macs for op in graph.ops if op.code == "DEPTHWISE_CONV_2D")
+    return {
+        "macs": macs,
+        "conv_macs": macs - pointwise - depthwise,
+        "pointwise_macs": pointwise,
+        "depthwise_macs": depthwise,
+        "conv_outputs": sum(op.outputs[0].size for op in graph.ops if op.is_convolution),
+    }
+
+
+def _layer(op: Op, live_bytes: int) -> Layer:
+    shape = op.outputs[0].shape
+    return Layer(
+        op.index, op.code, op.name, shape, op.macs, op.params, op.weight_bytes, op.activation_bytes, live_bytes
+    )

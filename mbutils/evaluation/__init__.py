@@ -1,0 +1,29 @@
+"""Accuracy and its statistics, and what mistakes in preprocessing would cost."""
+
+from mbutils.evaluation.metrics import (
+    Accuracy,
+    Comparison,
+    accuracy,
+    accuracy_table,
+    changed_sides,
+    compare,
+    confusion,
+    macro_recall,
+    per_class,
+    predict_keras,
+    verdicts,
+)
+
+__all__ = [
+    "Accuracy",
+    "Comparison",
+    "accuracy",
+    "accuracy_table",
+    "changed_sides",
+    "compare",
+    "confusion",
+    "macro_recall",
+    "per_class",
+    "predict_keras",
+    "verdicts",
+]

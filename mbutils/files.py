@@ -1,0 +1,115 @@
+"""Writing and locking: what is written stands beside its place until it is whole, and is then renamed.
+
+A killed process leaves nothing half-written where others look, and a second process waits for the first instead of
+doing the same work.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from mbutils.errors import WorkbookError
+
+
+@contextlib.contextmanager
+def written_beside(path: Path, way_out: str = "check permissions") -> Iterator[Path]:
+    """Yields a path in the same folder with the same suffix, and renames it to `path` when the block succeeds.
+
+    Args:
+        path: The file; its folder is made where there is none.
+        way_out: What the user can do besides freeing space, for the error.
+
+    Raises:
+        WorkbookError: If it cannot be written.
+    """
+    partial = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error, way_out) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_written_beside(path: Path, way_out: str = "check permissions") -> Iterator[Path]:
+    """Yields an empty folder beside `path`, which takes the place of `path` when the block succeeds.
+
+    Raises:
+        WorkbookError: If it cannot be written; what was at `path` is then still there.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        with _lock_of(path):
+            finish_replacing(path)
+            if path.exists():
+                path.rename(_replaced(path))
+            partial.rename(path)
+            shutil.rmtree(_replaced(path), ignore_errors=True)
+    except OSError as error:
+        raise cannot_write(path, error, way_out) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def finish_replacing(path: Path) -> None:
+    """Puts a folder back that a process was just replacing when it was killed."""
+    if _replaced(path).is_dir():
+        if path.exists():
+            shutil.rmtree(_replaced(path), ignore_errors=True)
+        else:
+            _replaced(path).rename(path)
+
+
+def _replaced(path: Path) -> Path:
+    return path.with_name(f".{path.name}.replaced")
+
+
+def cannot_write(path: Path, error: OSError, way_out: str) -> WorkbookError:
+    """Returns the error for a path that cannot be written."""
+    return WorkbookError(f"cannot write {path} ({error.strerror}): free some space or {way_out}")
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes and threads from making the same thing; waits, and says so, while one of them does.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _lock_of(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process that makes {path.name}", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def try_lock(path: Path) -> FileLock | None:
+    """Returns the lock of a path, acquired; None while another process or thread holds it."""
+    lock = _lock_of(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
+
+
+def _lock_of(path: Path) -> FileLock:
+    return FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)

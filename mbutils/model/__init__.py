@@ -1,0 +1,1 @@
+"""MobileNet v1, its weights, and its training."""

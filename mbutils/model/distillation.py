@@ -1,0 +1,80 @@
+"""Learning from a teacher: a larger model's scores of the very views that the student is trained on.
+
+Hinton et al. 2015, arXiv:1503.02531; with the views scored once and reused, as in Shen and Xing 2022,
+arXiv:2112.01528; student and teacher see the same crop, as in Beyer et al. 2022, arXiv:2106.05237.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from mbutils.backend import keras, tf
+from mbutils.config import TrainParameters, cache_dir
+from mbutils.data import cache, pipeline
+from mbutils.data.augmentation import draw_view
+from mbutils.data.dataset import Dataset
+from mbutils.progress import progress
+
+_CHANGES_VIEWS = ("seed", "min_crop_area", "horizontal_flip", "color_jitter", "mixup", "teacher_views", "late_views")
+
+
+def stored_scores(
+    teacher: str, dataset: Dataset, parameters: TrainParameters, score: Callable[[], np.ndarray]
+) -> np.ndarray:
+    """Returns the scores of a teacher, computed once and kept in the cache folder.
+
+    Args:
+        teacher: The sha256 of the teacher's model file.
+        dataset: Gives the training images.
+        parameters: The student's.
+        score: Computes what `score_views` returns.
+
+    Raises:
+        WorkbookError: If the cache folder cannot be written.
+    """
+    path = _scores_path(teacher, dataset, parameters)
+    with cache.made_once(path):
+        if not path.exists():
+            scores = score()
+            with cache.written(path) as partial:
+                np.save(partial, scores)
+    return np.load(path)
+
+
+def _scores_path(teacher: str, dataset: Dataset, parameters: TrainParameters) -> Path:
+    views = {name: getattr(parameters, name) for name in _CHANGES_VIEWS}
+    digest = hashlib.sha256(json.dumps([teacher, dataset.fingerprint, views]).encode()).hexdigest()[:16]
+    return cache_dir() / f"teacher_scores_{digest}.npy"
+
+
+def score_views(
+    teacher: keras.Model, images: np.ndarray, dataset: Dataset, parameters: TrainParameters, batch_size: int = 64
+) -> np.ndarray:
+    """Scores the augmented views of the training images that a student with these parameters will see.
+
+    Args:
+        teacher: Takes normalized images, float32 in [-1, 1], of its own size and colour.
+        images: The cached images of the whole dataset after the teacher's preprocessing: uint8.
+        dataset: Gives the training part.
+        parameters: The student's: its seed, augmentation, `teacher_views` and `late_views`.
+        batch_size: Images scored at a time.
+
+    Returns:
+        The scores: float32, shape (teacher_views + late_views, n_train, n_classes).
+    """
+    positions = dataset.positions("train")
+    size = teacher.input_shape[1]
+    scores = np.empty((parameters.teacher_views + parameters.late_views, len(positions), dataset.n_classes), np.float32)
+
+    score = tf.function(lambda batch: teacher(batch, training=False), reduce_retracing=True)
+    with progress(scores.shape[0] * len(positions), "teacher", "image") as bar:
+        for number in range(len(scores)):
+            view = draw_view(len(positions), number, parameters, whole=number >= parameters.teacher_views)
+            for start in range(0, len(positions), batch_size):
+                rows = np.arange(start, min(start + batch_size, len(positions)))
+                scores[number, rows] = score(pipeline.show(images, positions, view, rows, parameters, size))
+                bar.update(len(rows))
+    return scores

@@ -1,0 +1,157 @@
+"""Training in one call: optimizer, schedule, progress, history."""
+
+import math
+import time
+
+import numpy as np
+import pandas as pd
+
+from mbutils.backend import keras
+from mbutils.config import TrainParameters
+from mbutils.data import pipeline
+from mbutils.data.dataset import Dataset
+from mbutils.model import mobilenet
+from mbutils.model.optimizer import FusedAdamW
+from mbutils.progress import progress
+
+
+def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
+    """Seeds every generator, then builds the model with the weights that the parameters name.
+
+    Raises:
+        WorkbookError: If the weights are not available, or do not fit.
+    """
+    keras.utils.set_random_seed(parameters.seed)
+    network = mobilenet.build(
+        parameters.alpha,
+        parameters.preprocessing.shape,
+        dataset.n_classes,
+        dropout=parameters.dropout,
+        batch_norm_momentum=parameters.batch_norm_momentum,
+    )
+    mobilenet.load_weights(network, parameters.weights, parameters.alpha)
+    return network
+
+
+def fit(
+    network: keras.Model,
+    images: np.ndarray,
+    dataset: Dataset,
+    parameters: TrainParameters,
+    teacher_scores: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The result is that of the last epoch.
+
+    Args:
+        network: The model, changed in place.
+        images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
+        dataset: Gives the parts and labels; the test part is not touched.
+        parameters: The optimization and the augmentation.
+        teacher_scores: What a teacher says of each view of the training images: float32, shape (views, n_train,
+            n_classes).
+
+    Returns:
+        One row for each epoch: `epoch` (from 1), `loss`, `top1`, `validation_loss`, `validation_top1` (fractions),
+        `learning_rate` at its end, and `seconds` since the start.
+    """
+    steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
+    trained = mobilenet.for_any_size(network)
+    compile_model(trained, parameters)
+    recorder = _Recorder(parameters.epochs)
+    trained.fit(
+        pipeline.training_batches(images, dataset, parameters, range(parameters.epochs), teacher_scores),
+        validation_data=pipeline.ordered_batches(images, dataset, "validation", batch_size=256),
+        epochs=parameters.epochs,
+        steps_per_epoch=steps_per_epoch,
+        callbacks=[_Schedule(parameters, steps_per_epoch), recorder],
+        verbose=0,
+        shuffle=False,
+    )
+    return recorder.history
+
+
+def compile_model(network: keras.Model, parameters: TrainParameters) -> None:
+    """Prepares a model for training: AdamW with a constant learning rate, cross-entropy, top-1."""
+    optimizer = FusedAdamW(parameters.learning_rate, weight_decay=parameters.weight_decay)
+    optimizer.build(network.trainable_variables)  # else the first step makes its variables, and is traced twice
+    network.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(),
+        metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
+        jit_compile=False,  # XLA is far slower for convolutions on a CPU
+    )
+
+
+def learning_rate(step: int, parameters: TrainParameters, steps_per_epoch: int) -> float:
+    """Returns the learning rate of a training step, counted from 0: linear warm-up, then half a cosine down to zero."""
+    steps = parameters.epochs * steps_per_epoch
+    warmup = min(round(parameters.warmup_epochs * steps_per_epoch), steps // 2)
+    if step < warmup:
+        return parameters.learning_rate * step / warmup
+    return parameters.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+
+
+def schedule(parameters: TrainParameters, steps_per_epoch: int) -> pd.DataFrame:
+    """Returns what each training step is like.
+
+    Returns:
+        A row for each step: `epoch` (a fraction, from 0), `learning_rate`, `image_size`, and `whole`, whether its
+        images are whole instead of crops.
+    """
+    steps = range(parameters.epochs * steps_per_epoch)
+    epochs = np.array(steps) / steps_per_epoch
+    early = epochs < parameters.early_epochs
+    return pd.DataFrame(
+        {
+            "epoch": epochs,
+            "learning_rate": [learning_rate(step, parameters, steps_per_epoch) for step in steps],
+            "image_size": np.where(early, parameters.early_image_size, parameters.image_size),
+            "whole": epochs >= parameters.epochs - parameters.late_epochs,
+        }
+    )
+
+
+class _Schedule(keras.callbacks.Callback):
+    """Sets the learning rate before each step.
+
+    Keras' own schedules are computed anew for the decay of each weight: more graph to trace, and part of each step.
+    """
+
+    def __init__(self, parameters: TrainParameters, steps_per_epoch: int) -> None:
+        super().__init__()
+        self._parameters, self._steps_per_epoch = parameters, steps_per_epoch
+        self._step = 0
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        self.model.optimizer.learning_rate = learning_rate(self._step, self._parameters, self._steps_per_epoch)
+        self._step += 1
+
+
+class _Recorder(keras.callbacks.Callback):
+    """Shows one progress bar and collects the history."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__()
+        self._epochs = epochs
+        self.history = pd.DataFrame()
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._start = time.perf_counter()
+        self._bar = progress(self._epochs, "train", "epoch")
+
+    def on_epoch_end(self, epoch: int, logs: dict) -> None:
+        row = {
+            "epoch": epoch + 1,
+            "loss": logs["loss"],
+            "top1": logs["top1"],
+            "validation_loss": logs["val_loss"],
+            "validation_top1": logs["val_top1"],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+            "seconds": round(time.perf_counter() - self._start, 3),
+        }
+        self.history = pd.concat([self.history, pd.DataFrame([row])], ignore_index=True)
+        self._bar.set_postfix_str(f"validation top-1 {row['validation_top1']:.3f}")
+        self._bar.update()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._bar.close()

@@ -1,0 +1,1 @@
+"""What a report says and shows: choice under a budget, the published page, tables, plots, pages."""

@@ -1,0 +1,102 @@
+"""What a configuration costs before it is trained: build, convert, read the footprint.
+
+Ops, shapes and sizes are those of the trained model, and RAM, flash, operations and latency depend on nothing else.
+"""
+
+import hashlib
+from importlib import metadata
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+
+from mbutils.config import COLOR_MODES, ModelParameters, cache_dir
+from mbutils.data import cache
+from mbutils.device import costs, published
+from mbutils.device.footprint import footprint
+from mbutils.progress import progress
+
+# TensorFlow is imported where a model is not in the cache: most callers then need none.
+
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
+IMAGE_SIZES = (96, 128, 160, 192, 224)
+_PACKAGE = Path(__file__).parent.parent
+_KEYS = ["alpha", "image_size", "color_mode", "n_classes"]
+
+
+def tflite(parameters: ModelParameters) -> bytes:
+    """Returns the untrained model as int8 .tflite: from the cache, or in about 2 seconds and TensorFlow's import.
+
+    Raises:
+        WorkbookError: If the cache folder cannot be written.
+    """
+    path = _cache_path(parameters)
+    if path.exists():
+        return path.read_bytes()
+    content = _converted(parameters)
+    with cache.written(path) as partial:
+        partial.write_bytes(content)
+    return content
+
+
+def _cache_path(parameters: ModelParameters) -> Path:
+    name = f"mobilenet_v1_{parameters.alpha}_{parameters.image_size}_{parameters.color_mode}_{parameters.n_classes}"
+    # The model changes with the code that makes it and with the converter.
+    sources = [(_PACKAGE / module).read_bytes() for module in ("model/mobilenet.py", "quantization/convert.py")]
+    made_by = b"".join([*sources, metadata.version("tensorflow").encode()])
+    return cache_dir() / "untrained" / f"{name}_{hashlib.sha256(made_by).hexdigest()[:8]}.tflite"
+
+
+def _converted(parameters: ModelParameters) -> bytes:
+    from mbutils import quantization
+    from mbutils.model import mobilenet
+
+    network = mobilenet.build(parameters.alpha, parameters.shape, parameters.n_classes)
+    # The converter drops a bias that is all zero, as that of a new classifier is; no trained one is.
+    bias = network.get_layer("classifier").bias
+    bias.assign(bias + 1.0)
+    return quantization.to_int8_uncalibrated(network)
+
+
+def row(parameters: ModelParameters) -> dict[str, float | str]:
+    """Returns a configuration and its costs, by the columns of `results.csv`."""
+    configuration = {name: getattr(parameters, name) for name in _KEYS}
+    return configuration | costs.columns(footprint(tflite(parameters)))
+
+
+def table(configurations: list[ModelParameters]) -> pd.DataFrame:
+    """Returns a row for each configuration, see `row`."""
+    rows = []
+    with progress(len(configurations), "footprint of untrained models", "model") as bar:
+        for parameters in configurations:
+            rows.append(row(parameters))
+            bar.update()
+    return pd.DataFrame(rows)
+
+
+def grid(n_classes: int) -> pd.DataFrame:
+    """Returns the costs of every alpha, image size and colour: `ALPHAS` x `IMAGE_SIZES` x `COLOR_MODES`."""
+    points = product(ALPHAS, IMAGE_SIZES, COLOR_MODES)
+    return table([ModelParameters(alpha, size, color, n_classes) for alpha, size, color in points])
+
+
+def published_configurations(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns our costs of the configurations whose costs are published, from a run where there is one.
+
+    Args:
+        results: What `runs.results_table` returns.
+
+    Returns:
+        One row for each published configuration: `alpha`, `image_size`, `color_mode`, `n_classes`, the costs by the
+        columns of `results.csv`, and `source`, the run id or "untrained".
+    """
+    ours = results[results["variant"] == "int8_per_channel"].dropna(subset=["total_ram_bytes"])
+    ours = ours.drop_duplicates(_KEYS).assign(source=ours["run_id"]).set_index(_KEYS)
+    rows = []
+    for parameters in (ModelParameters(*key) for key in published.footprint_configurations()):
+        key = tuple(getattr(parameters, name) for name in _KEYS)
+        if key in ours.index:
+            rows.append(dict(zip(_KEYS, key, strict=True)) | ours.loc[key].to_dict())
+        else:
+            rows.append(row(parameters) | {"source": "untrained"})
+    return pd.DataFrame(rows)

@@ -1,0 +1,106 @@
+"""The published page, cell by cell: ours beside, what differs, and one word for it.
+
+The words are `VERDICTS`. An accuracy is matched where the published one lies within the 95 % interval of ours, and
+better or worse outside of it. RAM and flash are matched within `TOLERANCE`. What rests on a fit is an estimate,
+whatever it comes to; what no run of a results folder has is not run here.
+"""
+
+import pandas as pd
+from scipy import stats
+
+from mbutils.config import PLANT_VILLAGE_39
+from mbutils.device import costs, published
+from mbutils.report import before_training
+
+MATCHED, BETTER, WORSE, ESTIMATE, NOT_RUN = VERDICTS = ("matched", "better", "worse", "estimate", "not run here")
+TOLERANCE = 0.001  # of RAM and flash: the page rounds to 0.01 KiB
+_EXACT = ("activation_ram_bytes", "weights_flash_bytes")
+_KEYS = ["dataset", "n_classes", "alpha", "image_size", "color_mode", "variant"]
+# What gives the runs that are not there.
+_COMMANDS = {
+    "tf_flowers": "make flowers",
+    "food101": "mb sweep params/sweeps/food101.yaml",
+    PLANT_VILLAGE_39: "the 39-class edition, with dataset folder: see docs/data.md",
+}
+
+
+def accuracy(configurations: pd.DataFrame) -> pd.DataFrame:
+    """Returns the published accuracies with ours beside.
+
+    Args:
+        configurations: What `selection.over_seeds` returns.
+
+    Returns:
+        One row for each published model: `dataset`, `alpha`, `image_size`, `color_mode`, `variant`, `published` and
+        `published_later` (the page, and its later edition), `ours` (the mean of the seeds) with its 95 % Wilson
+        interval `low` and `high`, all fractions, `seeds`, `difference` and `verdict`, `difference_later` and
+        `verdict_later`, and `note`: what to run where ours is missing.
+    """
+    ours = configurations[[*_KEYS, "top1", "n_test", "seeds"]].rename(columns={"top1": "ours"})
+    rows = published.accuracies().merge(ours, on=_KEYS, how="left")
+    ends = [_wilson(*cell) for cell in zip(rows["ours"], rows["n_test"], strict=True)]
+    rows[["low", "high"]] = pd.DataFrame(ends, index=rows.index, columns=["low", "high"], dtype=float)
+    for end in ("", "_later"):
+        rows[f"difference{end}"] = rows["ours"] - rows[f"published{end}"]
+        rows[f"verdict{end}"] = [
+            _accuracy_verdict(*cell) for cell in zip(rows["low"], rows["high"], rows[f"published{end}"], strict=True)
+        ]
+    return rows.assign(note=rows["dataset"].map(_COMMANDS).where(rows["ours"].isna(), ""))
+
+
+def _wilson(top1: float, total: float) -> tuple[float, float]:
+    if pd.isna(top1):
+        return float("nan"), float("nan")
+    return stats.binomtest(round(top1 * total), int(total)).proportion_ci(0.95, method="wilson")
+
+
+def _accuracy_verdict(low: float, high: float, theirs: float) -> str:
+    if pd.isna(theirs):
+        return ""
+    if pd.isna(low):
+        return NOT_RUN
+    return BETTER if theirs < low else WORSE if theirs > high else MATCHED
+
+
+def device_costs(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the published RAM, flash and latency with ours beside: predicted, and measured of our C code.
+
+    Args:
+        results: What `runs.results_table` returns.
+
+    Returns:
+        What `costs.beside_published` returns, with `verdict` for what was predicted, and of the C code `measured`
+        (blank where it was not deployed, and for latency), `difference_measured` and `verdict_measured`.
+    """
+    ours = before_training.published_configurations(results)
+    rows = costs.beside_published(ours)
+    measured = ours.assign(**_measured(ours)).melt(["alpha", "image_size", "color_mode"], _measured(ours))
+    measured["column"] = measured["variable"].str.removesuffix("_measured")
+    keys = ["alpha", "image_size", "color_mode", "column"]
+    rows = rows.merge(measured[[*keys, "value"]].rename(columns={"value": "measured"}), on=keys, how="left")
+    rows["measured"] = rows["measured"].astype(float)
+    rows["difference_measured"] = rows["measured"] / rows["published"] - 1
+    rows["verdict"] = [_cost_verdict(row.difference) if row.column in _EXACT else ESTIMATE for row in rows.itertuples()]
+    return rows.assign(verdict_measured=rows["difference_measured"].map(_cost_verdict))
+
+
+def _measured(ours: pd.DataFrame) -> dict[str, pd.Series]:
+    """Returns the columns of the C code by what stands for them on the page."""
+    names = (f"measured_{part}_bytes" for part in ("ram", "stack", "flash", "code"))
+    given = ours.reindex(columns=list(names)).astype(float)
+    ram, stack, flash, code = (given[column] for column in given)
+    values = {
+        "activation_ram_bytes": ram - stack,
+        "runtime_ram_bytes": stack,
+        "total_ram_bytes": ram,
+        "weights_flash_bytes": flash - code,
+        "code_flash_bytes": code,
+        "total_flash_bytes": flash,
+    }
+    return {f"{column}_measured": value for column, value in values.items()}
+
+
+def _cost_verdict(difference: float) -> str:
+    if pd.isna(difference):
+        return NOT_RUN
+    return MATCHED if abs(difference) <= TOLERANCE else BETTER if difference < 0 else WORSE

@@ -1,0 +1,183 @@
+"""Pictures of trainings and of accuracy."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
+
+from mbutils.report.plots.style import (
+    PALETTE,
+    PART_COLORS,
+    PUBLISHED_COLOR,
+    VARIANT_COLORS,
+    alpha_color,
+    configuration_label,
+)
+
+_OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  # of the lines of a configuration
+
+
+def schedule(steps: pd.DataFrame) -> Axes:
+    """Shows the learning rate over the epochs, a line for each image size, epochs on whole images shaded.
+
+    Args:
+        steps: What `training.schedule` returns.
+    """
+    _, ax = plt.subplots(figsize=(7, 2.6))
+    for color, (size, part) in zip(PALETTE, steps.groupby("image_size"), strict=False):
+        ax.plot(part["epoch"], part["learning_rate"], color=color, label=f"{size} px")
+    whole = steps.loc[steps["whole"], "epoch"]
+    if len(whole):
+        ax.axvspan(whole.min(), whole.max(), color="0.9", zorder=0, label="whole, not crops")
+    ax.set(xlabel="epoch", ylabel="learning rate", title="Learning rate", ylim=0)
+    ax.legend(title="images", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def history(record: pd.DataFrame) -> Figure:
+    """Shows loss and top-1 accuracy over the epochs, training and validation; takes what `training.fit` returns."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    for part, prefix in (("train", ""), ("validation", "validation_")):
+        left.plot(record["epoch"], record[f"{prefix}loss"], color=PART_COLORS[part], label=part)
+        right.plot(record["epoch"], record[f"{prefix}top1"], color=PART_COLORS[part], label=part)
+    left.set(xlabel="epoch", ylabel="cross-entropy", title="Loss", ylim=0)
+    right.set(xlabel="epoch", ylabel="top-1 accuracy", title="Accuracy", ylim=(0, 1))
+    right.yaxis.set_major_formatter(PercentFormatter(1))
+    right.legend(loc="lower right")
+    return figure
+
+
+def curves(histories: pd.DataFrame) -> Figure:
+    """Shows how configurations learned: top-1 over the epochs, an axes for each, a line for each seed.
+
+    Args:
+        histories: What `review.histories` returns.
+    """
+    groups = list(histories.groupby("configuration", sort=False))
+    columns = min(2, len(groups))
+    rows = -(-len(groups) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(4.7 * columns, 2.6 * rows + 0.4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[len(groups) :]:
+        ax.axis("off")
+    for ax, (_, runs) in zip(axes.flat, groups, strict=False):
+        for _, run in runs.groupby("seed"):
+            for part, column in (("train", "top1"), ("validation", "validation_top1")):
+                ax.plot(run["epoch"], run[column], color=PART_COLORS[part], linewidth=1.2, alpha=0.8)
+        ax.set(xlabel="epoch", title=configuration_label(runs.iloc[0]))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("top-1 accuracy")
+    handles = [Line2D([], [], color=PART_COLORS[part], label=part) for part in ("train", "validation")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure:
+    """Shows confusion matrices side by side; each is what `evaluation.confusion` returns."""
+    n_classes = max(map(len, matrices))
+    side = 1.6 + 0.5 * min(n_classes, 12)
+    rows = -(-len(matrices) // max(2, int(13 / side)))
+    columns = -(-len(matrices) // rows)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(side * columns, side * rows), squeeze=False, layout="constrained"
+    )
+    for ax in axes.flat[len(matrices) :]:
+        ax.axis("off")
+    for ax, title, matrix in zip(axes.flat, titles, matrices, strict=False):
+        sns.heatmap(matrix, ax=ax, cmap="Blues", cbar=False, square=True, annot=len(matrix) <= 12, fmt="d")
+        ax.set_title(title, fontsize=10)
+        ax.set(xlabel="predicted class", ylabel="true class")
+        ax.tick_params("x", rotation=45)
+        ax.tick_params("y", rotation=0)
+        ax.label_outer()
+    return figure
+
+
+def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: str) -> Axes:
+    """Shows test accuracy against a cost, one point for each configuration: the mean of its seeds and their range.
+
+    Where there is one seed, the bar is the 95 % interval.
+
+    Args:
+        results: What `selection.over_seeds` returns.
+        column: The column of the cost.
+        label: The axis label of the cost, with its unit.
+        variant: The variant whose accuracy is shown.
+    """
+    rows = results[results["variant"] == variant].dropna(subset=[column])
+    _, ax = plt.subplots()
+    for (alpha, color_mode), group in rows.groupby(["alpha", "color_mode"]):
+        group = group.sort_values(column)
+        marker = "o" if color_mode == "rgb" else "s"
+        color = alpha_color(alpha)
+        error = [group["top1"] - group["top1_low"], group["top1_high"] - group["top1"]]
+        ax.errorbar(
+            group[column], group["top1"], error, marker=marker, color=color, capsize=3, label=f"{alpha:g} {color_mode}"
+        )
+    for row in rows.itertuples():
+        ax.annotate(
+            f"{row.image_size} px", (getattr(row, column), row.top1), xytext=(6, -11), textcoords="offset points"
+        )
+    ax.set(xlabel=label, ylabel="top-1 accuracy on test", title=f"Accuracy against cost, {variant}", xscale="log")
+    ax.margins(x=0.25)  # room for the label of the last point
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(title="alpha, colour", loc="lower right")
+    return ax
+
+
+def float_against_int8(results: pd.DataFrame) -> Axes:
+    """Shows top-1 of each configuration's variants below each other, so that the drop is how far they stand apart.
+
+    Points are means over the seeds; where there are several, bars span the range of each variant.
+
+    Args:
+        results: What `selection.over_seeds` returns.
+    """
+    labels = {row.configuration: configuration_label(row) for row in results.itertuples()}
+    lines = {name: line for line, name in enumerate(labels)}
+    _, ax = plt.subplots(figsize=(7, 1.2 + 0.6 * len(lines)))
+    for variant, color in VARIANT_COLORS.items():
+        rows = results[results["variant"] == variant]
+        heights = rows["configuration"].map(lines).to_numpy(float) + _OFFSETS[variant]
+        several = (rows["seeds"] > 1).to_numpy()
+        ax.scatter(rows["top1"], heights, color=color, label=variant, zorder=2)
+        ax.hlines(
+            heights[several],
+            rows["top1_low"][several],
+            rows["top1_high"][several],
+            color=color,
+            linewidth=4,
+            alpha=0.4,
+        )
+    ax.set_yticks(range(len(lines)), list(labels.values()))
+    ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(lines) - 0.5, -0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def accuracy_against_published(rows: pd.DataFrame) -> Axes:
+    """Shows our accuracy beside the published one; takes those rows of `page.accuracy` that have ours."""
+    _, ax = plt.subplots(figsize=(7, 1.2 + 0.45 * len(rows)))
+    labels = [f"{configuration_label(row)}, {row.variant}" for row in rows.itertuples()]
+    ax.hlines(labels, rows["low"], rows["high"], color=PALETTE[0], linewidth=3, alpha=0.4)
+    ax.scatter(rows["ours"], labels, color=PALETTE[0], label="ours, with 95 % interval", zorder=2)
+    ax.scatter(rows["published"], labels, marker="D", color=PUBLISHED_COLOR, label="published", zorder=2)
+    ax.scatter(
+        rows["published_later"], labels, marker="D", facecolors="none", edgecolors=PUBLISHED_COLOR, label="later page"
+    )
+    ax.set(xlabel="top-1 accuracy on test", title="Ours beside the published accuracy", ylim=(len(rows) - 0.5, -0.5))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax

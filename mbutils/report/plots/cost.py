@@ -1,0 +1,239 @@
+"""Pictures of RAM, flash and latency."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from mbutils.config import Budget
+from mbutils.deploy import Plan
+from mbutils.device.footprint import Footprint
+from mbutils.device.memory import Buffer
+from mbutils.report import selection
+from mbutils.report.plots.style import PALETTE, alpha_color
+
+_BUFFER_STYLES = {
+    "activation": {"facecolor": PALETTE[0], "alpha": 0.55},
+    "padding": {"facecolor": PALETTE[8], "hatch": "////", "alpha": 0.75},
+    "scratch": {"facecolor": PALETTE[1], "hatch": "....", "alpha": 0.75},
+}
+_MARK_COLOR = PALETTE[3]
+_SHORTEST_LABELLED = 0.15  # fraction of the height of the map
+_GRID_COLUMNS = {
+    "total_ram_bytes": "total RAM (KiB)",
+    "total_flash_bytes": "total flash (KiB)",
+    "latency_ms_stm32h747": "latency on STM32H747 (ms)",
+}
+_OVER_STYLE = {"facecolor": "none", "edgecolor": "0.3", "hatch": "///", "linewidth": 0}
+_FITS_STYLE = {"facecolor": "none", "edgecolor": _MARK_COLOR, "linewidth": 2.5}
+_COLOR_NAMES = {"rgb": "RGB", "gray": "grayscale"}
+
+
+def memory_map(model: Footprint) -> Axes:
+    """Shows where every buffer lies while the ops run, and which op sets the peak.
+
+    A buffer bears the name of the op that writes it. Where two are darker, an op overwrites its input as it goes.
+
+    Args:
+        model: What `footprint` returned.
+    """
+    _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
+    peak, top = model.layers[model.peak_op], model.activation_ram_bytes / 1024
+    ax.axvspan(peak.index - 0.5, peak.index + 0.5, color=_MARK_COLOR, alpha=0.2, linewidth=0, zorder=0)
+    for buffer in model.buffers:
+        _draw_buffer(ax, buffer, top)
+    ax.axhline(top, color=_MARK_COLOR, linewidth=1.5)
+    names = [layer.name for layer in model.layers]
+    in_left_half = peak.index < len(names) / 2
+    ax.annotate(
+        f"peak at {peak.name}: {top:,.2f} KiB",
+        (peak.index, top),
+        xytext=(0, 6),
+        textcoords="offset points",
+        color=_MARK_COLOR,
+        weight="bold",
+        ha="left" if in_left_half else "right",
+    )
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    ax.get_xticklabels()[peak.index].set(color=_MARK_COLOR, weight="bold")
+    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 1.12 * top), xlabel="op, in the order of execution")
+    ax.set(ylabel="address in the activation RAM (KiB)", title="Which op sets the activation RAM")
+    ax.grid(axis="x", visible=False)
+    handles = [Patch(label=kind, edgecolor="0.3", **style) for kind, style in _BUFFER_STYLES.items()]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def arena_map(plan: Plan) -> Axes:
+    """Shows where every buffer of the C code lies while its layers run.
+
+    Args:
+        plan: The memory of a deployed network.
+    """
+    _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
+    top, names = plan.arena_bytes / 1024, plan.stage_names
+    for buffer in plan.buffers:
+        _draw_buffer(ax, buffer, top)
+    ax.axhline(top, color=_MARK_COLOR, linewidth=1.5)
+    ax.annotate(f"{top:,.2f} KiB", (len(names) - 0.6, top), (0, 6), textcoords="offset points", ha="right")
+    ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
+    ax.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 1.12 * top), xlabel="layer, in the order of execution")
+    ax.set(ylabel="address in the arena (KiB)", title="The arena of the C code, the image included")
+    ax.grid(axis="x", visible=False)
+    handles = [Patch(label=kind, edgecolor="0.3", **_BUFFER_STYLES[kind]) for kind in ("activation", "scratch")]
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def in_step(table: pd.DataFrame, chosen: int) -> Axes:
+    """Shows the arena against the number of first layers that run in step.
+
+    Args:
+        table: What `deploy.in_step` returned.
+        chosen: The number that was deployed.
+    """
+    _, ax = plt.subplots(layout="constrained")
+    is_chosen = table["layers_in_step"] == chosen
+    colors = [_MARK_COLOR if marked else PALETTE[0] for marked in is_chosen]
+    ax.bar(table["layers_in_step"], table["arena_bytes"] / 1024, color=colors)
+    smallest = table.loc[table["arena_bytes"].idxmin()]
+    ax.annotate(
+        f"{smallest['arena_bytes'] / 1024:,.2f} KiB",
+        (smallest["layers_in_step"], smallest["arena_bytes"] / 1024),
+        (0, -6),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        rotation=90,
+        color="white",
+    )
+    ax.set(xlabel="first layers that run in step", ylabel="arena (KiB)", title="Layers in step save RAM")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    handles = [Patch(label="deployed", color=_MARK_COLOR)] if is_chosen.any() else []
+    ax.legend(handles=handles, frameon=True)
+    return ax
+
+
+def _draw_buffer(ax: Axes, buffer: Buffer, top: float) -> None:
+    bottom, height = buffer.offset / 1024, buffer.size / 1024
+    corner, width = (buffer.first_op - 0.5, bottom), buffer.last_op - buffer.first_op + 1
+    style = _BUFFER_STYLES[buffer.kind]
+    ax.add_patch(Rectangle(corner, width, height, edgecolor="0.3", linewidth=0.6, **style))
+    if buffer.kind == "activation" and height >= _SHORTEST_LABELLED * top:
+        # In the column of the op that writes it, where no other buffer has its label.
+        ax.text(buffer.first_op, bottom + height / 2, buffer.name, ha="center", va="center", fontsize=7, rotation=90)
+
+
+def cost_grid(grid: pd.DataFrame, budget: Budget) -> Figure:
+    """Shows total RAM, total flash and latency of every alpha, image size and colour, and what fits a budget.
+
+    Args:
+        grid: What `untrained.grid` returned.
+        budget: The limits; a frame marks what is within all of them, a hatch what is over the one that is shown.
+    """
+    colors = [color for color in _COLOR_NAMES if color in set(grid["color_mode"])]
+    figure, axes = plt.subplots(
+        len(colors), len(_GRID_COLUMNS), figsize=(13, 2.9 * len(colors) + 0.6), squeeze=False, layout="constrained"
+    )
+    fitting = selection.fits(grid, budget)
+    for color, row in zip(colors, axes, strict=True):
+        rows = grid[grid["color_mode"] == color]
+        for (column, label), ax in zip(_GRID_COLUMNS.items(), row, strict=True):
+            limit = budget.limits.get(column, np.inf)
+            _draw_heat_map(ax, rows, column, grid[column].max())
+            _mark_cells(ax, rows, rows[column] > limit, fitting[rows.index])
+            shown = f", limit {limit / _unit(column):g}" if limit < np.inf else ""
+            ax.set(title=f"{label}, {_COLOR_NAMES[color]}{shown}")
+    handles = [Patch(label="fits every limit", **_FITS_STYLE), Patch(label="over the limit shown", **_OVER_STYLE)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _draw_heat_map(ax: Axes, rows: pd.DataFrame, column: str, highest: float) -> None:
+    values = rows.pivot(index="alpha", columns="image_size", values=column).astype(float)
+    values /= _unit(column)
+    sns.heatmap(
+        values, ax=ax, cmap="Blues", norm=LogNorm(vmax=highest / _unit(column)), annot=True, fmt=".0f", cbar=False
+    )
+    ax.set(xlabel="image size (px)", ylabel="alpha")
+    ax.invert_yaxis()
+    ax.tick_params(axis="y", rotation=0)
+
+
+def _mark_cells(ax: Axes, rows: pd.DataFrame, over: pd.Series, fitting: pd.Series) -> None:
+    alphas, sizes = sorted(rows["alpha"].unique()), sorted(rows["image_size"].unique())
+    for index, row in rows.iterrows():
+        corner = (sizes.index(row["image_size"]), alphas.index(row["alpha"]))
+        if over[index]:
+            ax.add_patch(Rectangle(corner, 1, 1, **_OVER_STYLE))
+        if fitting[index]:
+            inset = (corner[0] + 0.04, corner[1] + 0.04)
+            ax.add_patch(Rectangle(inset, 0.92, 0.92, **_FITS_STYLE))
+
+
+def pareto(results: pd.DataFrame, column: str, label: str, limit: float | None = None) -> Figure:
+    """Shows int8 accuracy on test against a cost: the Pareto front as a step line, what it dominates in grey.
+
+    Points are means over the seeds; where there are several, bars span their range.
+
+    Args:
+        results: What `selection.over_seeds` returns; each dataset gets its own axes.
+        column: The column of the cost; bytes are shown in KiB.
+        label: The axis label of the cost, with its unit.
+        limit: The budget, in the unit of the column; none where None.
+    """
+    models = selection.int8_models(results)
+    datasets = sorted(models["dataset"].unique())
+    columns = max(1, len(datasets))
+    figure, axes = plt.subplots(1, columns, figsize=(9 * columns, 4.5), squeeze=False, layout="constrained")
+    axes[0, 0].set(xlabel=label, title="no int8 model of known cost yet")
+    for dataset, ax in zip(datasets, axes.flat, strict=False):
+        rows = models[models["dataset"] == dataset]
+        rows = rows.assign(cost=rows[column].astype(float) / _unit(column))
+        _draw_front(ax, rows, selection.pareto_front(rows, column))
+        if limit:
+            ax.axvline(limit / _unit(column), color=_MARK_COLOR, linewidth=1.5, label="limit")
+        ax.set(xlabel=label, ylabel="top-1 accuracy on test, int8", title=f"{dataset}: the best for its cost")
+        ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= 1])
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return figure
+
+
+def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
+    front, dominated = rows[is_front].sort_values("cost"), rows[~is_front]
+    ax.step(front["cost"], front["top1"], where="post", color="0.35", marker="o", zorder=1, label="Pareto front")
+    if len(dominated):
+        ax.scatter(dominated["cost"], dominated["top1"], color="0.75", zorder=2, label="dominated")
+    several = rows[rows["seeds"] > 1]
+    ax.vlines(several["cost"], several["top1_low"], several["top1_high"], color="0.6", linewidth=2, zorder=1)
+    ax.scatter(front["cost"], front["top1"], color=[alpha_color(alpha) for alpha in front["alpha"]], s=55, zorder=3)
+    several_variants = rows["variant"].nunique() > 1
+    for row in front.itertuples():
+        name = f"{row.alpha:g} {row.image_size} px {row.color_mode}"
+        name += f"\n{row.variant.removeprefix('int8_').replace('_', ' ')}" if several_variants else ""
+        # Across the rising front, so that labels of neighbours run beside each other.
+        ax.annotate(
+            name,
+            (row.cost, row.top1),
+            xytext=(-5, 4),
+            textcoords="offset points",
+            rotation=-45,
+            rotation_mode="anchor",
+            ha="right",
+            fontsize=8,
+            linespacing=1,
+        )
+    ax.margins(x=0.12, y=0.12)
+    # Room for the labels, above and on the left.
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    ax.set(xlim=(left - 0.1 * (right - left), right), ylim=(bottom, top + 0.25 * (top - bottom)))
+
+
+def _unit(column: str) -> int:
+    return 1024 if column.endswith("_bytes") else 1

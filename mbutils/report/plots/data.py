@@ -1,0 +1,64 @@
+"""Pictures of a dataset."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mbutils.report.plots.style import PALETTE, PART_COLORS
+from mbutils.report.review import Changed
+
+
+def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8) -> Figure:
+    """Shows images, uint8 of shape (height, width, channels), in rows of `columns`, with a title over each."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, 1.5 * rows), squeeze=False, layout="constrained")
+    for ax in axes.flat:
+        ax.axis("off")
+    for index, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
+        ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
+        if len(titles):
+            ax.set_title(titles[index], fontsize=8, loc="center")
+    return figure
+
+
+def changed_images(models: Sequence[str], changed: Sequence[Changed], columns: int = 6) -> Figure:
+    """Shows some of the images that int8 changed, a row for each model; takes what `review.changed_by_int8` returns."""
+    figure = plt.figure(figsize=(1.5 * columns, 2.1 * len(models)), layout="constrained")
+    parts = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
+    for part, model, given in zip(parts, models, changed, strict=True):
+        part.suptitle(f"{model}: {given.total} changed", x=0.01, ha="left", fontsize=9)
+        axes = part.subplots(1, columns)
+        for ax in axes:
+            ax.axis("off")
+        for ax, image, title in zip(axes, given.images, given.titles, strict=False):
+            ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
+            ax.set_title(title, fontsize=7, loc="center")
+    return figure
+
+
+def class_counts(counts: pd.DataFrame) -> Axes:
+    """Shows the images of each class and part, stacked; takes what `Dataset.counts` returns."""
+    parts = counts.drop(index="total", columns="total")
+    parts = parts.loc[:, parts.sum() > 0]
+    ax = parts.plot.barh(stacked=True, color=PART_COLORS, width=0.75, figsize=(7, 1 + 0.3 * len(parts)))
+    ax.invert_yaxis()
+    ax.set(xlabel="images", ylabel="", title="Images of each class and part")
+    ax.legend(title="", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def image_sizes(sizes: pd.DataFrame, image_size: int) -> Axes:
+    """Shows width and height of the original images, in pixels, and the size that the model takes."""
+    _, ax = plt.subplots()
+    sns.scatterplot(sizes, x="width", y="height", ax=ax, alpha=0.3, linewidth=0, color=PALETTE[0])
+    ax.plot(
+        image_size, image_size, marker="s", linestyle="", color=PALETTE[3], label=f"the model takes {image_size} px"
+    )
+    ax.set(xlabel="width (px)", ylabel="height (px)", title="Size of the original images", xlim=0, ylim=0)
+    ax.legend(loc="lower right")
+    return ax

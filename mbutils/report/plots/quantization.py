@@ -1,0 +1,83 @@
+"""Pictures of what int8 costs, and where."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from mbutils.report.plots.style import PALETTE, VARIANT_COLORS
+
+
+def signal_to_noise(tables: dict[str, pd.DataFrame]) -> Axes:
+    """Shows the signal-to-noise ratio of every layer, worst first, of one conversion or several.
+
+    Args:
+        tables: What `quantization.signal_to_noise` returned, by what it is of; the first gives the order.
+    """
+    first = next(iter(tables.values()))
+    _, ax = plt.subplots(figsize=(7, 1.2 + 0.2 * len(first)), layout="constrained")
+    wide = pd.concat({name: table.set_index("layer")["snr_db"] for name, table in tables.items()}, axis="columns")
+    wide = wide.loc[first["layer"]]
+    ax.hlines(wide.index, wide.min(axis=1), wide.max(axis=1), color="0.7", zorder=1)
+    for name, color, marker in zip(tables, PALETTE, "oDs", strict=False):
+        ax.scatter(wide[name], wide.index, color=color, marker=marker, s=28, label=name, zorder=2)
+    ax.set(xlabel="signal-to-noise ratio of the output (dB)", title="Which layers int8 hurts most")
+    ax.set(ylim=(len(wide) - 0.5, -0.5))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax
+
+
+def channel_ranges(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Shows the largest weight and activation of every channel of each convolution, of one model or several.
+
+    Args:
+        tables: What `quantization.channel_ranges` returned, by what it is of.
+    """
+    figure, axes = plt.subplots(2, 1, figsize=(12, 7), sharex=True, layout="constrained")
+    layers = next(iter(tables.values()))["layer"].unique()
+    for number, (name, table) in enumerate(tables.items()):
+        offset = 0.35 * (number - (len(tables) - 1) / 2)
+        x = table["layer"].map({layer: position for position, layer in enumerate(layers)}) + offset
+        for ax, column in zip(axes, ("weight", "activation"), strict=True):
+            ax.scatter(x, table[column], s=9, alpha=0.45, linewidth=0, color=PALETTE[number], label=name)
+    axes[0].set(yscale="log", ylim=_log_limits(tables), ylabel="largest absolute weight")
+    axes[0].set(title="Weights: a channel far below the largest of its layer has few int8 values in one scale")
+    axes[1].set(ylabel="largest activation", title="Activations: ReLU6 bounds them", xlabel="layer", ylim=(-0.2, 6.3))
+    axes[1].set_xticks(range(len(layers)), layers, rotation=90, fontsize=8)
+    axes[0].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, markerscale=2)
+    for ax in axes:
+        ax.grid(axis="x", visible=False)
+    return figure
+
+
+def _log_limits(tables: dict[str, pd.DataFrame]) -> tuple[float, float]:
+    """Returns limits of a log axis that leave out channels that are as good as zero."""
+    largest = max(table["weight"].max() for table in tables.values())
+    return largest * 1e-5, largest * 2
+
+
+def accuracy_by_calibration(table: pd.DataFrame, float_top1: float, variant: str) -> Axes:
+    """Shows accuracy on validation images against the number of calibration images: each draw, and their mean.
+
+    Args:
+        table: What `quantization.accuracy_by_calibration` returned.
+        float_top1: The accuracy of the float model on the same images.
+        variant: The int8 variant.
+    """
+    _, ax = plt.subplots(layout="constrained")
+    if table.empty:
+        ax.set(title="skipped: calibration_draws is 0")
+        return ax
+    color = VARIANT_COLORS[variant]
+    means = table.groupby("images")["top1"].mean()
+    ax.axhline(float_top1, color=VARIANT_COLORS["float32"], linestyle="--", label="float32")
+    ax.scatter(table["images"], table["top1"], color=color, alpha=0.5, linewidth=0, label=f"{variant}, each draw")
+    ax.plot(means.index, means, color=color, label="mean of the draws")
+    ax.set(xscale="log", xlabel="calibration images", ylabel="top-1 accuracy on validation")
+    ax.set(title="How many calibration images it takes")
+    ax.set_xticks(means.index, [f"{count}" for count in means.index])
+    ax.minorticks_off()
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    return ax

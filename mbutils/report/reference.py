@@ -1,0 +1,107 @@
+"""The reference results in git, and the table of them in the README.
+
+`make reference` keeps what `make flowers` has measured: `results/reference/flowers.csv`, the report beside it, and the
+table between the marks in README.md.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from mbutils import runs
+from mbutils.config import PROJECT
+from mbutils.errors import WorkbookError
+from mbutils.report import page, selection
+from mbutils.runs import FLOAT32
+
+CSV = PROJECT / "results" / "reference" / "flowers.csv"
+MARKS = ("<!-- made by `make reference` -->\n", "<!-- end -->\n")
+_VARIANTS = (FLOAT32, "int8_per_channel", "int8_per_tensor")
+_COLUMNS = (
+    "model",
+    "published float / int8",
+    "float32",
+    "int8 per channel",
+    "int8 per tensor",
+    "RAM, published",
+    "RAM, our C code",
+    "flash, published",
+    "flash, our C code",
+    "STM32H747",
+)
+
+
+def keep(results_dir: Path) -> None:
+    """Copies table and report of a results folder to `results/reference`, and writes the README's table anew.
+
+    Raises:
+        WorkbookError: If the folder has no report, runs of it are unfinished, or were made from a changed checkout.
+    """
+    results = runs.results_table(results_dir)
+    report = results_dir / "report.html"
+    if results.empty or not report.exists():
+        raise WorkbookError(f"no report in {results_dir}: run `make flowers` first")
+    if len(unfinished := runs.unfinished(results_dir)):
+        raise WorkbookError(f"run {unfinished['run_id'].iloc[0]} is not finished: run `make flowers` again")
+    if results["git_commit"].str.endswith("-dirty").any():
+        raise WorkbookError("some runs were made with uncommitted changes: commit, and run them again")
+    CSV.parent.mkdir(parents=True, exist_ok=True)
+    results.to_csv(CSV, index=False)
+    shutil.copy(report, CSV.with_suffix(".html"))
+    readme = PROJECT / "README.md"
+    readme.write_text(with_table(readme.read_text(), table(pd.read_csv(CSV))))
+
+
+def with_table(text: str, rows: str) -> str:
+    """Returns a text with a table between the marks."""
+    before, rest = text.split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    return f"{before}{MARKS[0]}{rows}{MARKS[1]}{after}"
+
+
+def table(results: pd.DataFrame) -> str:
+    """Returns a results table as Markdown, one row for each published flowers model that was run.
+
+    Accuracies are means over the seeds, with their range; RAM and flash in KiB; the time is an estimate.
+    """
+    configurations = selection.over_seeds(results)
+    accuracies = page.accuracy(configurations).dropna(subset=["ours"])
+    costs = page.device_costs(results)
+    keys = ["alpha", "image_size", "color_mode"]
+    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
+    for key, published in accuracies.groupby(keys):
+        own = configurations[(configurations[keys] == list(key)).all(axis=1)].set_index("variant")
+        beside = costs[(costs[keys] == list(key)).all(axis=1)].set_index("column")
+        cells = [
+            "{:g}, {} px, {}".format(*key),
+            " / ".join(f"{value:.2%}" for value in published.set_index("variant")["published"][list(_VARIANTS[:2])]),
+            *(_accuracy(own.loc[variant]) if variant in own.index else "" for variant in _VARIANTS),
+            *(
+                _kib(beside.loc[column, name])
+                for column in ("total_ram_bytes", "total_flash_bytes")
+                for name in ("published", "measured")
+            ),
+            f"{beside.loc['latency_ms_stm32h747', 'ours']:.0f} ms",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(row: pd.Series) -> str:
+    if row["seeds"] == 1:
+        return f"{row['top1']:.2%}"
+    return f"**{row['top1']:.2%}** ({100 * row['top1_low']:.2f} to {100 * row['top1_high']:.2f})"
+
+
+def _kib(size: float) -> str:
+    return "" if pd.isna(size) else f"{size / 1024:.1f} KiB"
+
+
+if __name__ == "__main__":
+    try:
+        keep(Path(sys.argv[1]))
+    except WorkbookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,57 @@
+"""Renders executed notebooks to HTML that opens with no network."""
+
+import re
+from pathlib import Path
+
+import nbformat
+
+from mbutils.errors import WorkbookError
+from mbutils.files import written_beside
+
+_TEMPLATES = Path(__file__).parent / "html"
+
+
+def render(notebook: Path, html: Path) -> None:
+    """Renders an executed notebook without its code cells, as one HTML file that loads nothing from elsewhere.
+
+    Raises:
+        WorkbookError: If there is no such notebook, or the HTML cannot be written.
+    """
+    from nbconvert import HTMLExporter
+    from nbformat.reader import NotJSONError
+
+    exporter = HTMLExporter(
+        template_name="workbook",
+        extra_template_basedirs=[str(_TEMPLATES)],
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        embed_images=True,
+    )
+    try:
+        content = nbformat.read(notebook, as_version=4)
+        headings = _headings(content)
+        titles = [title for level, title in headings if level == 1]
+        page = {
+            "title": titles[0] if titles else notebook.stem,
+            "contents": [title for level, title in headings if level == 2],
+            "stylesheet": (_TEMPLATES / "workbook" / "style.css").read_text(),
+        }
+        body, _ = exporter.from_notebook_node(content, page)
+        with written_beside(html) as partial:
+            partial.write_text(body, encoding="utf-8")
+    except (NotJSONError, UnicodeDecodeError) as error:
+        raise WorkbookError(f"{notebook} is no notebook: give an executed .ipynb file") from error
+    except OSError as error:
+        raise WorkbookError(f"cannot render {notebook} to {html} ({error.strerror}): check both paths") from error
+
+
+def _headings(content: nbformat.NotebookNode) -> list[tuple[int, str]]:
+    """Returns level and text of each heading, and makes each the alternative text of the pictures below it."""
+    headings = []
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            headings += [(len(marks), text) for marks, text in re.findall(r"^(#+) (.+)$", cell.source, re.MULTILINE)]
+        elif headings:
+            cell.metadata["alt"] = headings[-1][1]
+    return headings

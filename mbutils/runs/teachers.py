@@ -1,0 +1,53 @@
+"""The teacher of a run: the finished run of its recipe, on the same data with the same seed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from mbutils.config import TrainParameters
+from mbutils.data import pipeline
+from mbutils.data.dataset import Dataset
+from mbutils.errors import WorkbookError
+from mbutils.model import distillation, mobilenet
+from mbutils.quantization.folding import fold
+from mbutils.runs.folder import Run, find
+
+
+def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Run:
+    """Returns the finished run that teaches a run with these parameters.
+
+    Raises:
+        WorkbookError: If it is not trained yet.
+    """
+    run_id = parameters.teacher_parameters.run_id(dataset.fingerprint)
+    try:
+        return find(results_dir, run_id)
+    except WorkbookError as error:
+        raise WorkbookError(
+            f"teacher {parameters.teacher}: no finished run {run_id} in {results_dir}: train its recipe first, with "
+            f"dataset {parameters.data_name}, seed {parameters.seed} and "
+            f"validation_fraction {parameters.validation_fraction:g}, or use mb sweep"
+        ) from error
+
+
+def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> np.ndarray | None:
+    """Returns what the teacher of a run says of its training images, scored once and kept on disk.
+
+    Returns:
+        The scores: float32, shape (views, n_train, n_classes); None where the parameters name no teacher.
+
+    Raises:
+        WorkbookError: If the teacher is not trained yet, or the cache folder cannot be written.
+    """
+    if not parameters.teacher:
+        return None
+    teacher = find_teacher(parameters, dataset, results_dir)
+
+    def score() -> np.ndarray:
+        network = fold(mobilenet.read_model(teacher.path / "model.keras"))  # twice as fast
+        images = pipeline.cached_images(dataset, teacher.parameters.preprocessing)
+        return distillation.score_views(network, images, dataset, parameters)
+
+    return distillation.stored_scores(
+        teacher.manifest["artefacts"]["model.keras"]["sha256"], dataset, parameters, score
+    )
