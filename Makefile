@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+SIDE_BY_SIDE := --numprocesses logical --dist worksteal
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo flowers flowers-quick reference bench test lint format lab lock clean
+.PHONY: help setup demo flowers flowers-quick reference bench test test-slow test-all lint format lab lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +35,14 @@ reference: $(READY)  ## keep what `make flowers` measured in results/reference, 
 bench: $(READY)  ## speed and memory against the stock way: results/bench.csv (ARGS=--help lists the cases)
 	$(BIN)/python -m bench $(ARGS)
 
-test: $(READY)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## run the fast tests, one on each core
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+test-slow: $(READY)  ## run the slow tests: those that take minutes, or need QEMU, a browser or kills
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m slow
+
+test-all: $(READY)  ## run every test
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m ""
 
 lint: $(READY)  ## check style, formatting and stripped notebooks
 	$(BIN)/ruff check .

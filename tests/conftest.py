@@ -1,10 +1,14 @@
-"""Shared fixtures: a cache of its own, small real data, one small finished run, and data that may be absent."""
+"""Shared fixtures: an image cache, small real data, one small finished run, and data that may be absent."""
 
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
+from filelock import FileLock
+
+# Tests run side by side, one on each core. NumPy and TensorFlow read this when fixtures and tests import them.
+for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 TINY_SWEEP = """
 defaults:
@@ -24,9 +28,16 @@ defaults:
 """
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory, worker_id):
+    """A folder of this test run, which all workers of pytest-xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory):
-    os.environ["MB_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+def _image_cache(shared_folder):
+    os.environ["MB_CACHE_DIR"] = str(shared_folder / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +62,8 @@ def flowers():
 @pytest.fixture(scope="session")
 def small_network():
     """A MobileNet at 32 px with statistics as after a training: one channel of each layer varies next to nothing."""
+    import numpy as np
+
     from mbutils.backend import keras
     from mbutils.model import mobilenet
 
@@ -71,6 +84,8 @@ def small_network():
 
 @pytest.fixture(scope="session")
 def noise_images():
+    import numpy as np
+
     return np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
 
@@ -90,10 +105,12 @@ def tiny_sweep_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_results(tiny_sweep_file, tmp_path_factory):
-    """A results folder with one run that went through every notebook, and its report."""
+def tiny_results(tiny_sweep_file, shared_folder):
+    """A results folder with one run that went through every notebook, and its report; the first to need it makes it."""
     from mbutils import cli
 
-    results = tmp_path_factory.mktemp("results")
-    assert cli.main(["sweep", str(tiny_sweep_file), "--results", str(results), "--threads", "1"]) == 0
+    results = shared_folder / "tiny_results"
+    with FileLock(shared_folder / "tiny_results.lock"):
+        if not (results / "report.html").exists():
+            assert cli.main(["sweep", str(tiny_sweep_file), "--results", str(results), "--threads", "1"]) == 0
     return results
