@@ -8,7 +8,7 @@ from functools import partial
 
 from bench import photographs
 from mbutils.config import Preprocessing
-from mbutils.data import pipeline
+from mbutils.data import preprocessing
 from mbutils.data.decoding import decode
 from mbutils.data.parallel import ordered_map
 
@@ -16,13 +16,13 @@ from mbutils.data.parallel import ordered_map
 def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
     """Prepares builds of the cache: decode, resize, write. What a round has built is removed after it."""
     data, contract = photographs.dataset(count, side), Preprocessing(image_size, "rgb", "area")
-    path = pipeline.cache_path(data, contract)
+    path = preprocessing.cache_path(data, contract)
 
     def one_round() -> float:
         path.unlink(missing_ok=True)
         start = time.perf_counter()
         with contextlib.redirect_stderr(io.StringIO()):  # the bar of the comparison is the one to show
-            pipeline.cached_images(data, contract)
+            preprocessing.cached_images(data, contract)
         seconds = time.perf_counter() - start
         path.unlink()
         return count / seconds
@@ -33,7 +33,7 @@ def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
 def stock(image_size: int, count: int, side: int, resized: bool = False) -> Callable[[], float]:
     """Prepares decoding alone, or with the resizing of the contract where `resized`: the pixels are dropped."""
     data, contract = photographs.dataset(count, side), Preprocessing(image_size, "rgb", "area")
-    work = partial(pipeline.preprocess, contract=contract) if resized else decode
+    work = partial(preprocessing.preprocess, contract=contract) if resized else decode
 
     def one_round() -> float:
         start = time.perf_counter()

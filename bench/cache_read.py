@@ -8,7 +8,7 @@ import numpy as np
 from bench import photographs
 from mbutils.backend import tf
 from mbutils.config import Preprocessing
-from mbutils.data import pipeline
+from mbutils.data import pipeline, preprocessing
 
 BATCH_SIZE = 64
 
@@ -16,7 +16,7 @@ BATCH_SIZE = 64
 def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
     """Prepares reading batches as validation and evaluation do, without augmentation."""
     data = photographs.dataset(count, side)
-    images = pipeline.cached_images(data, Preprocessing(image_size, "rgb", "area"))
+    images = preprocessing.cached_images(data, Preprocessing(image_size, "rgb", "area"))
     return _rounds(pipeline.ordered_batches(images, data, "train", BATCH_SIZE), count)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench import step
 from mbutils.backend import keras, tf
 from mbutils.config import DataParameters, TrainParameters, cache_dir
-from mbutils.data import datasets, pipeline
+from mbutils.data import datasets, preprocessing
 from mbutils.errors import WorkbookError
 from mbutils.model import training
 
@@ -38,7 +38,7 @@ def ours(
         epochs=1 + EPOCHS_PER_ROUND,
     )
     data = datasets.load(parameters)
-    images = pipeline.cached_images(data, parameters.preprocessing)
+    images = preprocessing.cached_images(data, parameters.preprocessing)
     network = training.build_model(parameters, data)
     images_per_epoch = len(data.positions("train")) // batch_size * batch_size  # an incomplete batch is left out
 

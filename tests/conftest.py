@@ -24,7 +24,7 @@ defaults:
   calibration_images: 20
   calibration_draws: 0
   qat_epochs: 1
-  sensitivity_images: 30
+  mistake_images: 30
 """
 
 

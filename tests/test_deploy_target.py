@@ -14,7 +14,7 @@ from PIL import Image
 
 from mbutils import cli, config, deploy, runs
 from mbutils.config import INTERPOLATIONS, Preprocessing
-from mbutils.data import pipeline
+from mbutils.data import preprocessing
 from mbutils.deploy import folder, measure
 from mbutils.device.footprint import footprint
 from mbutils.report import tables
@@ -140,7 +140,7 @@ def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, interpolatio
     for height, width in [(97, 61), (33, 33), (20, 50), (240, 321), (1, 1)]:
         frame = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(frame).save(tmp_path / "frame.png")
-        expected = pipeline.preprocess((tmp_path / "frame.png").read_bytes(), contract)
+        expected = preprocessing.preprocess((tmp_path / "frame.png").read_bytes(), contract)
         found = np.empty_like(expected)
         library.resize(pointer(frame), height, width, 3, pointer(found))
         most = 0 if interpolation == "nearest" else 1

@@ -7,9 +7,10 @@ import yaml
 
 from mbutils import config, runs
 from mbutils.config import normalize
-from mbutils.data import pipeline
+from mbutils.data import pipeline, preprocessing
 from mbutils.errors import WorkbookError
 from mbutils.model import distillation, mobilenet, training
+from mbutils.model.weights import read_model
 from mbutils.runs import teachers
 
 TEACHER = {"dataset": "digits", "image_size": 48, "color_mode": "rgb", "weights": "none", "batch_norm_momentum": 0.0}
@@ -37,7 +38,7 @@ def results(student, digits, tmp_path_factory):
     parameters = student.teacher_parameters
     run = runs.begin(parameters, digits, folder)
     network = training.build_model(parameters, digits)
-    network(normalize(pipeline.cached_images(digits, parameters.preprocessing)[:256]), training=True)
+    network(normalize(preprocessing.cached_images(digits, parameters.preprocessing)[:256]), training=True)
     history = {"epoch": 1, "loss": 1.0, "top1": 0.1, "seconds": 1.0, "validation_top1": 0.1}
     runs.finish(run, mobilenet.with_keras_layers(network), pd.DataFrame([history]))
     return folder
@@ -59,8 +60,8 @@ def test_teacher_sees_the_views_that_its_student_is_trained_on(student, digits, 
     # A student of the teacher's size and colour gets the very images that the teacher scored.
     twin = replace(student, image_size=48, color_mode="rgb", mixup=mixup, epochs=3, late_epochs=1)
     scores = teachers.teacher_scores(twin, digits, results)
-    images = pipeline.cached_images(digits, twin.preprocessing)
-    network = mobilenet.read_model(teachers.find_teacher(twin, digits, results).path / "model.keras")
+    images = preprocessing.cached_images(digits, twin.preprocessing)
+    network = read_model(teachers.find_teacher(twin, digits, results).path / "model.keras")
     for epochs in (range(1), range(2, 3)):  # of crops, of whole images
         for batch, targets in pipeline.training_batches(images, digits, twin, epochs, scores).take(2):
             assert network(batch, training=False).numpy() == pytest.approx(targets.numpy(), abs=1e-4)
@@ -78,7 +79,7 @@ def test_other_views_are_scored_anew(student, digits, results, scores, change):
 
 
 def test_a_student_learns_from_its_teacher(student, digits, scores):
-    images = pipeline.cached_images(digits, student.preprocessing)
+    images = preprocessing.cached_images(digits, student.preprocessing)
     history = training.fit(training.build_model(student, digits), images, digits, student, scores)
     assert history["loss"].iloc[1] < history["loss"].iloc[0]
 

@@ -10,7 +10,7 @@ from pictures import png
 from PIL import Image
 
 from mbutils.config import PLANT_VILLAGE_39, DataParameters, Preprocessing
-from mbutils.data import datasets, pipeline
+from mbutils.data import datasets, preprocessing
 from mbutils.device import published
 from mbutils.errors import WorkbookError
 
@@ -73,8 +73,8 @@ def test_images_come_in_the_order_of_the_examples_by_any_way_of_reading(root):
     streamed, chosen = list(dataset.read()), np.array([7, 3, 30])
     assert dataset.encoded(chosen) == [streamed[position] for position in chosen]
     assert streamed[0] == (root / "daisy" / "00.jpg").read_bytes()
-    images = pipeline.cached_images(dataset, Preprocessing(32, "rgb", "area"))
-    assert np.array_equal(images[30], pipeline.preprocess(streamed[30], Preprocessing(32, "rgb", "area")))
+    images = preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
+    assert np.array_equal(images[30], preprocessing.preprocess(streamed[30], Preprocessing(32, "rgb", "area")))
     assert dataset.image_sizes().drop_duplicates().to_numpy().tolist() == [[15, 12]]
 
 
@@ -176,9 +176,9 @@ def test_images_are_looked_at_again_only_when_they_change(root, monkeypatch):
 
 def test_image_cache_is_rebuilt_when_images_change(root):
     contract = Preprocessing(32, "rgb", "area")
-    before = np.array(pipeline.cached_images(load(root), contract))
+    before = np.array(preprocessing.cached_images(load(root), contract))
     write(root / "daisy" / "00.jpg", 4711)
-    after = pipeline.cached_images(load(root), contract)
+    after = preprocessing.cached_images(load(root), contract)
     assert not np.array_equal(before[0], after[0]) and np.array_equal(before[1:], after[1:])
 
 
@@ -254,7 +254,7 @@ def test_unreadable_image_stops_the_run_or_is_skipped_and_listed(root, damage, r
     dataset = load(root, skip_corrupt=True)
     assert len(dataset.examples) == 39 == len(list(dataset.read()))
     assert len(dataset.skipped) == 1 and dataset.skipped[0].startswith("rose/05.")
-    assert pipeline.cached_images(dataset, Preprocessing(32, "gray", "area")).shape == (39, 32, 32, 1)
+    assert preprocessing.cached_images(dataset, Preprocessing(32, "gray", "area")).shape == (39, 32, 32, 1)
 
 
 def test_of_many_unreadable_images_the_first_are_named(root):
@@ -269,7 +269,7 @@ def test_image_that_vanishes_later_is_named(root):
     dataset = load(root)
     (root / "rose" / "05.jpg").unlink()
     with pytest.raises(WorkbookError, match=r"cannot read .*rose/05.jpg \(No such file or directory\): put it back"):
-        pipeline.cached_images(dataset, Preprocessing(32, "rgb", "area"))
+        preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
 
 
 def only_class(root):

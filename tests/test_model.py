@@ -4,6 +4,7 @@ import pytest
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
+from mbutils.model.weights import load_weights, read_model
 
 
 def features(network):
@@ -39,7 +40,7 @@ def test_scores_are_a_distribution_over_the_classes(shape):
 
 def test_imagenet_weights_give_the_features_of_keras(imagenet_weights):
     network = mobilenet.build(0.25, (96, 96, 3), 5)
-    mobilenet.load_weights(network, "imagenet", 0.25)
+    load_weights(network, "imagenet", 0.25)
     stored = imagenet_weights / "mobilenet_2_5_224_tf_no_top.h5"
     original = keras.applications.MobileNet((96, 96, 3), 0.25, include_top=False, pooling="avg", weights=str(stored))
     images = np.random.default_rng(0).uniform(-1, 1, (4, 96, 96, 3)).astype(np.float32)
@@ -49,7 +50,7 @@ def test_imagenet_weights_give_the_features_of_keras(imagenet_weights):
 def test_gray_model_gives_for_gray_what_the_colour_model_gives_for_three_equal_channels(imagenet_weights):
     colour, gray = (mobilenet.build(0.25, (64, 64, channels), 5) for channels in (3, 1))
     for network in (colour, gray):
-        mobilenet.load_weights(network, "imagenet", 0.25)
+        load_weights(network, "imagenet", 0.25)
     image = np.random.default_rng(0).uniform(-1, 1, (2, 64, 64, 1)).astype(np.float32)
     assert np.abs(features(gray)(image) - features(colour)(np.repeat(image, 3, axis=3))).max() < 1e-4
 
@@ -59,7 +60,7 @@ def test_weights_from_files_are_those_that_were_saved(tmp_path):
     image = np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
     for path, save in ((tmp_path / "a.keras", saved.save), (tmp_path / "a.weights.h5", saved.save_weights)):
         save(path)
-        mobilenet.load_weights(fresh, str(path), 0.25)
+        load_weights(fresh, str(path), 0.25)
         assert np.allclose(features(fresh)(image), features(saved)(image))
 
 
@@ -94,7 +95,7 @@ def garbage(suffix):
 )
 def test_weights_that_do_not_serve_are_named(tmp_path, weights, message):
     with pytest.raises(WorkbookError, match=message) as caught:
-        mobilenet.load_weights(mobilenet.build(0.25, (32, 32, 3), 5), weights(tmp_path), 0.25)
+        load_weights(mobilenet.build(0.25, (32, 32, 3), 5), weights(tmp_path), 0.25)
     assert "\n" not in str(caught.value)
 
 
@@ -102,12 +103,12 @@ def test_missing_imagenet_weights_are_an_error_and_never_random_weights(tmp_path
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(keras.applications, "MobileNet", lambda *args, **options: 1 / 0)
     with pytest.raises(WorkbookError, match=r"ImageNet weights for alpha 0.5 are neither in .* KERAS_HOME"):
-        mobilenet.load_weights(mobilenet.build(0.5, (32, 32, 3), 5), "imagenet", 0.5)
+        load_weights(mobilenet.build(0.5, (32, 32, 3), 5), "imagenet", 0.5)
 
 
 def test_alpha_without_imagenet_weights_is_named():
     with pytest.raises(WorkbookError, match=r"no ImageNet weights for alpha 0.3: choose 0.25, 0.5, 0.75, 1.0"):
-        mobilenet.load_weights(mobilenet.build(0.3, (32, 32, 3), 5), "imagenet", 0.3)
+        load_weights(mobilenet.build(0.3, (32, 32, 3), 5), "imagenet", 0.3)
 
 
 def both_batch_normalizations(training):
@@ -148,4 +149,4 @@ def test_saved_form_has_keras_layers_only_and_the_same_scores(tmp_path):
     image = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     assert np.allclose(network(image), portable(image), atol=1e-6)
     portable.save(tmp_path / "model.keras")
-    assert np.allclose(mobilenet.read_model(tmp_path / "model.keras")(image), portable(image), atol=1e-6)
+    assert np.allclose(read_model(tmp_path / "model.keras")(image), portable(image), atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mbutils.config import INTERPOLATIONS, Preprocessing, TrainParameters, normalize
-from mbutils.data import pipeline
+from mbutils.data import pipeline, preprocessing
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 
@@ -26,13 +26,13 @@ def photograph():
 @pytest.mark.parametrize("image_size", [33, 48, 128])
 @pytest.mark.parametrize(("color_mode", "channels"), [("rgb", 3), ("gray", 1)])
 def test_preprocessing_gives_the_shape_of_the_contract(photograph, interpolation, image_size, color_mode, channels):
-    image = pipeline.preprocess(encoded(photograph), Preprocessing(image_size, color_mode, interpolation))
+    image = preprocessing.preprocess(encoded(photograph), Preprocessing(image_size, color_mode, interpolation))
     assert image.shape == (image_size, image_size, channels)
     assert image.dtype == np.uint8
 
 
 def test_area_is_the_mean_of_the_covered_pixels(photograph):
-    image = pipeline.preprocess(encoded(photograph[:, :60]), Preprocessing(30, "rgb", "area"))
+    image = preprocessing.preprocess(encoded(photograph[:, :60]), Preprocessing(30, "rgb", "area"))
     means = photograph[:, :60].reshape(30, 2, 30, 2, 3).mean(axis=(1, 3))
     assert np.abs(image - means).max() <= 0.5
 
@@ -40,15 +40,15 @@ def test_area_is_the_mean_of_the_covered_pixels(photograph):
 def test_bilinear_takes_two_by_two_pixels_and_its_antialiased_form_more(photograph):
     # At a quarter of the size, the 2x2 pixels in the middle of each 4x4 block.
     square = photograph[:, :60]
-    plain = pipeline.preprocess(encoded(square), Preprocessing(15, "rgb", "bilinear"))
+    plain = preprocessing.preprocess(encoded(square), Preprocessing(15, "rgb", "bilinear"))
     middle = square.reshape(15, 4, 15, 4, 3)[:, 1:3, :, 1:3].mean(axis=(1, 3))
-    smooth = pipeline.preprocess(encoded(square), Preprocessing(15, "rgb", "bilinear_antialias"))
+    smooth = preprocessing.preprocess(encoded(square), Preprocessing(15, "rgb", "bilinear_antialias"))
     assert np.abs(plain - middle).max() <= 0.5
     assert smooth.std() < 0.8 * plain.std()
 
 
 def test_gray_is_itu_r_601_luma(photograph):
-    image = pipeline.preprocess(encoded(photograph[:60, :60]), Preprocessing(60, "gray", "nearest"))
+    image = preprocessing.preprocess(encoded(photograph[:60, :60]), Preprocessing(60, "gray", "nearest"))
     luma = photograph[:60, :60] @ np.array([0.299, 0.587, 0.114])
     assert np.abs(image[..., 0] - luma).max() <= 1
 
@@ -56,21 +56,21 @@ def test_gray_is_itu_r_601_luma(photograph):
 def test_exif_orientation_is_honoured(photograph):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
-    turned = pipeline.preprocess(encoded(photograph, exif=exif), Preprocessing(60, "rgb", "nearest"))
-    upright = pipeline.preprocess(encoded(np.rot90(photograph, -1).copy()), Preprocessing(60, "rgb", "nearest"))
+    turned = preprocessing.preprocess(encoded(photograph, exif=exif), Preprocessing(60, "rgb", "nearest"))
+    upright = preprocessing.preprocess(encoded(np.rot90(photograph, -1).copy()), Preprocessing(60, "rgb", "nearest"))
     assert np.array_equal(turned, upright)
 
 
 def test_cache_holds_every_image_preprocessed_and_is_reused(digits):
     contract = Preprocessing(40, "gray", "bilinear")
-    images = pipeline.cached_images(digits, contract)
+    images = preprocessing.cached_images(digits, contract)
     assert images.shape == (1797, 40, 40, 1)
     some = np.array([0, 300, 1796])
     for position, data in zip(some, digits.encoded(some), strict=True):
-        assert np.array_equal(images[position], pipeline.preprocess(data, contract))
-    path = pipeline.cache_path(digits, contract)
+        assert np.array_equal(images[position], preprocessing.preprocess(data, contract))
+    path = preprocessing.cache_path(digits, contract)
     built = path.stat().st_ino
-    pipeline.cached_images(digits, contract)
+    preprocessing.cached_images(digits, contract)
     assert path.stat().st_ino == built
 
 
@@ -86,7 +86,7 @@ def test_corrupt_image_is_named_and_leaves_no_cache(photograph, damage, tmp_path
     monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path))
     good = encoded(photograph)
     with pytest.raises(WorkbookError, match=r"made: image 1 of class rose .* is unreadable .*: remove or replace it"):
-        pipeline.cached_images(made_dataset(good, damage(good)), Preprocessing(32, "rgb", "area"))
+        preprocessing.cached_images(made_dataset(good, damage(good)), Preprocessing(32, "rgb", "area"))
     assert all(path.suffix == ".lock" for path in tmp_path.iterdir())
 
 
@@ -94,7 +94,7 @@ def test_cache_folder_that_cannot_be_written_is_named(photograph, tmp_path, monk
     (tmp_path / "file").touch()
     monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(WorkbookError, match=r"cannot write .* set MB_CACHE_DIR"):
-        pipeline.cached_images(made_dataset(encoded(photograph)), Preprocessing(32, "rgb", "area"))
+        preprocessing.cached_images(made_dataset(encoded(photograph)), Preprocessing(32, "rgb", "area"))
 
 
 def test_normalized_pixels_span_minus_one_to_one():

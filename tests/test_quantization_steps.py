@@ -6,13 +6,13 @@ import pytest
 from mbutils import quantization
 from mbutils.backend import keras, tf
 from mbutils.config import INT8_VARIANTS, ConvertParameters, TrainParameters, normalize
-from mbutils.data import datasets, pipeline
+from mbutils.data import datasets, preprocessing
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
 from mbutils.quantization.bias import correct_biases
 from mbutils.quantization.equalization import equalize, soften_outliers
 from mbutils.quantization.folding import kernel_layers, output_ranges
-from mbutils.quantization.ranges import activation_ranges, spread
+from mbutils.quantization.ranges import activation_ranges, evenly_spaced
 from mbutils.report import plots
 
 
@@ -151,7 +151,7 @@ def test_channel_ranges_are_those_of_weights_and_activations(folded, noise_image
 def test_accuracy_by_calibration_has_a_row_for_each_count_and_draw():
     train = TrainParameters(dataset="digits", image_size=32, color_mode="gray", interpolation="bilinear")
     digits = datasets.load(train)
-    pixels = pipeline.cached_images(digits, train.preprocessing)
+    pixels = preprocessing.cached_images(digits, train.preprocessing)
     small_network = mobilenet.build(0.25, train.preprocessing.shape, digits.n_classes)
     table = quantization.accuracy_by_calibration(small_network, pixels, digits, ConvertParameters(calibration_draws=1))
     assert list(table["images"]) == [1, 10, 100, 500]
@@ -164,7 +164,7 @@ def test_accuracy_by_calibration_has_a_row_for_each_count_and_draw():
 
 @pytest.mark.parametrize(("total", "count", "expected"), [(1, 3, [0]), (5, 3, [0, 2, 4]), (4, 4, [0, 1, 2, 3])])
 def test_spread_takes_images_from_all_over(total, count, expected):
-    assert spread(np.arange(total), count).tolist() == expected
+    assert evenly_spaced(np.arange(total), count).tolist() == expected
 
 
 def test_scores_of_a_model_become_targets(small_network, noise_images):

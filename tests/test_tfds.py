@@ -9,7 +9,7 @@ from PIL import Image
 from tensorflow_datasets.core.download import download_manager
 
 from mbutils.config import DataParameters, Preprocessing
-from mbutils.data import datasets, pipeline
+from mbutils.data import datasets, preprocessing
 from mbutils.errors import WorkbookError
 
 PER_CLASS = 5
@@ -66,10 +66,10 @@ def test_plant_village_has_38_classes_and_every_class_in_every_part(leaves):
     assert dataset.n_classes == 38 and len(dataset.examples) == 38 * PER_CLASS
     counts = dataset.counts().drop(index="total")
     assert (counts["test"] == 1).all() and (counts["validation"] == 1).all() and (counts["train"] == 3).all()
-    images = pipeline.cached_images(dataset, Preprocessing(32, "rgb", "area"))
+    images = preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
     some = np.array([150, 3])
     for position, data in zip(some, dataset.encoded(some), strict=True):
-        assert np.array_equal(images[position], pipeline.preprocess(data, Preprocessing(32, "rgb", "area")))
+        assert np.array_equal(images[position], preprocessing.preprocess(data, Preprocessing(32, "rgb", "area")))
 
 
 def test_plant_village_is_split_anew_by_another_seed_and_kept_by_the_same(leaves):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mbutils.config import TrainParameters
-from mbutils.data import pipeline
+from mbutils.data import preprocessing
 from mbutils.model import training
 
 PARAMETERS = TrainParameters(
@@ -21,7 +21,7 @@ PARAMETERS = TrainParameters(
 
 @pytest.fixture(scope="module")
 def history(digits):
-    images = pipeline.cached_images(digits, PARAMETERS.preprocessing)
+    images = preprocessing.cached_images(digits, PARAMETERS.preprocessing)
     network = training.build_model(PARAMETERS, digits)
     return training.fit(network, images, digits, PARAMETERS)
 

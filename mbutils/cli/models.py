@@ -95,7 +95,7 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
 
 def _evaluate(options: argparse.Namespace) -> int:
     from mbutils import evaluation
-    from mbutils.data import datasets, pipeline
+    from mbutils.data import datasets, pipeline, preprocessing
     from mbutils.tflite.interpreter import TFLiteModel
 
     batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
@@ -106,7 +106,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if model.n_classes != len(order):
         raise WorkbookError(f"{options.model} has {model.n_classes} classes, {dataset.name} {len(order)}: give another")
     test = dataset.positions("test")
-    images = pipeline.Subset(pipeline.cached_images(dataset, contract), test)
+    images = pipeline.Subset(preprocessing.cached_images(dataset, contract), test)
     scores = model.predict(images, batch_size)[:, order]
     result = evaluation.accuracy(dataset.labels[test], scores)
     print(

@@ -36,7 +36,7 @@ class EvaluateParameters(Parameters):
 
     run_id: str = parameter("", "empty for the newest finished run")
     batch_size: int = parameter(64, "images scored at a time", low=1)
-    sensitivity_images: int = parameter(1000, "test images that are also prepared wrongly, 0 for none", low=0)
+    mistake_images: int = parameter(1000, "test images that are also preprocessed wrongly, 0 for none", low=0)
     results_dir: str = parameter("", "empty for the project's own results folder")
 
 

@@ -1,97 +1,13 @@
-"""From encoded bytes to batches: decode, resize, colour, cache, batch.
+"""The input pipeline: cached images to batches for training, validation, calibration and evaluation."""
 
-`preprocess` is the one implementation of the preprocessing contract; training, calibration and evaluation all read its
-results from the same cache.
-"""
-
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from mbutils.backend import tf
-from mbutils.config import HALF_RANGE, PrepareParameters, Preprocessing, TrainParameters, cache_dir, to_pixels
-from mbutils.data import cache
+from mbutils.config import HALF_RANGE, PrepareParameters, TrainParameters, to_pixels
 from mbutils.data.augmentation import View, augment, draw_view, mix
 from mbutils.data.dataset import Dataset
-from mbutils.data.decoding import UnreadableImage, decode
-from mbutils.data.parallel import ordered_map
-from mbutils.errors import WorkbookError
-from mbutils.progress import progress
-
-# Method and antialiasing of tf.image.resize, which takes pixel centres at half integers.
-_RESIZE = {
-    "area": ("area", False),
-    "bilinear": ("bilinear", False),
-    "bilinear_antialias": ("bilinear", True),
-    "nearest": ("nearest", False),
-}
-
-
-def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
-    """Applies the preprocessing contract to one encoded image.
-
-    Returns:
-        The image: uint8, shape (image_size, image_size, channels).
-
-    Raises:
-        UnreadableImage: If the bytes are not an image, a damaged one, or one that is too large.
-    """
-    return resize(decode(encoded, contract.color_mode), contract)
-
-
-def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
-    """Resizes decoded pixels, uint8 (height, width, channels), as the contract says."""
-    method, antialias = _RESIZE[contract.interpolation]
-    size = (contract.image_size, contract.image_size)
-    return np.rint(tf.image.resize(pixels, size, method, antialias=antialias).numpy()).astype(np.uint8)
-
-
-def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
-    """Returns every image of the dataset after preprocessing, decoded once and kept on disk.
-
-    The cache is a memory map, so memory stays bounded however large the dataset; it is found again by the identities
-    of the images and the contract, in the folder that `MB_CACHE_DIR` names, or `~/.cache/mbutils`.
-
-    Returns:
-        A read-only memory map: uint8, shape (n, image_size, image_size, channels), in the order of `dataset.examples`.
-
-    Raises:
-        WorkbookError: If an image is unreadable, or the cache folder cannot be written.
-    """
-
-    def made() -> Iterator[np.ndarray]:
-        total = len(dataset.examples)
-        named = partial(_preprocess_named, dataset, contract)
-        with progress(total, "decode and resize", "image") as bar:
-            for image in ordered_map(named, enumerate(dataset.read())):
-                yield image
-                bar.update()
-
-    shape = (len(dataset.examples), *contract.shape)
-    return cache.stored_images(cache_path(dataset, contract), shape, made)
-
-
-def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
-    """Returns where `cached_images` keeps its images."""
-    digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
-    name = f"{dataset.name}_{contract.image_size}_{contract.color_mode}_{contract.interpolation}_{digest}.npy"
-    return cache_dir() / name
-
-
-def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int, bytes]) -> np.ndarray:
-    position, encoded = item
-    try:
-        return preprocess(encoded, contract)
-    except UnreadableImage as error:
-        example = dataset.examples.iloc[position]
-        raise WorkbookError(
-            f"{dataset.name}: image {position} of class {dataset.class_names[example['label']]} "
-            f"(md5 {example['identity']}) is unreadable ({error}): remove or replace it"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -117,11 +33,11 @@ def augmented_examples(images: np.ndarray, parameters: PrepareParameters, copies
     """Returns `copies` augmented views of each image, to look at: uint8, shape (copies * n, height, width, c)."""
     count, size = images.shape[:2]
     views = [draw_view(count, number, parameters) for number in range(copies)]
-    seen = [show(images, np.arange(count), view, np.arange(count), parameters, size) for view in views]
+    seen = [training_view(images, np.arange(count), view, np.arange(count), parameters, size) for view in views]
     return to_pixels(np.concatenate(seen))
 
 
-def show(
+def training_view(
     images: np.ndarray,
     positions: np.ndarray,
     view: View,
@@ -190,7 +106,7 @@ def training_batches(
         order = tf.random.experimental.stateless_shuffle(tf.range(count), (parameters.seed, epoch))
         rows = tf.data.Dataset.from_tensor_slices(order).batch(min(parameters.batch_size, count), drop_remainder=True)
         return rows.map(
-            lambda rows: (show(images, positions, view, rows, parameters, size), tf.gather(targets, rows)),
+            lambda rows: (training_view(images, positions, view, rows, parameters, size), tf.gather(targets, rows)),
             num_parallel_calls=tf.data.AUTOTUNE,
         )
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from mbutils import runs
 from mbutils.config import DeployParameters, resolve_results_dir
-from mbutils.data import pipeline
+from mbutils.data import preprocessing
 from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.figures import in_step
 from mbutils.deploy.layers import Network, read_network
@@ -151,4 +151,4 @@ def _test_images(run: runs.Run, count: int) -> np.ndarray:
     dataset = runs.load_dataset(run)
     test = dataset.positions("test")
     chosen = test[np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int)]
-    return np.array(pipeline.cached_images(dataset, run.parameters.preprocessing)[chosen])
+    return np.array(preprocessing.cached_images(dataset, run.parameters.preprocessing)[chosen])

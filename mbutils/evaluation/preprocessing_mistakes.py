@@ -12,7 +12,7 @@ from mbutils.config import INTERPOLATIONS, Preprocessing, to_pixels
 from mbutils.data.dataset import Dataset
 from mbutils.data.decoding import decode
 from mbutils.data.parallel import ordered_map
-from mbutils.data.pipeline import resize
+from mbutils.data.preprocessing import resize
 from mbutils.progress import progress
 from mbutils.tflite.interpreter import TFLiteModel
 

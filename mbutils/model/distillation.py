@@ -75,6 +75,6 @@ def score_views(
             view = draw_view(len(positions), number, parameters, whole=number >= parameters.teacher_views)
             for start in range(0, len(positions), batch_size):
                 rows = np.arange(start, min(start + batch_size, len(positions)))
-                scores[number, rows] = score(pipeline.show(images, positions, view, rows, parameters, size))
+                scores[number, rows] = score(pipeline.training_view(images, positions, view, rows, parameters, size))
                 bar.update(len(rows))
     return scores

@@ -1,17 +1,13 @@
-"""MobileNet v1 as a table of blocks, and where its weights come from.
+"""MobileNet v1 as a table of blocks.
 
 Howard et al. 2017, "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications",
 arXiv:1704.04861, table 1. Layer names are those of `keras.applications.MobileNet`.
 """
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from mbutils.backend import keras, tf
-from mbutils.errors import WorkbookError
 
 # One row for each depthwise separable block: output channels at alpha 1, and the stride of the depthwise convolution.
 STEM_FILTERS = 32
@@ -30,7 +26,6 @@ BLOCKS = (
     (1024, 2),
     (1024, 1),
 )
-IMAGENET_ALPHAS = (0.25, 0.5, 0.75, 1.0)
 
 
 @keras.saving.register_keras_serializable("mbutils")
@@ -100,7 +95,7 @@ def build(
     return keras.Model(image, scores, name=f"mobilenet_v1_{alpha:g}_{input_shape[0]}")
 
 
-def for_any_size(model: keras.Model) -> keras.Model:
+def with_variable_size(model: keras.Model) -> keras.Model:
     """Returns the same layers, with the same weights, as a model that takes images of any height and width."""
     image = x = keras.layers.Input((None, None, model.input_shape[-1]), name="image")
     for layer in model.layers[1:]:
@@ -119,94 +114,6 @@ def with_keras_layers(model: keras.Model) -> keras.Model:
     copy.set_weights(model.get_weights())
     # Made anew from its ends: a clone would carry the optimizer, twice the size of the model, into the file.
     return keras.Model(copy.input, copy.output, name=model.name)
-
-
-def load_weights(model: keras.Model, weights: str, alpha: float) -> None:
-    """Sets the weights of every layer but the classifier, in place.
-
-    A kernel for three channels is summed over them where the model takes one: the gray model then gives for a gray
-    image what the colour model gives for the same image in three equal channels.
-
-    Args:
-        model: A model made by `build`.
-        weights: "imagenet", "none" (nothing is changed), or the path of a .keras or .weights.h5 file.
-        alpha: The model's width multiplier.
-
-    Raises:
-        WorkbookError: If the weights are not available, or do not fit. Nothing falls back to random weights.
-    """
-    if weights == "none":
-        return
-    source = _imagenet_model(alpha) if weights == "imagenet" else _model_from_file(Path(weights).expanduser(), model)
-    for layer in model.layers:
-        if layer.weights and layer.name != "classifier":
-            _copy_layer(source, layer, weights)
-
-
-def _imagenet_model(alpha: float) -> keras.Model:
-    if alpha not in IMAGENET_ALPHAS:
-        allowed = ", ".join(map(str, IMAGENET_ALPHAS))
-        raise WorkbookError(f"no ImageNet weights for alpha {alpha:g}: choose {allowed}, or weights=none")
-    width = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}[alpha]
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "models"
-    stored = folder / f"mobilenet_{width}_224_tf_no_top.h5"
-    try:
-        # Keras looks for stored weights only where it may also write; a read-only folder serves as well.
-        return keras.applications.MobileNet(
-            (224, 224, 3), alpha, include_top=False, weights=str(stored) if stored.exists() else "imagenet"
-        )
-    except Exception as error:
-        raise WorkbookError(
-            f"ImageNet weights for alpha {alpha:g} are neither in {folder} nor downloadable ({type(error).__name__}): "
-            "connect to a network, set KERAS_HOME to a folder whose models/ holds them, or train with weights=none"
-        ) from error
-
-
-def _model_from_file(path: Path, like: keras.Model) -> keras.Model:
-    if path.name.endswith(".weights.h5"):
-        return _weights_from_h5(path, like)
-    return read_model(path)
-
-
-def _weights_from_h5(path: Path, like: keras.Model) -> keras.Model:
-    if not path.is_file():
-        raise WorkbookError(f"weights: no file {path}: give imagenet, none, or a .keras or .weights.h5 file")
-    source = keras.models.clone_model(like)
-    try:
-        source.load_weights(path, skip_mismatch=False)
-    except Exception as error:
-        raise WorkbookError(f"weights: {path} does not hold the weights of a {like.name} ({error})") from error
-    return source
-
-
-def read_model(path: Path) -> keras.Model:
-    """Reads a .keras file in Keras' safe mode, so that no code in the file runs.
-
-    Raises:
-        WorkbookError: If the file is missing or no Keras model.
-    """
-    if not path.is_file():
-        raise WorkbookError(f"no file {path}: give the path of a .keras file")
-    try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:
-        raise WorkbookError(f"{path} is not a readable .keras model: give a file that Keras saved") from error
-
-
-def _copy_layer(source: keras.Model, layer: keras.Layer, origin: str) -> None:
-    try:
-        values = source.get_layer(layer.name).get_weights()
-    except ValueError as error:
-        raise WorkbookError(f"weights: {origin} has no layer {layer.name}: it is not a MobileNet v1") from error
-    wanted = [tuple(weight.shape) for weight in layer.weights]
-    if layer.name == "conv1" and values[0].shape[2] == 3 and wanted[0][2] == 1:
-        values = [values[0].sum(axis=2, keepdims=True)]
-    found = [value.shape for value in values]
-    if found != wanted:
-        raise WorkbookError(
-            f"weights: {origin} has shapes {found} in layer {layer.name}, not {wanted}: give a file of the same alpha"
-        )
-    layer.set_weights(values)
 
 
 def count_macs(model: keras.Model) -> int:

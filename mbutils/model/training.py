@@ -12,6 +12,7 @@ from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
 from mbutils.model import mobilenet
 from mbutils.model.optimizer import FusedAdamW
+from mbutils.model.weights import load_weights
 from mbutils.progress import progress
 
 
@@ -29,7 +30,7 @@ def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
         dropout=parameters.dropout,
         batch_norm_momentum=parameters.batch_norm_momentum,
     )
-    mobilenet.load_weights(network, parameters.weights, parameters.alpha)
+    load_weights(network, parameters.weights, parameters.alpha)
     return network
 
 
@@ -55,7 +56,7 @@ def fit(
         `learning_rate` at its end, and `seconds` since the start.
     """
     steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
-    trained = mobilenet.for_any_size(network)
+    trained = mobilenet.with_variable_size(network)
     compile_model(trained, parameters)
     recorder = _Recorder(parameters.epochs)
     trained.fit(

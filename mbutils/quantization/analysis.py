@@ -14,7 +14,7 @@ from mbutils.errors import WorkbookError
 from mbutils.evaluation import accuracy
 from mbutils.progress import progress
 from mbutils.quantization.folding import kernel_layers, output_ranges
-from mbutils.quantization.ranges import highest_activations, spread
+from mbutils.quantization.ranges import evenly_spaced, highest_activations
 from mbutils.quantization.recipe import prepare
 
 CALIBRATION_COUNTS = (1, 10, 100, 500)
@@ -37,7 +37,7 @@ def signal_to_noise(folded: keras.Model, tflite: bytes, images: np.ndarray) -> p
     Raises:
         WorkbookError: If the two models do not have the same layers.
     """
-    images = spread(images, _IMAGES)
+    images = evenly_spaced(images, _IMAGES)
     layers = [folded.get_layer(f"{layer.name}_relu") for layer in kernel_layers(folded)[:-1]]
     layers += [folded.get_layer(name) for name in ("pool", "classifier", "softmax")]
     wanted = keras.Model(folded.input, [layer.output for layer in layers]).predict_on_batch(normalize(images))
@@ -117,7 +117,7 @@ def accuracy_by_calibration(
         `images` (calibration images), `draw` and `top1`, a fraction; of 1, 10, 100 and 500 images, as far as there are
         so many training images.
     """
-    positions = spread(dataset.positions("validation"), _VALIDATION_IMAGES)
+    positions = evenly_spaced(dataset.positions("validation"), _VALIDATION_IMAGES)
     labels, validation = dataset.labels[positions], normalize(images[positions])
     counts = [count for count in CALIBRATION_COUNTS if count <= len(dataset.positions("train"))]
     rows = []

@@ -8,7 +8,7 @@ import numpy as np
 from mbutils.backend import keras, tf
 from mbutils.config import normalize
 from mbutils.quantization.aware import FakeQuantized
-from mbutils.quantization.ranges import INPUT_SCALE, spread
+from mbutils.quantization.ranges import INPUT_SCALE, evenly_spaced
 
 _IMAGES = 64
 
@@ -21,7 +21,7 @@ def correct_biases(model: FakeQuantized, folded: keras.Model, calibration: np.nd
         folded: The float model that it was made from.
         calibration: Training images: uint8, shape (n, height, width, channels); at most 64 are used.
     """
-    wanted = tf.constant(normalize(spread(calibration, _IMAGES)))
+    wanted = tf.constant(normalize(evenly_spaced(calibration, _IMAGES)))
     x = wanted + INPUT_SCALE / 2
     rounded = dict(zip((v.path for v in model.network.trainable_variables), model.rounded_weights(), strict=True))
     for layer in model.network.layers[1:]:

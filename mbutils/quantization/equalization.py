@@ -11,7 +11,7 @@ import numpy as np
 from mbutils.backend import keras, tf
 from mbutils.config import normalize
 from mbutils.quantization.folding import input_ranges, kernel_layers, output_ranges, scaled_inputs, scaled_outputs
-from mbutils.quantization.ranges import highest_activations, spread
+from mbutils.quantization.ranges import evenly_spaced, highest_activations
 
 _CLIP = 6.0
 _HEADROOM = 1.1  # by how much other images may exceed the calibration images
@@ -61,7 +61,7 @@ def soften_outliers(folded: keras.Model, calibration: np.ndarray) -> None:
         calibration: Training images: uint8, shape (n, height, width, channels).
     """
     weights = {layer.name: layer.get_weights() for layer in kernel_layers(folded)}
-    inputs = reference = tf.constant(normalize(spread(calibration, _IMAGES)))
+    inputs = reference = tf.constant(normalize(evenly_spaced(calibration, _IMAGES)))
     for first, second in itertools.pairwise(kernel_layers(folded)):
         reference = tf.nn.relu6(first(reference))
         factors, gains = _softest(first, weights, input_ranges(weights[second.name][0]), inputs, reference)

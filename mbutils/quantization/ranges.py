@@ -56,6 +56,6 @@ def _on(folded: keras.Model, outputs: list[keras.KerasTensor], calibration: np.n
     return [np.concatenate(values) for values in zip(*batches, strict=True)]
 
 
-def spread(calibration: np.ndarray, count: int) -> np.ndarray:
-    """Returns `count` images (all, if there are fewer) spread evenly over the calibration images."""
+def evenly_spaced(calibration: np.ndarray, count: int) -> np.ndarray:
+    """Returns `count` images (all, if there are fewer), evenly spaced over the calibration images."""
     return calibration[np.linspace(0, len(calibration) - 1, min(count, len(calibration))).astype(int)]

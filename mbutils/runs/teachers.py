@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from mbutils.config import TrainParameters
-from mbutils.data import pipeline
+from mbutils.data import preprocessing
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
-from mbutils.model import distillation, mobilenet
+from mbutils.model import distillation
+from mbutils.model.weights import read_model
 from mbutils.quantization.folding import fold
 from mbutils.runs.folder import Run, find
 
@@ -44,8 +45,8 @@ def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: P
     teacher = find_teacher(parameters, dataset, results_dir)
 
     def score() -> np.ndarray:
-        network = fold(mobilenet.read_model(teacher.path / "model.keras"))  # twice as fast
-        images = pipeline.cached_images(dataset, teacher.parameters.preprocessing)
+        network = fold(read_model(teacher.path / "model.keras"))  # twice as fast
+        images = preprocessing.cached_images(dataset, teacher.parameters.preprocessing)
         return distillation.score_views(network, images, dataset, parameters)
 
     return distillation.stored_scores(

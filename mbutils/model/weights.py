@@ -1,0 +1,97 @@
+"""Where the weights of a model come from: ImageNet, a file, or a finished run."""
+
+import os
+from pathlib import Path
+
+from mbutils.backend import keras
+from mbutils.errors import WorkbookError
+
+IMAGENET_ALPHAS = (0.25, 0.5, 0.75, 1.0)
+
+
+def load_weights(model: keras.Model, weights: str, alpha: float) -> None:
+    """Sets the weights of every layer but the classifier, in place.
+
+    A kernel for three channels is summed over them where the model takes one: the gray model then gives for a gray
+    image what the colour model gives for the same image in three equal channels.
+
+    Args:
+        model: A model made by `build`.
+        weights: "imagenet", "none" (nothing is changed), or the path of a .keras or .weights.h5 file.
+        alpha: The model's width multiplier.
+
+    Raises:
+        WorkbookError: If the weights are not available, or do not fit. Nothing falls back to random weights.
+    """
+    if weights == "none":
+        return
+    source = _imagenet_model(alpha) if weights == "imagenet" else _model_from_file(Path(weights).expanduser(), model)
+    for layer in model.layers:
+        if layer.weights and layer.name != "classifier":
+            _copy_layer(source, layer, weights)
+
+
+def _imagenet_model(alpha: float) -> keras.Model:
+    if alpha not in IMAGENET_ALPHAS:
+        allowed = ", ".join(map(str, IMAGENET_ALPHAS))
+        raise WorkbookError(f"no ImageNet weights for alpha {alpha:g}: choose {allowed}, or weights=none")
+    width = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}[alpha]
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "models"
+    stored = folder / f"mobilenet_{width}_224_tf_no_top.h5"
+    try:
+        # Keras looks for stored weights only where it may also write; a read-only folder serves as well.
+        return keras.applications.MobileNet(
+            (224, 224, 3), alpha, include_top=False, weights=str(stored) if stored.exists() else "imagenet"
+        )
+    except Exception as error:
+        raise WorkbookError(
+            f"ImageNet weights for alpha {alpha:g} are neither in {folder} nor downloadable ({type(error).__name__}): "
+            "connect to a network, set KERAS_HOME to a folder whose models/ holds them, or train with weights=none"
+        ) from error
+
+
+def _model_from_file(path: Path, like: keras.Model) -> keras.Model:
+    if path.name.endswith(".weights.h5"):
+        return _weights_from_h5(path, like)
+    return read_model(path)
+
+
+def _weights_from_h5(path: Path, like: keras.Model) -> keras.Model:
+    if not path.is_file():
+        raise WorkbookError(f"weights: no file {path}: give imagenet, none, or a .keras or .weights.h5 file")
+    source = keras.models.clone_model(like)
+    try:
+        source.load_weights(path, skip_mismatch=False)
+    except Exception as error:
+        raise WorkbookError(f"weights: {path} does not hold the weights of a {like.name} ({error})") from error
+    return source
+
+
+def read_model(path: Path) -> keras.Model:
+    """Reads a .keras file in Keras' safe mode, so that no code in the file runs.
+
+    Raises:
+        WorkbookError: If the file is missing or no Keras model.
+    """
+    if not path.is_file():
+        raise WorkbookError(f"no file {path}: give the path of a .keras file")
+    try:
+        return keras.models.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise WorkbookError(f"{path} is not a readable .keras model: give a file that Keras saved") from error
+
+
+def _copy_layer(source: keras.Model, layer: keras.Layer, origin: str) -> None:
+    try:
+        values = source.get_layer(layer.name).get_weights()
+    except ValueError as error:
+        raise WorkbookError(f"weights: {origin} has no layer {layer.name}: it is not a MobileNet v1") from error
+    wanted = [tuple(weight.shape) for weight in layer.weights]
+    if layer.name == "conv1" and values[0].shape[2] == 3 and wanted[0][2] == 1:
+        values = [values[0].sum(axis=2, keepdims=True)]
+    found = [value.shape for value in values]
+    if found != wanted:
+        raise WorkbookError(
+            f"weights: {origin} has shapes {found} in layer {layer.name}, not {wanted}: give a file of the same alpha"
+        )
+    layer.set_weights(values)
