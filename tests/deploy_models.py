@@ -52,9 +52,9 @@ def tflite(alpha, size, channels, classes, variant="int8_per_channel"):
 class HostNetwork:
     """A model as C code, compiled for this computer."""
 
-    def __init__(self, content, layers_in_step=0, flags=("-O3",)):
+    def __init__(self, content, streamed_layers=0, flags=("-O3",)):
         self.network = deploy.read_network(content)
-        self.plan = deploy.plan(self.network, layers_in_step)
+        self.plan = deploy.plan(self.network, streamed_layers)
         with tempfile.TemporaryDirectory() as work:
             self.text = source.network_c(self.network, self.plan)
             (Path(work) / "network.c").write_text(self.text)
@@ -96,10 +96,10 @@ def shared_library(work, name, flags=("-O2",)):
     return ctypes.CDLL(str(library))
 
 
-def write_folder(out, content, contract, class_names, count=2, layers_in_step=0):
+def write_folder(out, content, contract, class_names, count=2, streamed_layers=0):
     """Writes a whole deployed folder of a model that belongs to no run."""
     network = deploy.read_network(content)
-    plan = deploy.plan(network, layers_in_step)
+    plan = deploy.plan(network, streamed_layers)
     vectors = images(count, network.image_shape, seed=2)
     outputs = deploy.reference_outputs(content, vectors)
     folder.write(out, folder.files(content, network, plan, contract, class_names, vectors, outputs), {})

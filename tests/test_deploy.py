@@ -25,8 +25,8 @@ ODD = [
 TINY = (0.25, 32, 3, 5)
 
 
-def assert_equals_reference(content, count, layers_in_step=(0,)):
-    codes = [HostNetwork(content, depth) for depth in layers_in_step]
+def assert_equals_reference(content, count, streamed_layers=(0,)):
+    codes = [HostNetwork(content, depth) for depth in streamed_layers]
     given = images(count, codes[0].network.image_shape)
     for image, logits, scores in zip(given, *deploy.reference_outputs(content, given), strict=True):
         for code in codes:
@@ -57,9 +57,9 @@ def test_test_images_make_a_difference():
 
 
 @needs_cc
-@pytest.mark.parametrize("layers_in_step", [0, 4, 27])
-def test_image_may_lie_outside_the_arena_and_stays_as_it_is(layers_in_step):
-    code, image = HostNetwork(tflite(*TINY), layers_in_step), images(1, (32, 32, 3))[0]
+@pytest.mark.parametrize("streamed_layers", [0, 4, 27])
+def test_image_may_lie_outside_the_arena_and_stays_as_it_is(streamed_layers):
+    code, image = HostNetwork(tflite(*TINY), streamed_layers), images(1, (32, 32, 3))[0]
     inside, outside = code.run(image), code.run(image, in_arena=False)
     np.testing.assert_array_equal(inside[0], outside[0])
     np.testing.assert_array_equal(inside[1], outside[1])
@@ -135,17 +135,17 @@ def test_arena_is_at_most_the_published_activation_ram(configuration):
 
 
 @pytest.mark.parametrize(("configuration", "layers", "most"), [((0.25, 96, 3), 4, 0.87), ((0.5, 224, 3), 8, 0.5)])
-def test_layers_in_step_save_ram_and_cost_no_macs(configuration, layers, most):
-    table = deploy.in_step(deploy.read_network(tflite(*configuration, 5))).set_index("layers_in_step")
+def test_streamed_layers_save_ram_and_cost_no_macs(configuration, layers, most):
+    table = deploy.streaming(deploy.read_network(tflite(*configuration, 5))).set_index("streamed_layers")
     assert table.loc[layers, "arena_bytes"] < most * table.loc[0, "arena_bytes"]
     assert table["macs"].nunique() == 1
     assert table["patch_macs"].is_monotonic_increasing and table.loc[layers, "patch_macs"] > table.loc[0, "macs"]
 
 
 @needs_cc
-@pytest.mark.parametrize("layers_in_step", [0, 6])
-def test_sanitizers_find_nothing(tmp_path, layers_in_step):
-    write_folder(tmp_path / "c", tflite(*TINY), Preprocessing(32, "rgb", "area"), tuple("abcde"), 3, layers_in_step)
+@pytest.mark.parametrize("streamed_layers", [0, 6])
+def test_sanitizers_find_nothing(tmp_path, streamed_layers):
+    write_folder(tmp_path / "c", tflite(*TINY), Preprocessing(32, "rgb", "area"), tuple("abcde"), 3, streamed_layers)
     flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     command = ["cc", *C99, *flags, "network.c", "main.c", "-o", "check"]
     subprocess.run(command, cwd=tmp_path / "c", check=True)
@@ -183,8 +183,8 @@ def test_models_without_kernels_are_refused_by_name(content, message):
         deploy.read_network(content())
 
 
-def test_more_layers_in_step_than_work_by_rows_are_refused():
-    with pytest.raises(WorkbookError, match="28 layers cannot run in step: at most the first 27"):
+def test_more_streamed_layers_than_work_by_rows_are_refused():
+    with pytest.raises(WorkbookError, match="28 layers cannot be streamed: at most the first 27"):
         deploy.plan(deploy.read_network(tflite(*TINY)), 28)
 
 

@@ -43,10 +43,10 @@ def test_instructions_and_code_stay_within_their_goals(tmp_path, size, most):
 
 
 @needs_target
-def test_layers_in_step_pass_on_the_target(tmp_path):
+def test_streamed_layers_pass_on_the_target(tmp_path):
     contract = Preprocessing(50, "rgb", "area")
     names = tuple(f"class {i}" for i in range(101))
-    write_folder(tmp_path / "c", tflite(0.25, 50, 3, 101, "int8_per_tensor"), contract, names, 2, layers_in_step=7)
+    write_folder(tmp_path / "c", tflite(0.25, 50, 3, 101, "int8_per_tensor"), contract, names, 2, streamed_layers=7)
     assert measure.measure(tmp_path / "c").instructions
 
 
@@ -93,8 +93,8 @@ def test_without_the_tools_the_folder_is_written_and_says_so(results, tmp_path, 
         (["no_such_run"], "no run 'no_such_run' in"),
         (["--variant", "int8_per_tensor"], "has no int8_per_tensor model"),
         (["--ram-kib", "2"], "does not fit 2 KiB of RAM: take a smaller model"),
-        (["--layers-in-step", "40"], "40 layers cannot run in step: at most the first 27"),
-        (["--layers-in-step", "-1"], "layers_in_step: -1 is too small"),
+        (["--streamed-layers", "40"], "40 layers cannot be streamed: at most the first 27"),
+        (["--streamed-layers", "-1"], "streamed_layers: -1 is too small"),
         (["--vectors", "0"], "vectors: 0 is too small"),
     ],
 )
@@ -106,14 +106,14 @@ def test_bad_input_is_one_line_and_writes_nothing(results, tmp_path, capsys, opt
     assert not out.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["results"]
 
 
-def test_ram_that_layers_in_step_would_fit_names_how_many(results, capsys):
+def test_ram_that_streamed_layers_would_fit_names_how_many(results, capsys):
     (run,) = runs.all_runs(results)
-    table = deploy.in_step(deploy.read_network(run.path / "int8_per_channel.tflite"))
+    table = deploy.streaming(deploy.read_network(run.path / "int8_per_channel.tflite"))
     best = table.loc[table["arena_bytes"].idxmin()]
     assert best["arena_bytes"] < table["arena_bytes"].iloc[0]
     limit = str(best["arena_bytes"] / 1024)
     assert cli.main(["deploy", "--ram-kib", limit, "--results", str(results)]) == 2
-    assert f"{best['layers_in_step']} layers in step take" in capsys.readouterr().err
+    assert f"{best['streamed_layers']} streamed layers take" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "deploy.json"])
@@ -149,11 +149,11 @@ def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, interpolatio
 
 def test_notebook_runs_and_shows_the_trade(results, tmp_path):
     notebook = config.PROJECT / "notebooks" / "deploy.ipynb"
-    options = {"results_dir": results, "out": tmp_path / "c", "layers_in_step": 4, "vectors": 2}
+    options = {"results_dir": results, "out": tmp_path / "c", "streamed_layers": 4, "vectors": 2}
     pairs = [part for name, value in options.items() for part in ("-p", name, str(value))]
     command = [Path(sys.executable).parent / "papermill", notebook, tmp_path / "out.ipynb", *pairs]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     outputs = [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
     assert sum("image/png" in o.get("data", {}) for o in outputs) == 2
-    assert json.loads((tmp_path / "c" / "deploy.json").read_text())["layers_in_step"] == 4
+    assert json.loads((tmp_path / "c" / "deploy.json").read_text())["streamed_layers"] == 4

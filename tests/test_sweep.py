@@ -144,7 +144,7 @@ def test_one_evaluation_follows_the_conversions_to_both_variants(tmp_path):
     assert not evaluate.needs_all
 
 
-DEPLOYED = "{defaults: {dataset: digits, layers_in_step: 4}, notebooks: [train, convert, deploy, evaluate]}"
+DEPLOYED = "{defaults: {dataset: digits, streamed_layers: 4}, notebooks: [train, convert, deploy, evaluate]}"
 
 
 def test_deployment_is_asked_for_by_name_and_comes_before_the_evaluation(tmp_path):
@@ -152,7 +152,7 @@ def test_deployment_is_asked_for_by_name_and_comes_before_the_evaluation(tmp_pat
     plan = sweep.read(write(tmp_path, DEPLOYED))
     names = ["train", "convert_int8_per_channel", "deploy_int8_per_channel", "evaluate"]
     assert keys(plan) == [f"0.25/{name}" for name in names]
-    assert stage(plan, "deploy_int8_per_channel").parameters["layers_in_step"] == 4
+    assert stage(plan, "deploy_int8_per_channel").parameters["streamed_layers"] == 4
 
 
 def test_a_model_is_deployed_again_when_it_was_converted_anew_or_asked_for_otherwise(tmp_path, digits, monkeypatch):
@@ -163,12 +163,12 @@ def test_a_model_is_deployed_again_when_it_was_converted_anew_or_asked_for_other
     run.update(status="finished")
     runs.save_variant(run, "int8_per_channel", b"model")
     assert not deploys.is_done(tmp_path)
-    runs.record_deployment(run, DeployParameters(layers_in_step=4), {"measured_ram_bytes": 1})
+    runs.record_deployment(run, DeployParameters(streamed_layers=4), {"measured_ram_bytes": 1})
     assert deploys.is_done(tmp_path)
-    runs.record_deployment(run, DeployParameters(layers_in_step=0), {"measured_ram_bytes": 1})
+    runs.record_deployment(run, DeployParameters(streamed_layers=0), {"measured_ram_bytes": 1})
     assert not deploys.is_done(tmp_path)
     # Where nothing can be measured, it is done without; where something can, it is measured after all.
-    runs.record_deployment(run, DeployParameters(layers_in_step=4), {})
+    runs.record_deployment(run, DeployParameters(streamed_layers=4), {})
     for missing in (["qemu-system-arm"], []):
         monkeypatch.setattr(deploy, "missing_tools", lambda missing=missing: missing)
         assert deploys.is_done(tmp_path) == bool(missing)

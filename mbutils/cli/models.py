@@ -72,7 +72,7 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
     deploy.add_argument("--out", default="", metavar="DIR", help="output folder (default: in the folder of the run)")
     deploy.add_argument("--ram-kib", type=float, default=0.0, metavar="N", help="refuse an arena of more than N KiB")
     deploy.add_argument(
-        "--layers-in-step",
+        "--streamed-layers",
         type=int,
         default=0,
         metavar="N",
@@ -172,7 +172,7 @@ def _deploy(options: argparse.Namespace) -> int:
         run_id=Path(options.run).name,
         variant=options.variant,
         out=options.out,
-        layers_in_step=options.layers_in_step,
+        streamed_layers=options.streamed_layers,
         vectors=options.vectors,
         ram_kib=options.ram_kib,
         results_dir=options.results,

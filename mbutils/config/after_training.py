@@ -47,7 +47,7 @@ class DeployParameters(Parameters):
     run_id: str = parameter("", "empty for the newest finished run")
     variant: str = parameter("int8_per_channel", "int8_per_channel or int8_per_tensor", choices=INT8_VARIANTS)
     out: str = parameter("", "output folder, empty for a folder in that of the run")
-    layers_in_step: int = parameter(0, "first layers that run row by row together, for less RAM, 0 for none", low=0)
+    streamed_layers: int = parameter(0, "first layers that run row by row together, for less RAM, 0 for none", low=0)
     vectors: int = parameter(8, "test images with expected scores, 1 to 100", low=1, high=100)
     ram_kib: float = parameter(0.0, "RAM of the target for the arena in KiB, 0 for no limit", low=0.0)
     results_dir: str = parameter("", "empty for the project's own results folder")
@@ -55,7 +55,7 @@ class DeployParameters(Parameters):
     @property
     def choices(self) -> dict[str, int]:
         """What determines the C code of a model."""
-        return {"layers_in_step": self.layers_in_step, "vectors": self.vectors}
+        return {"streamed_layers": self.streamed_layers, "vectors": self.vectors}
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from mbutils import runs
 from mbutils.config import DeployParameters, resolve_results_dir
 from mbutils.data import preprocessing
 from mbutils.deploy import figures, folder, measure
-from mbutils.deploy.figures import in_step
+from mbutils.deploy.figures import streaming
 from mbutils.deploy.layers import Network, read_network
 from mbutils.deploy.measure import Measurement, missing_tools
 from mbutils.deploy.memory import Plan, plan
@@ -29,11 +29,11 @@ __all__ = [
     "Deployment",
     "Plan",
     "deploy",
-    "in_step",
     "missing_tools",
     "plan",
     "read_network",
     "reference_outputs",
+    "streaming",
 ]
 
 
@@ -78,7 +78,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
     run = runs.find(resolve_results_dir(parameters.results_dir), parameters.run_id)
     tflite = _model(run, parameters.variant)
     network = read_network(tflite)
-    memory = plan(network, parameters.layers_in_step)
+    memory = plan(network, parameters.streamed_layers)
     _check_ram(network, memory, parameters)
     out = Path(parameters.out).expanduser().resolve() if parameters.out else run.path / f"deploy_{parameters.variant}"
     folder.check_target(out)
@@ -99,7 +99,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
         "model_sha256": hashlib.sha256(tflite).hexdigest(),
         "preprocessing": asdict(contract),
         "class_names": class_names,
-        "layers_in_step": parameters.layers_in_step,
+        "streamed_layers": parameters.streamed_layers,
         "arena_bytes": memory.arena_bytes,
         "macs": size.macs,
         "weights_flash_bytes": size.weights_flash_bytes,
@@ -129,10 +129,10 @@ def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> 
     limit = parameters.ram_kib * 1024
     if not limit or memory.arena_bytes <= limit:
         return
-    smallest = in_step(network).sort_values("arena_bytes").iloc[0]
+    smallest = streaming(network).sort_values("arena_bytes").iloc[0]
     way_out = "take a smaller model"
     if smallest["arena_bytes"] <= limit:
-        way_out = f"{smallest['layers_in_step']} layers in step take {smallest['arena_bytes'] / 1024:.2f} KiB"
+        way_out = f"{smallest['streamed_layers']} streamed layers take {smallest['arena_bytes'] / 1024:.2f} KiB"
     raise WorkbookError(
         f"the arena of {memory.arena_bytes / 1024:.2f} KiB does not fit {parameters.ram_kib:g} KiB of RAM: {way_out}"
     )

@@ -1,4 +1,4 @@
-"""What C code takes, beside what STM32Cube.AI takes, and what running layers in step saves."""
+"""What C code takes, beside what STM32Cube.AI takes, and what streamed layers save."""
 
 import pandas as pd
 
@@ -64,15 +64,15 @@ def beside(
     return pd.DataFrame(rows, columns=["figure", "published", "predicted", "c_code", "measured"])
 
 
-def in_step(network: Network) -> pd.DataFrame:
-    """Returns the arena for every number of first layers that run in step.
+def streaming(network: Network) -> pd.DataFrame:
+    """Returns the arena for every number of streamed layers.
 
     No row is computed twice, so the MACs stay the same. Patches that are computed one after the other, as in MCUNetV2
     (arXiv:2110.15352), compute the rows where they overlap again; `patch_macs` says how many MACs that would be for
     two patches, the upper and the lower half of the last map.
 
     Returns:
-        One row for each: `layers_in_step`, `last` (the name of the last of them, "" for none), `arena_bytes`, `macs`,
+        One row for each: `streamed_layers`, `last` (the name of the last of them, "" for none), `arena_bytes`, `macs`,
         `patch_macs`.
     """
     macs = sum(layer.macs for layer in network.layers)
@@ -80,7 +80,7 @@ def in_step(network: Network) -> pd.DataFrame:
     for count in (0, *range(2, deepest(network) + 1)):
         last = network.layers[count - 1].name if count else ""
         rows.append((count, last, plan(network, count).arena_bytes, macs, macs + _computed_twice(network, count)))
-    return pd.DataFrame(rows, columns=["layers_in_step", "last", "arena_bytes", "macs", "patch_macs"])
+    return pd.DataFrame(rows, columns=["streamed_layers", "last", "arena_bytes", "macs", "patch_macs"])
 
 
 def _computed_twice(network: Network, count: int) -> int:

@@ -1,4 +1,4 @@
-"""Where every buffer of the C code lies in one arena, and which layers run in step.
+"""Where every buffer of the C code lies in one arena, and which layers are streamed.
 
 A stage is a run of layers that `nn_run` in kernels.h executes together. With one layer it reads and writes whole maps,
 and the output overwrites rows of the input that are read no more. With more layers, only the rows that the next kernel
@@ -58,26 +58,26 @@ class Plan:
         return ("quantize", *(first if first == last else f"{first} to {last}" for first, last in ends), "softmax")
 
 
-def plan(network: Network, layers_in_step: int = 0) -> Plan:
+def plan(network: Network, streamed_layers: int = 0) -> Plan:
     """Plans the memory of a network.
 
     Args:
         network: The network.
-        layers_in_step: How many of the first layers run row by row, in step; 0 or 1 for none.
+        streamed_layers: How many of the first layers run row by row together; 0 or 1 for none.
 
     Raises:
-        WorkbookError: If more layers are to run in step than work by rows.
+        WorkbookError: If more layers are to be streamed than work by rows.
     """
     most = deepest(network)
-    if layers_in_step > most:
-        raise WorkbookError(f"{layers_in_step} layers cannot run in step: at most the first {most} can")
-    together = max(layers_in_step, 1)
+    if streamed_layers > most:
+        raise WorkbookError(f"{streamed_layers} layers cannot be streamed: at most the first {most} can")
+    together = max(streamed_layers, 1)
     stages = [list(network.layers[:together]), *([layer] for layer in network.layers[together:])]
     return _placed(network, stages)
 
 
 def deepest(network: Network) -> int:
-    """Returns how many of the first layers can run in step: those before the first that needs its whole input."""
+    """Returns how many of the first layers can be streamed: those before the first that needs its whole input."""
     return next((i for i, layer in enumerate(network.layers) if not layer.works_by_rows), len(network.layers))
 
 

@@ -1,7 +1,7 @@
 /* Integer kernels for int8 MobileNet-like networks: C99, no heap, no floating point but in nn_dequantize.
  *
  * They give what the TensorFlow Lite reference kernels give, bit for bit. A convolution works row by row, so that the
- * same kernels run whole maps, and several layers in step with only a few rows of each in memory (nn_run).
+ * same kernels run whole maps, and stream several layers with only a few rows of each in memory (nn_run).
  * The compiler leaves out every function that the network does not call.
  *
  * With the DSP extension of Arm (Cortex-M4, M7, M33, M55) the inner loops multiply two pairs of 16 bits at once;
@@ -9,7 +9,7 @@
  *
  * The network defines before it includes this file:
  *   NN_MAX_ROWS         the largest height of a depthwise kernel
- *   NN_MAX_STEPS        the most layers that run in step
+ *   NN_MAX_STEPS        the most layers that are streamed together
  *   NN_CLAMPS           1 where an activation function leaves less than the range of int8, else 0
  *   NN_LARGE_SUMS       1 where a sum may reach 2^30, else 0
  *   NN_MULTIPLIES_BY_HALF  1 where a layer multiplies its sums by 0.5 or more, else 0
@@ -368,7 +368,7 @@ static inline void nn_pad(const nn_layer *layer, const nn_rows *in, int y, int8_
                (size_t)(layer->in_width * layer->in_channels));
 }
 
-/* Runs layers in step: each time the deepest one whose input rows are there computes a row, so that of the maps in
+/* Streams layers: each time the deepest one whose input rows are there computes a row, so that of the maps in
  * between only the rows that a kernel covers are held. With one layer, this is the layer on its whole map. */
 static inline void nn_run(const nn_step *steps, int count, uint8_t *arena)
 {

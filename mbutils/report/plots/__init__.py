@@ -9,7 +9,7 @@ from mbutils.report.plots.accuracy import (
     history,
     schedule,
 )
-from mbutils.report.plots.cost import arena_map, cost_grid, in_step, memory_map, pareto
+from mbutils.report.plots.cost import arena_map, cost_grid, memory_map, pareto, streaming
 from mbutils.report.plots.data import changed_images, class_counts, image_grid, image_sizes
 from mbutils.report.plots.quantization import accuracy_by_calibration, channel_ranges, signal_to_noise
 from mbutils.report.plots.style import PART_COLORS, VARIANT_COLORS, configuration_label, use_style
@@ -32,10 +32,10 @@ __all__ = [
     "history",
     "image_grid",
     "image_sizes",
-    "in_step",
     "memory_map",
     "pareto",
     "schedule",
     "signal_to_noise",
+    "streaming",
     "use_style",
 ]

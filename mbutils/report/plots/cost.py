@@ -90,21 +90,21 @@ def arena_map(plan: Plan) -> Axes:
     return ax
 
 
-def in_step(table: pd.DataFrame, chosen: int) -> Axes:
-    """Shows the arena against the number of first layers that run in step.
+def streaming(table: pd.DataFrame, chosen: int) -> Axes:
+    """Shows the arena against the number of streamed layers.
 
     Args:
-        table: What `deploy.in_step` returned.
+        table: What `deploy.streaming` returned.
         chosen: The number that was deployed.
     """
     _, ax = plt.subplots(layout="constrained")
-    is_chosen = table["layers_in_step"] == chosen
+    is_chosen = table["streamed_layers"] == chosen
     colors = [_MARK_COLOR if marked else PALETTE[0] for marked in is_chosen]
-    ax.bar(table["layers_in_step"], table["arena_bytes"] / 1024, color=colors)
+    ax.bar(table["streamed_layers"], table["arena_bytes"] / 1024, color=colors)
     smallest = table.loc[table["arena_bytes"].idxmin()]
     ax.annotate(
         f"{smallest['arena_bytes'] / 1024:,.2f} KiB",
-        (smallest["layers_in_step"], smallest["arena_bytes"] / 1024),
+        (smallest["streamed_layers"], smallest["arena_bytes"] / 1024),
         (0, -6),
         textcoords="offset points",
         ha="center",
@@ -112,7 +112,7 @@ def in_step(table: pd.DataFrame, chosen: int) -> Axes:
         rotation=90,
         color="white",
     )
-    ax.set(xlabel="first layers that run in step", ylabel="arena (KiB)", title="Layers in step save RAM")
+    ax.set(xlabel="streamed layers", ylabel="arena (KiB)", title="Streamed layers save RAM")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [Patch(label="deployed", color=_MARK_COLOR)] if is_chosen.any() else []
     ax.legend(handles=handles, frameon=True)

@@ -1,6 +1,14 @@
 """How tables look: a DataFrame in, a pandas Styler or text out."""
 
-from mbutils.report.tables.costs import costs_of, deployment, deployment_checks, deployment_text, grid, in_step, layers
+from mbutils.report.tables.costs import (
+    costs_of,
+    deployment,
+    deployment_checks,
+    deployment_text,
+    grid,
+    layers,
+    streaming,
+)
 from mbutils.report.tables.page import page_accuracy, page_costs
 from mbutils.report.tables.results import (
     accuracies,
@@ -27,7 +35,6 @@ __all__ = [
     "facts",
     "failures",
     "grid",
-    "in_step",
     "ladder",
     "latency_errors",
     "layers",
@@ -35,5 +42,6 @@ __all__ = [
     "page_costs",
     "provenance",
     "results_text",
+    "streaming",
     "styled",
 ]

@@ -79,13 +79,13 @@ def deployment_checks(given: Deployment) -> dict[str, str]:
     }
 
 
-def in_step(table: pd.DataFrame) -> Styler:
-    """Returns the arena and MACs for numbers of first layers in step; takes what `deploy.in_step` returns."""
-    shown = table[["layers_in_step", "last"]].copy()
+def streaming(table: pd.DataFrame) -> Styler:
+    """Returns the arena and MACs for each number of streamed layers; takes what `deploy.streaming` returns."""
+    shown = table[["streamed_layers", "last"]].copy()
     shown["arena (KiB)"] = table["arena_bytes"].map(in_kib)
     shown["MACs"] = table["macs"].map("{:,.0f}".format)
     shown["MACs of two patches"] = table["patch_macs"].map("{:,.0f}".format)
-    return styled(shown).relabel_index(["layers in step", "the last", *shown.columns[2:]], axis="columns")
+    return styled(shown).relabel_index(["streamed layers", "last of them", *shown.columns[2:]], axis="columns")
 
 
 def _deployment_rows(given: Deployment) -> pd.DataFrame:
