@@ -28,6 +28,11 @@ defaults:
 """
 
 
+def pytest_collection_modifyitems(items):
+    """Lets the tests on `tiny_results` come first: one worker makes it while the others take tests from the end."""
+    items.sort(key=lambda item: "tiny_results" not in item.fixturenames)
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory, worker_id):
     """A folder of this test run, which all workers of pytest-xdist share."""

@@ -54,7 +54,7 @@ def test_process_that_cannot_work_is_told_in_one_line(side, message):
         Worker("bench_sides", side, {})
 
 
-@pytest.mark.parametrize("side", [step.ours, step.stock])
+@pytest.mark.parametrize("side", [step.ours, pytest.param(step.stock, marks=pytest.mark.slow)])
 def test_step_trains(side):
     assert side(0.25, 32, batch_size=4, steps_per_round=1)() > 0
 
@@ -84,6 +84,7 @@ def photographs(monkeypatch):
     return data
 
 
+@pytest.mark.slow
 def test_epochs_train_on_every_side(photographs):
     for side, options in ((epoch.ours, {}), (epoch.stock, {}), (epoch.stock, {"cached": True})):
         assert side(0.25, 32, dataset="photographs", batch_size=8, **options)() > 0

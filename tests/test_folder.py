@@ -5,13 +5,13 @@ import os
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 from pictures import png
 from PIL import Image
 
-from mbutils.config import PLANT_VILLAGE_39, DataParameters, Preprocessing
+from mbutils.config import PLANT_VILLAGE_39, PROJECT, DataParameters, Preprocessing
 from mbutils.data import datasets, preprocessing
-from mbutils.device import published
 from mbutils.errors import WorkbookError
 
 CLASSES = ("daisy", "rose")
@@ -378,8 +378,8 @@ def test_parameters_that_do_not_belong_together_are_refused(values, message):
 
 
 def test_the_published_39_classes_are_known_by_their_names_and_only_by_all_of_them(tmp_path):
-    names = published._read("plant_village_39")["class"].tolist()
-    assert len(names) == 39 and "Background_without_leaves" in names
+    names = pd.read_csv(PROJECT / "mbutils" / "data" / "plant_village_39.csv")["class"]
+    assert len(names) == 39 and "Background_without_leaves" in set(names)
     for number, name in enumerate(names):
         for image in range(3):
             write(tmp_path / "leaves" / name / f"{image}.png", 10 * number + image)

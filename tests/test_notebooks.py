@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import nbformat
+import notebook_cells
 import numpy as np
 import papermill
 import pytest
@@ -22,7 +23,8 @@ from mbutils.errors import WorkbookError
 
 NOTEBOOKS = sorted((config.PROJECT / "notebooks").glob("*.ipynb"))
 NAMES = [path.stem for path in NOTEBOOKS]
-STAGES = ("train", "convert_int8_per_channel", "evaluate")
+STAGES = ("train", "convert", "evaluate")
+EXECUTED = ("train", "convert_int8_per_channel", "evaluate")
 
 
 def code_cells(name):
@@ -82,42 +84,35 @@ def run_papermill(name, folder, *options, **environment):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=os.environ | environment)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("prepare", ["-p", "datset", "digits"], "unknown parameter 'datset': did you mean 'dataset'?"),
-        ("train", ["-p", "alpha", "0.01"], "alpha: 0.01 is too small: the least is 0.1"),
-        ("convert", ["-p", "calibration_images", "many"], "calibration_images: expected int, got str 'many'"),
-        ("evaluate", ["-p", "run_id", "none_such", "-p", "results_dir", "mine"], "no run 'none_such' in"),
-    ],
-)
-def test_bad_parameter_stops_the_run_at_its_first_cells_and_writes_nothing(tmp_path, name, options, message):
-    result = run_papermill(name, tmp_path, *options)
+def test_misspelt_parameter_stops_papermill_at_its_first_cells_and_writes_nothing(tmp_path):
+    result = run_papermill("prepare", tmp_path, "-p", "datset", "digits")
     assert result.returncode != 0
-    assert message in result.stderr
+    assert "unknown parameter 'datset': did you mean 'dataset'?" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
     executed = [cell for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells if cell.get("execution_count")]
     assert len(executed) <= 5
 
 
-def test_missing_weights_leave_no_half_written_run(tmp_path):
-    options = ["-p", "dataset", "digits", "-p", "weights", "gone.keras", "-p", "results_dir", "mine"]
-    result = run_papermill("train", tmp_path, *options)
-    assert result.returncode != 0
-    assert "no file gone.keras: give the path of a .keras file" in result.stderr
-    assert not (tmp_path / "mine").exists()
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("compare", {"ram_kb": 256}, "unknown parameter 'ram_kb': did you mean 'ram_kib'?"),
+        ("train", {"alpha": 0.01}, "alpha: 0.01 is too small: the least is 0.1"),
+        ("train", {"dataset": "digits", "weights": "gone.keras", "results_dir": "mine"}, "no file gone.keras: "),
+        ("convert", {"calibration_images": "many"}, "calibration_images: expected int, got str 'many'"),
+        ("evaluate", {"run_id": "none_such", "results_dir": "mine"}, "no run 'none_such' in"),
+    ],
+)
+def test_bad_parameter_stops_a_notebook_before_it_writes(tmp_path, monkeypatch, name, parameters, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WorkbookError) as caught:
+        notebook_cells.run(name, parameters)
+    assert message in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_prepare_runs_from_any_folder(tmp_path):
-    result = run_papermill("prepare", tmp_path, "-p", "dataset", "digits", "-p", "image_size", "32")
-    assert result.returncode == 0, result.stderr
-    pictures = [
-        output
-        for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    assert len(pictures) >= 4
+def test_prepare_shows_the_data_and_what_happens_to_it():
+    assert notebook_cells.run("prepare", {"dataset": "digits", "image_size": 32}) >= 4
 
 
 @pytest.fixture(scope="module")
@@ -128,29 +123,45 @@ def run_folder(tiny_results):
 
 def test_sweep_leaves_a_complete_run_folder(run_folder):
     names = {path.name for path in run_folder.iterdir()}
-    notebooks = {f"{stage}{suffix}" for stage in STAGES for suffix in (".ipynb", ".html")}
+    notebooks = {f"{stage}{suffix}" for stage in EXECUTED for suffix in (".ipynb", ".html")}
     predictions = {"predictions_float32.npz", "predictions_int8_per_channel.npz", "changed_int8_per_channel.npz"}
     assert names == {"manifest.json", "history.csv", "model.keras", "int8_per_channel.tflite", *predictions, *notebooks}
 
 
-def test_run_alone_gives_what_it_gives_in_a_sweep(run_folder, tiny_sweep_file, tmp_path):
+def tiny_parameters(name, tiny_sweep_file):
+    """Returns those of the parameters of the sweep that a notebook takes."""
+    given = yaml.safe_load(tiny_sweep_file.read_text())["defaults"]
+    taken = {spec.name for spec in fields(getattr(config, f"{name.capitalize()}Parameters"))}
+    return {key: value for key, value in given.items() if key in taken}
+
+
+def results_of(run):
+    """Returns all that a run computed, so without the times that it took."""
+    history = [line.rpartition(",")[0] for line in (run.path / "history.csv").read_text().splitlines()]
+    hashes = {name: facts["sha256"] for name, facts in run.manifest["artefacts"].items()}
+    hashes = {name: digest for name, digest in hashes.items() if name.endswith((".tflite", ".npz"))}
+    return run.run_id, history, hashes, run.manifest["variants"]
+
+
+def weights_of(run):
+    return keras.models.load_model(run.path / "model.keras").get_weights()
+
+
+def assert_same_results(run, expected):
+    assert results_of(run) == results_of(expected)
+    assert all((mine == theirs).all() for mine, theirs in zip(weights_of(run), weights_of(expected), strict=True))
+
+
+@pytest.mark.slow
+def test_run_from_the_shell_gives_what_it_gives_in_a_sweep(run_folder, tiny_sweep_file, tmp_path):
     """One thread, the same seed: papermill from the shell, against a kernel that a sweep has forked."""
-    given = yaml.safe_load(tiny_sweep_file.read_text())["defaults"] | {"results_dir": "alone"}
-    alone = dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1")
-    for name in ("train", "convert"):
-        taken = {spec.name for spec in fields(getattr(config, f"{name.capitalize()}Parameters"))}
-        options = [part for key, value in given.items() if key in taken for part in ("-p", key, str(value))]
-        result = run_papermill(name, tmp_path, *options, CUDA_VISIBLE_DEVICES="-1", **alone)
+    for name in STAGES:
+        given = tiny_parameters(name, tiny_sweep_file) | {"results_dir": "alone"}
+        options = [part for key, value in given.items() for part in ("-p", key, str(value))]
+        result = run_papermill(name, tmp_path, *options, CUDA_VISIBLE_DEVICES="-1")
         assert result.returncode == 0, result.stderr
     (run,) = runs.all_runs(tmp_path / "alone")
-    assert run.run_id == run_folder.name
-    weights, swept = (keras.models.load_model(path / "model.keras").get_weights() for path in (run.path, run_folder))
-    assert all((mine == theirs).all() for mine, theirs in zip(weights, swept, strict=True))
-    for name in ("history.csv", "int8_per_channel.tflite"):
-        mine, theirs = ((path / name).read_bytes() for path in (run.path, run_folder))
-        if name == "history.csv":  # but for the seconds, its last column
-            mine, theirs = ([line.rpartition(b",")[0] for line in content.splitlines()] for content in (mine, theirs))
-        assert mine == theirs
+    assert_same_results(run, runs.Run(run_folder))
 
 
 def test_saved_model_opens_in_keras_alone_and_carries_no_optimizer(run_folder):
@@ -161,7 +172,7 @@ def test_saved_model_opens_in_keras_alone_and_carries_no_optimizer(run_folder):
     assert (run_folder / "model.keras").stat().st_size < 2 * 4 * network.count_params()
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", EXECUTED)
 def test_executed_notebook_has_no_noise(run_folder, stage):
     """No warnings, no start-up messages, no signatures: what a saved notebook shows is what the notebook asks for."""
     outputs = [o for c in nbformat.read(run_folder / f"{stage}.ipynb", 4).cells for o in c.get("outputs", [])]
@@ -196,6 +207,7 @@ def two_classes(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_own_images_of_two_classes_go_through_every_notebook(two_classes, tiny_sweep_file, tmp_path, capsys):
     sweep = yaml.safe_load(tiny_sweep_file.read_text())
     own = {"dataset": "folder", "data_dir": str(two_classes), "skip_corrupt": True, "class_weight": "balanced"}

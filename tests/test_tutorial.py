@@ -38,6 +38,7 @@ def test_the_tutorial_is_ten_commands():
     assert len(COMMANDS) == 10
 
 
+@pytest.mark.slow
 def test_every_command_of_the_tutorial_works_as_written(workbook, imagenet_weights):
     environment = os.environ | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
