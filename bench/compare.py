@@ -7,20 +7,28 @@ import pandas as pd
 
 from bench.cases import Case
 from bench.worker import Worker
+from mbutils.columns import Column, names
 from mbutils.progress import progress
 
 COLUMNS = (
-    "case",
-    "rounds",
-    "ours_images_per_second",
-    "stock_images_per_second",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "ratio_expected",
-    "ours_peak_memory_bytes",
-    "stock_peak_memory_bytes",
-    "peak_memory_ratio",
+    Column("case", meaning="what is compared"),
+    Column("rounds", meaning="rounds of each side that count; four steps, two epochs, or all images each"),
+    Column(
+        "ours_images_per_second", unit="images/s", meaning="speed of the workbook's way, the median over the rounds"
+    ),
+    Column("stock_images_per_second", unit="images/s", meaning="speed of the stock way, the median over the rounds"),
+    Column("ratio", meaning="ours divided by stock in each round, the median over the rounds"),
+    Column("ratio_low", meaning="the smallest ratio of a round"),
+    Column("ratio_high", meaning="the largest"),
+    Column("ratio_expected", meaning="the smallest `ratio` that is expected; blank if nothing is"),
+    Column(
+        "ours_peak_memory_bytes",
+        unit="bytes",
+        meaning="largest resident set of the process that works our way, after its first round: includes Python, "
+        "TensorFlow (some 700 MB before any work), and the pages of the image cache that it has read",
+    ),
+    Column("stock_peak_memory_bytes", unit="bytes", meaning="the same for the stock way"),
+    Column("peak_memory_ratio", meaning="ours divided by stock"),
 )
 
 
@@ -70,7 +78,7 @@ def summary(
         *(len(ratios), median(ours), median(stock), median(ratios), min(ratios), max(ratios), expected),
         *(*peak_memory, peak_memory[0] / peak_memory[1]),
     )
-    return dict(zip(COLUMNS[1:], values, strict=True))
+    return dict(zip(names(COLUMNS[1:]), values, strict=True))
 
 
 def reached(row: dict[str, Any]) -> bool:

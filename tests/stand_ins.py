@@ -85,7 +85,16 @@ def evaluate(namespace):
     for variant in run.int8_variants:
         runs.save_changed(run, variant, np.zeros(0, np.int64), np.zeros((0, 8, 8, 3), np.uint8))
     rows = [(name, TOP1, TOP1 / 2, 2 * TOP1, TOP1, 0.0, 1.0, 1.0) for name in scores]
-    columns = ["variant", "top1", "low", "high", "macro_recall", "drop", "p_value", "agreement"]
+    columns = [
+        "variant",
+        "top1",
+        "top1_low",
+        "top1_high",
+        "macro_recall",
+        "drop_from_float",
+        "p_value",
+        "agreement_with_float",
+    ]
     runs.record_evaluation(run, pd.DataFrame(rows, columns=columns), np.array(["a", "b", "c"]), np.arange(3), scores)
 
 

@@ -13,7 +13,7 @@ from mbutils.config import ModelParameters
 from mbutils.device import costs, published
 from mbutils.report import before_training
 
-COST_COLUMNS = [*costs.FOOTPRINT_LABELS, *costs.LATENCY_LABELS]
+COST_COLUMNS = [*costs.FOOTPRINT_COLUMNS, *costs.LATENCY_COLUMNS]
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the pictures of costs say: the peak, what fits, the front."""
+"""What the pictures of costs show: the peak, what fits, the front."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -39,7 +39,7 @@ def test_memory_map_names_the_peak_and_every_op(model):
     assert [label.get_text() for label in ax.get_xticklabels()] == [layer.name for layer in model.layers]
 
 
-def test_memory_map_tells_activations_padding_and_scratch_apart(model):
+def test_memory_map_distinguishes_activations_padding_and_scratch(model):
     legend = plots.memory_map(model).get_legend()
     looks = {text.get_text(): patch.get_hatch() for text, patch in zip(legend.texts, legend.get_patches(), strict=True)}
     assert len(set(looks.values())) == len(looks) == 3
@@ -83,8 +83,8 @@ def results():
     return table.assign(**fixed, image_size=[96, 128, 224], total_flash_bytes=1, latency_ms_stm32h747=1.0)
 
 
-def test_pareto_labels_the_front_in_kib_and_greys_the_rest():
-    (ax,) = plots.pareto(results(), "total_ram_bytes", "total RAM (KiB)", limit=150 * 1024).axes
+def test_pareto_labels_the_front_in_kib_and_shows_the_rest_in_grey():
+    (ax,) = plots.pareto(results(), "total_ram_bytes", limit=150 * 1024).axes
     assert [text.get_text() for text in ax.texts] == ["0.25 96 px rgb", "0.25 128 px rgb"]
     step, limit = ax.lines
     assert step.get_xdata().tolist() == [100, 200]
@@ -94,15 +94,15 @@ def test_pareto_labels_the_front_in_kib_and_greys_the_rest():
 
 def test_pareto_keeps_datasets_apart():
     both = pd.concat([results(), results().assign(dataset="tf_flowers")], ignore_index=True)
-    figure = plots.pareto(both, "total_ram_bytes", "total RAM (KiB)")
+    figure = plots.pareto(both, "total_ram_bytes")
     assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == [
         "digits: the best for its cost",
         "tf_flowers: the best for its cost",
     ]
 
 
-def test_pareto_without_models_says_so():
-    (ax,) = plots.pareto(results().iloc[:0], "total_ram_bytes", "total RAM (KiB)").axes
+def test_pareto_without_models_has_a_title_that_says_so():
+    (ax,) = plots.pareto(results().iloc[:0], "total_ram_bytes").axes
     assert "no int8 model" in (ax.get_title(loc="left") or ax.get_title())
 
 

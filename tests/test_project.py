@@ -1,7 +1,6 @@
 """What holds the project together: its layout, its dependencies, its lock file."""
 
 import ast
-import re
 import subprocess
 import sys
 import tomllib
@@ -11,6 +10,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from mbutils import columns
 from mbutils.config import PROJECT
 
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text())
@@ -89,24 +89,11 @@ def test_light_commands_do_not_import_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
-def test_results_dictionary_names_every_column():
-    from mbutils.runs import RESULT_COLUMNS
-
-    assert described_columns("results.csv") == list(RESULT_COLUMNS)
-
-
-def test_results_dictionary_names_every_column_of_the_benchmarks():
-    from bench.compare import COLUMNS
-
-    assert described_columns("bench.csv") == list(COLUMNS)
+def test_data_dictionary_is_made_from_the_columns():
+    text = (PROJECT / "results" / "README.md").read_text()
+    assert columns.with_dictionaries(text) == text
 
 
-def test_results_dictionary_names_every_column_of_the_benchmarks_of_sweeps():
-    from bench.sweeps import COLUMNS
-
-    assert described_columns("bench_sweeps.csv") == list(COLUMNS)
-
-
-def described_columns(file):
-    section = (PROJECT / "results" / "README.md").read_text().split(f"## Columns of {file}")[1].split("\n## ")[0]
-    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+@pytest.mark.parametrize("column", columns.RESULTS, ids=lambda column: column.name)
+def test_every_column_of_the_results_has_a_label_and_a_meaning(column):
+    assert column.label and column.meaning

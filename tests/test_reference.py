@@ -1,28 +1,35 @@
-"""The reference results, and the table of them in the README."""
+"""The reference results, and their table in the README."""
 
 import pandas as pd
 import pytest
 
 from mbutils import runs
+from mbutils.columns import with_table
 from mbutils.config import PROJECT
 from mbutils.errors import WorkbookError
 from mbutils.report import reference
 from mbutils.runs import RESULT_COLUMNS
 
 
-def test_table_of_the_readme_is_made_of_the_reference_results():
-    results = pd.read_csv(reference.CSV)
+def test_table_of_the_readme_is_made_from_the_reference_results():
     readme = (PROJECT / "README.md").read_text()
-    assert reference.with_table(readme, reference.table(results)) == readme
+    assert with_table(readme, reference.MARK, reference.table(reference.read())) == readme
 
 
 def test_reference_results_have_every_published_flowers_model_in_every_variant():
     results = pd.read_csv(reference.CSV)
-    assert list(results.columns) == list(RESULT_COLUMNS)
+    assert set(results.columns) <= set(RESULT_COLUMNS)
     assert set(results["dataset"]) == {"tf_flowers"} and set(results["n_test"]) == {734}
     counts = results.groupby(["alpha", "image_size", "color_mode", "variant"]).size()
     assert len(counts) == 4 * 3 and set(counts) == {results["seed"].nunique()}
     assert not results["git_commit"].str.endswith("-dirty").any()
+
+
+def test_columns_that_the_reference_results_were_recorded_without_are_blank(tmp_path, monkeypatch):
+    monkeypatch.setattr(reference, "CSV", tmp_path / "flowers.csv")
+    results(0.9).drop(columns="conversion").to_csv(reference.CSV, index=False)
+    assert tuple(reference.read().columns) == RESULT_COLUMNS
+    assert reference.read()["conversion"].isna().all()
 
 
 def test_report_of_the_reference_results_is_small_and_loads_nothing():
@@ -42,7 +49,7 @@ def results(*top1):
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
 
-def test_table_shows_means_and_ranges_of_seeds_and_what_is_not_there_as_blank():
+def test_table_shows_means_and_ranges_of_seeds_and_a_blank_for_a_missing_variant():
     header, rule, line = reference.table(results(0.94, 0.95, 0.96)).splitlines()
     assert header.count("|") == rule.count("|") == line.count("|")
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -52,7 +59,7 @@ def test_table_shows_means_and_ranges_of_seeds_and_what_is_not_there_as_blank():
 
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
-    """A results folder that could be kept, but for what a test changes."""
+    """A results folder that can be kept, except for what a test changes."""
     (tmp_path / "report.html").write_text("report")
     monkeypatch.setattr(reference, "CSV", tmp_path / "reference" / "flowers.csv")
     monkeypatch.setattr(runs, "unfinished", lambda folder: pd.DataFrame(columns=["run_id", "missing"]))
@@ -60,14 +67,14 @@ def finished(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("table", "message"),
     [
         (results(), "no report in .*: run `make flowers` first"),
         (results(0.9).assign(git_commit="abc-dirty"), "uncommitted changes: commit, and run them again"),
     ],
 )
-def test_only_results_of_a_clean_commit_are_kept(finished, monkeypatch, given, message):
-    monkeypatch.setattr(runs, "results_table", lambda folder: given)
+def test_only_results_of_a_clean_commit_are_kept(finished, monkeypatch, table, message):
+    monkeypatch.setattr(runs, "results_table", lambda folder: table)
     with pytest.raises(WorkbookError, match=message):
         reference.keep(finished)
     assert not reference.CSV.exists()

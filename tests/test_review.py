@@ -28,7 +28,16 @@ def evaluated(tmp_path, digits):
         runs.finish(run, Network(), HISTORY.assign(top1=HISTORY["top1"] + seed / 10))
         runs.save_variant(run, "int8_per_channel", b"model")
         rows = [(name, 0.75, 0.5, 0.9, 0.0, 1.0, 0.5, 0.8) for name in ("float32", "int8_per_channel")]
-        columns = ["variant", "top1", "low", "high", "drop", "p_value", "agreement", "macro_recall"]
+        columns = [
+            "variant",
+            "top1",
+            "top1_low",
+            "top1_high",
+            "drop_from_float",
+            "p_value",
+            "agreement_with_float",
+            "macro_recall",
+        ]
         scores = {"float32": FLOAT, "int8_per_channel": INT8}
         runs.record_evaluation(run, pd.DataFrame(rows, columns=columns), np.array(["a", "b", "c", "d"]), LABELS, scores)
         runs.save_changed(run, "int8_per_channel", np.array([1, 3]), np.full((2, 8, 8, 3), seed, np.uint8))
@@ -53,7 +62,7 @@ def test_confusion_is_that_of_the_run_and_variant(evaluated):
     assert matrix.to_numpy()[1, 7] == 1 and matrix.to_numpy().sum() == 4
 
 
-def test_images_that_int8_changed_are_shown_with_what_both_say(evaluated):
+def test_images_that_int8_changed_are_shown_with_both_predictions(evaluated):
     folder, table = evaluated
     (changed,) = review.changed_by_int8(folder, model(table))
     assert changed.total == 2
@@ -61,7 +70,7 @@ def test_images_that_int8_changed_are_shown_with_what_both_say(evaluated):
     assert changed.titles == ["1:\n1 \u2192 7", "1:\n5 \u2192 1"]
 
 
-def test_a_run_evaluated_by_an_older_workbook_says_what_to_do(evaluated):
+def test_a_run_evaluated_by_an_older_workbook_must_be_evaluated_again(evaluated):
     folder, table = evaluated
     (folder / "runs" / model(table)["run_id"].item() / "changed_int8_per_channel.npz").unlink()
     with pytest.raises(WorkbookError, match="run evaluate again"):

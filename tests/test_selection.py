@@ -48,7 +48,7 @@ def test_the_most_accurate_model_that_fits_is_the_answer():
     assert (answer.fitting, answer.candidates) == (2, 3)
 
 
-def test_the_choice_is_made_on_validation_whatever_the_test_says():
+def test_the_choice_depends_on_validation_and_not_on_test_accuracy():
     table = results(("good on validation", 0.9, 0.80, 50, 300, 30), ("good on test", 0.8, 0.95, 50, 300, 30))
     assert selection.choose(table, Budget()).row["run_id"] == "good on validation"
 
@@ -67,7 +67,7 @@ def test_float_models_and_models_of_unknown_cost_are_no_candidates():
     assert (answer.row["run_id"], answer.candidates) == ("known", 1)
 
 
-def test_where_nothing_fits_the_nearest_miss_is_named_with_what_is_over():
+def test_if_nothing_fits_the_answer_is_the_nearest_miss_and_what_exceeds_the_budget():
     answer = selection.choose(SMALL_MIDDLE_LARGE, Budget(ram_kib=40, flash_kib=1000, latency_ms=25))
     assert not answer.fits
     assert answer.row["run_id"] == "small"
@@ -90,7 +90,7 @@ def test_without_any_model_there_is_no_answer():
         (Budget(latency_ms=35), ["30.0 ms (estimate, 24.", "limit 35"]),
     ],
 )
-def test_the_answer_is_told_in_words(budget, words):
+def test_the_answer_names_model_costs_limits_and_accuracies(budget, words):
     html = tables.answers(SMALL_MIDDLE_LARGE, budget).to_html()
     assert all(word in html for word in words)
 
@@ -101,29 +101,29 @@ def test_each_dataset_gets_its_own_answer():
     assert "92.00%" in html and "50.00%" in html
 
 
-def test_old_runs_without_costs_are_told_what_to_do():
+def test_runs_without_costs_must_be_converted_and_evaluated():
     html = tables.answers(SMALL_MIDDLE_LARGE.assign(total_ram_bytes=None), Budget()).to_html()
     assert "run convert and evaluate" in html
 
 
-def test_the_ladder_holds_the_models_that_none_beats_at_every_cost_and_in_accuracy():
+def test_pareto_models_are_those_that_none_beats_at_every_cost_and_in_accuracy():
     table = results(
         ("large", 0.92, 0.93, 220, 900, 500),
         ("small", 0.80, 0.81, 50, 300, 30),
-        ("wasteful", 0.80, 0.99, 60, 300, 30),  # the test has no say
+        ("wasteful", 0.80, 0.99, 60, 300, 30),  # test accuracy does not count
         ("less flash", 0.80, 0.80, 60, 200, 30),
     )
-    assert selection.ladder(table)["run_id"].tolist() == ["small", "less flash", "large"]
-    assert selection.ladder(table.iloc[:0]).empty
+    assert selection.pareto_models(table)["run_id"].tolist() == ["small", "less flash", "large"]
+    assert selection.pareto_models(table.iloc[:0]).empty
 
 
-def test_the_ladder_keeps_datasets_apart():
+def test_pareto_models_of_different_datasets_do_not_compete():
     both = pd.concat([SMALL_MIDDLE_LARGE, results(("flowers", 0.1, 0.1, 50, 300, 30)).assign(dataset="tf_flowers")])
-    assert len(selection.ladder(both)) == 4
+    assert len(selection.pareto_models(both)) == 4
 
 
-def test_the_ladder_is_told_with_cost_and_accuracy():
-    html = tables.ladder(selection.ladder(SMALL_MIDDLE_LARGE)).to_html()
+def test_table_of_pareto_models_shows_cost_and_accuracy():
+    html = tables.pareto_models(selection.pareto_models(SMALL_MIDDLE_LARGE)).to_html()
     assert all(word in html for word in ("50 KiB", "900 KiB", "86.0% (84.0% to 88.0%)", "large"))
 
 
@@ -158,10 +158,10 @@ def test_pareto_front_is_what_no_other_model_dominates():
 def seeded(*rows):
     """Returns a results table: (configuration, seed, top-1, RAM KiB)."""
     runs = [(f"{name}_{seed}", 0.9, top1, ram, 300, 30) for name, seed, top1, ram in rows]
-    return results(*runs).assign(configuration=[row[0] for row in rows], seed=[row[1] for row in rows])
+    return results(*runs).assign(configuration=[row[0] for row in rows], seed=[row[1] for row in rows], conversion="")
 
 
-def test_seeds_of_a_configuration_are_taken_together_as_mean_and_range():
+def test_seeds_of_a_configuration_become_their_mean_and_range():
     table = seeded(("a", 2, 0.80, 50), ("b", 0, 0.70, 60), ("a", 0, 0.84, 50), ("a", 1, 0.82, 50))
     together = selection.over_seeds(table).set_index("configuration")
     assert together.loc["a", ["top1", "top1_low", "top1_high"]].tolist() == pytest.approx([0.82, 0.80, 0.84])
@@ -177,9 +177,16 @@ def test_a_configuration_is_represented_by_the_run_that_is_best_on_validation():
     assert selection.over_seeds(table)["run_id"].tolist() == ["a_1"]
 
 
-def test_variants_are_not_taken_together():
+def test_variants_are_not_averaged():
     table = seeded(("a", 0, 0.80, 50), ("a", 0, 0.60, 50)).assign(variant=["float32", "int8_per_channel"])
     assert selection.over_seeds(table)["top1"].tolist() == [0.80, 0.60]
+
+
+def test_seeds_are_averaged_only_within_the_same_conversion():
+    table = seeded(("a", 0, 0.80, 50), ("a", 1, 0.60, 50), ("a", 2, 0.70, 50))
+    assert selection.over_seeds(table.assign(conversion=["x", "y", "x"]))["top1"].tolist() == pytest.approx([0.75, 0.6])
+    blank = table.assign(conversion=["", None, float("nan")])
+    assert selection.over_seeds(blank)["seeds"].tolist() == [3]
 
 
 def test_no_runs_are_no_configurations():
@@ -189,6 +196,6 @@ def test_no_runs_are_no_configurations():
 
 def test_range_of_seeds_is_drawn_only_where_there_are_several():
     table = selection.over_seeds(seeded(("a", 0, 0.80, 50), ("a", 1, 0.84, 50), ("b", 0, 0.70, 60)))
-    (ax,) = plots.pareto(table, "total_ram_bytes", "total RAM (KiB)").axes
+    (ax,) = plots.pareto(table, "total_ram_bytes").axes
     (bars,) = [part for part in ax.collections if hasattr(part, "get_segments")]
     assert [sorted(segment[:, 1]) for segment in bars.get_segments()] == [pytest.approx([0.80, 0.84])]

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from mbutils.columns import by_name
 from mbutils.device import latency, published
 from mbutils.device.footprint import Footprint
 
-FOOTPRINT_LABELS = {
-    "activation_ram_bytes": "activation RAM",
-    "runtime_ram_bytes": "runtime RAM",
-    "total_ram_bytes": "total RAM",
-    "weights_flash_bytes": "weights flash",
-    "code_flash_bytes": "code flash",
-    "total_flash_bytes": "total flash",
-}
-LATENCY_LABELS = {board.column: f"latency on {name} ({board.engine})" for name, board in latency.BOARDS.items()}
+# In the order in which one reads them.
+FOOTPRINT_COLUMNS = (
+    "activation_ram_bytes",
+    "runtime_ram_bytes",
+    "total_ram_bytes",
+    "weights_flash_bytes",
+    "code_flash_bytes",
+    "total_flash_bytes",
+)
+LATENCY_COLUMNS = tuple(board.column for board in latency.BOARDS.values())
 PLANNER_NOTE = (
     "Activation RAM follows the rules of STM32Cube.AI 7.3.0. Later versions plan it differently: 9.1 and 10.0 report "
     "272.96 KiB for alpha 0.25 at 224 px, where 7.3.0 reports 202.14 KiB."
@@ -30,15 +32,13 @@ class Cost:
     """One figure of the results table.
 
     Attributes:
-        column: Its column of `results.csv`, whose name ends with the unit: `_bytes`, or `_ms_` and the board.
-        label: What it is, for tables.
+        column: Its column of `results.csv`.
         value: Bytes or milliseconds.
-        low, high: Where the true value should lie; both None where the figure is no estimate.
+        low, high: Where the true value should lie; both None where the figure is not an estimate.
         note: How far it holds.
     """
 
     column: str
-    label: str
     value: float
     low: float | None = None
     high: float | None = None
@@ -50,9 +50,15 @@ class Cost:
         return self.low is not None
 
 
+def label(column: str) -> str:
+    """Returns what a column of costs is called, a latency with the processors and clock that it holds for."""
+    engines = {board.column: f" ({board.engine})" for board in latency.BOARDS.values()}
+    return by_name[column].label + engines.get(column, "")
+
+
 def costs(model: Footprint) -> tuple[Cost, ...]:
     """Returns RAM, flash and latency of a model, in the order in which one reads them."""
-    figures = [_bytes(model, column) for column in FOOTPRINT_LABELS]
+    figures = [_bytes(model, column) for column in FOOTPRINT_COLUMNS]
     return (*figures, *(_latency(model, board) for board in latency.BOARDS))
 
 
@@ -68,7 +74,7 @@ def bands(model: Footprint) -> dict[str, float]:
 
 
 def notes(model: Footprint) -> list[str]:
-    """Returns what must be said beside the figures: how far they hold."""
+    """Returns how far the figures of a model hold."""
     return [PLANNER_NOTE, *(f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS)]
 
 
@@ -76,33 +82,29 @@ def text(model: Footprint) -> str:
     """Returns the figures with their bands and notes as text for a terminal."""
     lines = [f"parameters {model.param_count:,}   MACs {model.macs:,}   .tflite {model.tflite_bytes:,} bytes", ""]
     lines.append(f"{'':46}{'KiB':>10}{'bytes':>12}   low .. high")
-    lines += [_line(cost) for cost in costs(model) if cost.column in FOOTPRINT_LABELS]
+    lines += [_line(cost) for cost in costs(model) if cost.column in FOOTPRINT_COLUMNS]
     lines.append(f"\n{'':46}{'ms':>10}{'':12}   low .. high")
-    lines += [_line(cost) for cost in costs(model) if cost.column in LATENCY_LABELS]
+    lines += [_line(cost) for cost in costs(model) if cost.column in LATENCY_COLUMNS]
     peak = model.layers[model.peak_op]
     return "\n".join([*lines, "", f"Most activation RAM is in use at {peak.name} (op {peak.index}).", *notes(model)])
 
 
 def _line(cost: Cost) -> str:
-    in_bytes = cost.column in FOOTPRINT_LABELS
-    scale, digits = (1024, 2) if in_bytes else (1, 1)
-    value = f"{cost.value / scale:,.{digits}f}"
-    band = (
-        f"   {cost.low / scale:,.{digits}f} .. {cost.high / scale:,.{digits}f}   estimate" if cost.is_estimate else ""
-    )
-    return f"{cost.label:46}{value:>10}{f'{cost.value:,}' if in_bytes else '':>12}{band}"
+    column, in_bytes = by_name[cost.column], cost.column in FOOTPRINT_COLUMNS
+    value, low, high = (column.scaled(number, 2 if in_bytes else 1) for number in (cost.value, cost.low, cost.high))
+    band = f"   {low} .. {high}   estimate" if cost.is_estimate else ""
+    return f"{label(cost.column):46}{value:>10}{column.text(cost.value) if in_bytes else '':>12}{band}"
 
 
 def _bytes(model: Footprint, column: str) -> Cost:
     band = model.ranges.get(column)
     ends = (band.low, band.high, "estimate") if band else (None, None, "by the rules of STM32Cube.AI 7.3.0")
-    return Cost(column, FOOTPRINT_LABELS[column], getattr(model, column), *ends)
+    return Cost(column, getattr(model, column), *ends)
 
 
 def _latency(model: Footprint, board: str) -> Cost:
     estimate = latency.estimate(model, board)
-    column = latency.BOARDS[board].column
-    return Cost(column, LATENCY_LABELS[column], estimate.milliseconds, estimate.low, estimate.high, estimate.note)
+    return Cost(latency.BOARDS[board].column, estimate.milliseconds, estimate.low, estimate.high, estimate.note)
 
 
 def beside_published(ours: pd.DataFrame) -> pd.DataFrame:
@@ -128,7 +130,7 @@ def beside_published(ours: pd.DataFrame) -> pd.DataFrame:
 
 def _footprint_cells() -> pd.DataFrame:
     cells = published.footprint_bytes().melt(
-        ["alpha", "image_size", "channels", "note"], list(FOOTPRINT_LABELS), "column", "published"
+        ["alpha", "image_size", "channels", "note"], list(FOOTPRINT_COLUMNS), "column", "published"
     )
     # Runtime RAM and code flash are rounded to KiB on the page, so no unit can be told from them.
     in_kb = ~cells["column"].isin(["runtime_ram_bytes", "code_flash_bytes"])

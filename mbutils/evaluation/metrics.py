@@ -11,6 +11,21 @@ from mbutils.backend import keras
 from mbutils.config import normalize
 from mbutils.progress import progress
 
+_ACCURACY_COLUMNS = (
+    "variant",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "correct",
+    "total",
+    "macro_recall",
+    "drop_from_float",
+    "only_float32",
+    "only_int8",
+    "p_value",
+    "agreement_with_float",
+)
+
 
 def predict_keras(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Scores images with a Keras model.
@@ -97,24 +112,34 @@ def accuracy_table(labels: np.ndarray, scores: dict[str, np.ndarray]) -> pd.Data
         scores: The scores of each variant, shape (n, n_classes); "float32" is among them.
 
     Returns:
-        One row for each variant: `variant`, `top1`, `low`, `high`, `correct`, `total`, `macro_recall`, and against
-        float32 `drop`, `only_float32`, `only_int8`, `p_value`, `agreement` (blank for float32 itself).
+        One row for each variant, by the columns of `results.csv`: `variant`, `top1`, `top1_low`, `top1_high`,
+        `macro_recall`, and against float32 `drop_from_float` and `agreement_with_float`; also `correct` and `total`
+        (images), `only_float32`, `only_int8` and `p_value`. Blank for float32 itself.
     """
-    rows = []
-    for variant, given in scores.items():
-        row = {"variant": variant, **vars(accuracy(labels, given)), "macro_recall": macro_recall(labels, given)}
-        if variant != "float32":
-            against = compare(labels, scores["float32"], given)
-            row |= {
-                "drop": against.drop,
-                "only_float32": against.only_first,
-                "only_int8": against.only_second,
-                "p_value": against.p_value,
-                "agreement": against.agreement,
-            }
-        rows.append(row)
-    columns = ["variant", "top1", "low", "high", "correct", "total", "macro_recall"]
-    return pd.DataFrame(rows).reindex(columns=[*columns, "drop", "only_float32", "only_int8", "p_value", "agreement"])
+    return pd.DataFrame([_row(variant, labels, scores) for variant in scores], columns=_ACCURACY_COLUMNS)
+
+
+def _row(variant: str, labels: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, float | str]:
+    own = accuracy(labels, scores[variant])
+    row = {
+        "variant": variant,
+        "top1": own.top1,
+        "top1_low": own.low,
+        "top1_high": own.high,
+        "correct": own.correct,
+        "total": own.total,
+        "macro_recall": macro_recall(labels, scores[variant]),
+    }
+    if variant == "float32":
+        return row
+    against = compare(labels, scores["float32"], scores[variant])
+    return row | {
+        "drop_from_float": against.drop,
+        "only_float32": against.only_first,
+        "only_int8": against.only_second,
+        "p_value": against.p_value,
+        "agreement_with_float": against.agreement,
+    }
 
 
 def verdicts(labels: np.ndarray, first: np.ndarray, second: np.ndarray, class_names: tuple[str, ...]) -> list[str]:

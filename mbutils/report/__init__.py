@@ -1,1 +1,1 @@
-"""What a report says and shows: choice under a budget, the published page, tables, plots, pages."""
+"""What a report shows: the choice under a budget, the published page, tables, plots, HTML."""

@@ -1,4 +1,4 @@
-"""What a configuration costs before it is trained: build, convert, read the footprint.
+"""Cost before training: build a model, convert it, read its footprint.
 
 Ops, shapes and sizes are those of the trained model, and RAM, flash, operations and latency depend on nothing else.
 """
@@ -16,7 +16,7 @@ from mbutils.device import costs, published
 from mbutils.device.footprint import footprint
 from mbutils.progress import progress
 
-# TensorFlow is imported where a model is not in the cache: most callers then need none.
+# TensorFlow is imported only if a model is not in the cache: most callers do not need it.
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 IMAGE_SIZES = (96, 128, 160, 192, 224)
@@ -59,16 +59,15 @@ def _converted(parameters: ModelParameters) -> bytes:
 
 
 def row(parameters: ModelParameters) -> dict[str, float | str]:
-    """Returns a configuration and its costs, by the columns of `results.csv`."""
-    configuration = {name: getattr(parameters, name) for name in _KEYS}
-    return configuration | costs.columns(footprint(tflite(parameters)))
+    """Returns the parameters of a model and its costs, by the columns of `results.csv`."""
+    return {name: getattr(parameters, name) for name in _KEYS} | costs.columns(footprint(tflite(parameters)))
 
 
-def table(configurations: list[ModelParameters]) -> pd.DataFrame:
-    """Returns a row for each configuration, see `row`."""
+def table(models: list[ModelParameters]) -> pd.DataFrame:
+    """Returns a row for each model, see `row`."""
     rows = []
-    with progress(len(configurations), "footprint of untrained models", "model") as bar:
-        for parameters in configurations:
+    with progress(len(models), "footprint of untrained models", "model") as bar:
+        for parameters in models:
             rows.append(row(parameters))
             bar.update()
     return pd.DataFrame(rows)
@@ -81,13 +80,13 @@ def grid(n_classes: int) -> pd.DataFrame:
 
 
 def published_configurations(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns our costs of the configurations whose costs are published, from a run where there is one.
+    """Returns our costs of the models whose costs are published, from a run if there is one.
 
     Args:
         results: What `runs.results_table` returns.
 
     Returns:
-        One row for each published configuration: `alpha`, `image_size`, `color_mode`, `n_classes`, the costs by the
+        One row for each published model: `alpha`, `image_size`, `color_mode`, `n_classes`, the costs by the
         columns of `results.csv`, and `source`, the run id or "untrained".
     """
     ours = results[results["variant"] == "int8_per_channel"].dropna(subset=["total_ram_bytes"])

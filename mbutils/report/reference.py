@@ -1,7 +1,7 @@
-"""The reference results in git, and the table of them in the README.
+"""The reference results in git, and their table in the README.
 
-`make reference` keeps what `make flowers` has measured: `results/reference/flowers.csv`, the report beside it, and the
-table between the marks in README.md.
+`make reference` keeps what `make flowers` has measured: `results/reference/flowers.csv`, its report, and the table
+between the marks in README.md.
 """
 
 import shutil
@@ -11,13 +11,14 @@ from pathlib import Path
 import pandas as pd
 
 from mbutils import runs
+from mbutils.columns import by_name, markdown, with_table
 from mbutils.config import PROJECT
 from mbutils.errors import WorkbookError
-from mbutils.report import page, selection
+from mbutils.report import published_page, selection
 from mbutils.runs import FLOAT32
 
 CSV = PROJECT / "results" / "reference" / "flowers.csv"
-MARKS = ("<!-- made by `make reference` -->\n", "<!-- end -->\n")
+MARK = "made by `make reference`"
 _VARIANTS = (FLOAT32, "int8_per_channel", "int8_per_tensor")
 _COLUMNS = (
     "model",
@@ -34,10 +35,11 @@ _COLUMNS = (
 
 
 def keep(results_dir: Path) -> None:
-    """Copies table and report of a results folder to `results/reference`, and writes the README's table anew.
+    """Copies the table and the report of a results folder to `results/reference`, and updates the table in the README.
 
     Raises:
-        WorkbookError: If the folder has no report, runs of it are unfinished, or were made from a changed checkout.
+        WorkbookError: If the folder has no report, or some of its runs are unfinished or were made from a checkout
+            with uncommitted changes.
     """
     results = runs.results_table(results_dir)
     report = results_dir / "report.html"
@@ -51,52 +53,46 @@ def keep(results_dir: Path) -> None:
     results.to_csv(CSV, index=False)
     shutil.copy(report, CSV.with_suffix(".html"))
     readme = PROJECT / "README.md"
-    readme.write_text(with_table(readme.read_text(), table(pd.read_csv(CSV))))
+    readme.write_text(with_table(readme.read_text(), MARK, table(read())))
 
 
-def with_table(text: str, rows: str) -> str:
-    """Returns a text with a table between the marks."""
-    before, rest = text.split(MARKS[0])
-    _, after = rest.split(MARKS[1])
-    return f"{before}{MARKS[0]}{rows}{MARKS[1]}{after}"
+def read() -> pd.DataFrame:
+    """Returns the reference results; columns that they were recorded without are blank."""
+    return pd.read_csv(CSV).reindex(columns=runs.RESULT_COLUMNS)
 
 
 def table(results: pd.DataFrame) -> str:
     """Returns a results table as Markdown, one row for each published flowers model that was run.
 
-    Accuracies are means over the seeds, with their range; RAM and flash in KiB; the time is an estimate.
+    Accuracies are means over the seeds, with their range; RAM and flash are in KiB; the latency is an estimate.
     """
     configurations = selection.over_seeds(results)
-    accuracies = page.accuracy(configurations).dropna(subset=["ours"])
-    costs = page.device_costs(results)
+    accuracies = published_page.accuracies(configurations).dropna(subset=["ours"])
+    costs = published_page.costs(results)
     keys = ["alpha", "image_size", "color_mode"]
-    lines = ["| " + " | ".join(_COLUMNS) + " |", "|" + "---|" * len(_COLUMNS)]
+    rows = []
     for key, published in accuracies.groupby(keys):
         own = configurations[(configurations[keys] == list(key)).all(axis=1)].set_index("variant")
-        beside = costs[(costs[keys] == list(key)).all(axis=1)].set_index("column")
-        cells = [
+        sizes = costs[(costs[keys] == list(key)).all(axis=1)].set_index("column")
+        cells = (
             "{:g}, {} px, {}".format(*key),
             " / ".join(f"{value:.2%}" for value in published.set_index("variant")["published"][list(_VARIANTS[:2])]),
             *(_accuracy(own.loc[variant]) if variant in own.index else "" for variant in _VARIANTS),
             *(
-                _kib(beside.loc[column, name])
+                by_name[column].with_unit(sizes.loc[column, name], 1)
                 for column in ("total_ram_bytes", "total_flash_bytes")
                 for name in ("published", "measured")
             ),
-            f"{beside.loc['latency_ms_stm32h747', 'ours']:.0f} ms",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            by_name["latency_ms_stm32h747"].with_unit(sizes.loc["latency_ms_stm32h747", "ours"], 0),
+        )
+        rows.append(cells)
+    return markdown(_COLUMNS, rows)
 
 
 def _accuracy(row: pd.Series) -> str:
     if row["seeds"] == 1:
         return f"{row['top1']:.2%}"
     return f"**{row['top1']:.2%}** ({100 * row['top1_low']:.2f} to {100 * row['top1_high']:.2f})"
-
-
-def _kib(size: float) -> str:
-    return "" if pd.isna(size) else f"{size / 1024:.1f} KiB"
 
 
 if __name__ == "__main__":

@@ -32,22 +32,22 @@ def render(notebook: Path, html: Path) -> None:
         content = nbformat.read(notebook, as_version=4)
         headings = _headings(content)
         titles = [title for level, title in headings if level == 1]
-        page = {
+        resources = {
             "title": titles[0] if titles else notebook.stem,
             "contents": [title for level, title in headings if level == 2],
             "stylesheet": (_TEMPLATES / "workbook" / "style.css").read_text(),
         }
-        body, _ = exporter.from_notebook_node(content, page)
+        body, _ = exporter.from_notebook_node(content, resources)
         with written_beside(html) as partial:
             partial.write_text(body, encoding="utf-8")
     except (NotJSONError, UnicodeDecodeError) as error:
-        raise WorkbookError(f"{notebook} is no notebook: give an executed .ipynb file") from error
+        raise WorkbookError(f"{notebook} is not a notebook: pass an executed .ipynb file") from error
     except OSError as error:
         raise WorkbookError(f"cannot render {notebook} to {html} ({error.strerror}): check both paths") from error
 
 
 def _headings(content: nbformat.NotebookNode) -> list[tuple[int, str]]:
-    """Returns level and text of each heading, and makes each the alternative text of the pictures below it."""
+    """Returns the level and text of each heading; each becomes the alternative text of the pictures below it."""
     headings = []
     for cell in content.cells:
         if cell.cell_type == "markdown":

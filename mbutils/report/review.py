@@ -1,4 +1,4 @@
-"""What a report shows of single runs: how they learned, what they confuse, what int8 changed, where they are from.
+"""What a report shows of single runs: how they learned, what they confuse, what int8 changed, how they were made.
 
 Everything comes from the run folders: a report needs no images.
 """
@@ -27,12 +27,12 @@ _PROVENANCE_COLUMNS = (
 
 
 def histories(results_dir: Path, results: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """Returns how the runs of some configurations learned.
+    """Returns the training histories of some configurations.
 
     Args:
         results_dir: The results folder.
         results: What `runs.results_table` returns.
-        models: The rows of `selection.over_seeds` whose configurations are wanted.
+        models: Rows of `selection.over_seeds`: the configurations to return.
 
     Returns:
         One row for each run and epoch: the columns of `history.csv`, with `configuration`, `seed`, `dataset`, `alpha`,
@@ -47,28 +47,28 @@ def histories(results_dir: Path, results: pd.DataFrame, models: pd.DataFrame) ->
 
 
 def confusions(results_dir: Path, models: pd.DataFrame) -> list[pd.DataFrame]:
-    """Returns the confusion matrix of each of some models on the test images, see `evaluation.confusion`.
+    """Returns the confusion matrix of each model on the test images, see `evaluation.confusion`.
 
     Args:
         results_dir: The results folder.
-        models: Rows of `selection.over_seeds`; of each, the run in `run_id`.
+        models: Rows of `selection.over_seeds`; each stands for the run in its `run_id`.
     """
     matrices = []
     for row in models.itertuples():
         run = _folder(results_dir, row.run_id)
-        given = _predictions(run, row.variant)
-        matrices.append(evaluation.confusion(given["labels"], given["scores"], _class_names(run)))
+        saved = _predictions(run, row.variant)
+        matrices.append(evaluation.confusion(saved["labels"], saved["scores"], _class_names(run)))
     return matrices
 
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """The test images that a model gets right in one of float32 and int8 only.
+    """The test images that only one of float32 and int8 gets right.
 
     Attributes:
         total: How many there are.
         images: The first of them: uint8, shape (n, height, width, channels), as the model sees them.
-        titles: For each of these the true class, and what float32 and int8 say.
+        titles: For each of these the true class, and the predictions of float32 and int8.
     """
 
     total: int
@@ -77,7 +77,7 @@ class Changed:
 
 
 def changed_by_int8(results_dir: Path, models: pd.DataFrame) -> list[Changed]:
-    """Returns the test images that int8 changed, for each of some models; see `confusions` for the arguments."""
+    """Returns the test images that int8 changed, for each model; see `confusions` for the arguments."""
     return [_changed(_folder(results_dir, row.run_id), row.variant) for row in models.itertuples()]
 
 
@@ -90,7 +90,7 @@ def _changed(run: Run, variant: str) -> Changed:
 
 
 def provenance(results_dir: Path, results: pd.DataFrame) -> pd.DataFrame:
-    """Returns where the figures of each run are from.
+    """Returns how each run was made.
 
     Returns:
         One row for each run: `run_id`, `seed`, `data` (fingerprint), `trained` (UTC), `train_seconds`, `git_commit` and
@@ -115,12 +115,12 @@ def provenance(results_dir: Path, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def made_by(results_dir: Path, results: pd.DataFrame) -> dict[str, str]:
-    """Returns what made this report, and the versions that the runs were made with: several where runs differ."""
+    """Returns what made this report, and the versions that the runs were made with: several if runs differ."""
     found: dict[str, set[str]] = {}
     for run_id in results["run_id"].unique():
         for name, version in _folder(results_dir, run_id).manifest["versions"].items():
             found.setdefault(name, set()).add(version)
-    versions = {name: ", ".join(sorted(given)) for name, given in found.items()}
+    versions = {name: ", ".join(sorted(several)) for name, several in found.items()}
     report = {"commit of this report": runs.git_commit() or "outside a git checkout", "machine": runs.machine()}
     return {**report, **versions}
 

@@ -1,4 +1,4 @@
-"""Which model to take: what fits a budget, the most accurate of it, and what no other beats for its cost."""
+"""Which model to take: what fits a budget, the most accurate of these, and what no other beats for its cost."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import pandas as pd
 
 from mbutils.config import Budget
 
-_COSTS = ["total_ram_bytes", "total_flash_bytes", "latency_ms_stm32h747"]
+COSTS = ("total_ram_bytes", "total_flash_bytes", "latency_ms_stm32h747")  # those that a budget limits
 
 
 @dataclass(frozen=True)
@@ -30,31 +30,31 @@ class Answer:
 
 
 def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns one row for each configuration and variant of a results table, its seeds taken together.
+    """Returns one row for each configuration, conversion and variant of a results table, averaged over the seeds.
 
     Returns:
-        The columns of the table, numbers as means over the seeds; `top1_low` and `top1_high` are the least and the
-        greatest top-1 where there are several seeds, and the 95 % interval where there is one. `seed` lists the seeds,
+        The columns of the table, numbers as means over the seeds; `top1_low` and `top1_high` are the smallest and the
+        largest top-1 where there are several seeds, and the 95 % interval where there is one. `seed` lists the seeds,
         as text, and `seeds` counts them; `run_id` is the run that is most accurate on the validation images.
     """
-    groups = results.groupby(["configuration", "variant"], sort=False)
-    return pd.DataFrame([_together(rows) for _, rows in groups], columns=[*results.columns, "seeds"])
+    groups = results.groupby(["configuration", results["conversion"].fillna(""), "variant"], sort=False)
+    return pd.DataFrame([_averaged(rows) for _, rows in groups], columns=[*results.columns, "seeds"])
 
 
-def _together(rows: pd.DataFrame) -> dict[str, object]:
+def _averaged(rows: pd.DataFrame) -> dict[str, object]:
     rows = rows.sort_values("seed")
     numbers = rows.select_dtypes("number").mean()
     best = rows.sort_values("validation_top1", ascending=False, kind="stable").iloc[0]
-    together = {**best, **numbers, "image_size": rows["image_size"].iloc[0], "seeds": len(rows)}
-    together["seed"] = ",".join(map(str, rows["seed"]))
+    averaged = {**best, **numbers, "image_size": rows["image_size"].iloc[0], "seeds": len(rows)}
+    averaged["seed"] = ",".join(map(str, rows["seed"]))
     if len(rows) > 1:
-        together |= {"top1_low": rows["top1"].min(), "top1_high": rows["top1"].max()}
-    return together
+        averaged |= {"top1_low": rows["top1"].min(), "top1_high": rows["top1"].max()}
+    return averaged
 
 
 def int8_models(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of a results table that are int8 models of known cost."""
-    return results[results["variant"].str.startswith("int8")].dropna(subset=_COSTS)
+    return results[results["variant"].str.startswith("int8")].dropna(subset=list(COSTS))
 
 
 def fits(table: pd.DataFrame, budget: Budget) -> pd.Series:
@@ -66,17 +66,17 @@ def fits(table: pd.DataFrame, budget: Budget) -> pd.Series:
 def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     """Returns the int8 model that is most accurate on validation images among those that fit the budget.
 
-    The test images have no say, so that the answer's test accuracy is not flattered by the choice. Of two models with
-    the same validation accuracy, that with less total RAM is taken, then less total flash, then less latency.
+    The test images are not used, so the choice does not flatter the test accuracy of the answer. Of two models with
+    the same validation accuracy, the one with less total RAM is taken, then less total flash, then less latency.
 
     Args:
-        results: What `runs.results_table` returns, of one dataset.
+        results: What `runs.results_table` returns, for one dataset.
         budget: The limits.
     """
     models = int8_models(results)
     fitting = models[fits(models, budget)]
     if len(fitting):
-        ranked = fitting.sort_values(["validation_top1", *_COSTS], ascending=[False, True, True, True])
+        ranked = fitting.sort_values(["validation_top1", *COSTS], ascending=[False, True, True, True])
         return Answer(ranked.iloc[0], True, len(models), len(fitting), {})
     if models.empty:
         return Answer(None, False, 0, 0, {})
@@ -86,25 +86,25 @@ def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     return Answer(models.loc[nearest], False, len(models), 0, over)
 
 
-def ladder(configurations: pd.DataFrame) -> pd.DataFrame:
+def pareto_models(configurations: pd.DataFrame) -> pd.DataFrame:
     """Returns the int8 models that are worth their cost: no other is as accurate for less RAM, flash and time.
 
-    Accuracy is that on the validation images: the test images have no say.
+    Accuracy is measured on the validation images; the test images are not used.
 
     Args:
         configurations: What `over_seeds` returns.
 
     Returns:
-        Their rows, for each dataset those of the least total RAM first.
+        Their rows, for each dataset those with the least total RAM first.
     """
     models = int8_models(configurations)
-    values = np.column_stack([-models[_COSTS].astype(float), models["validation_top1"].astype(float)])
+    values = np.column_stack([-models[list(COSTS)].astype(float), models["validation_top1"].astype(float)])
     names = models["dataset"].to_numpy()
     dominated = [
         any((other >= own).all() and (other > own).any() for other in values[names == name])
         for own, name in zip(values, names, strict=True)
     ]
-    return models[~np.array(dominated, bool)].sort_values(["dataset", *_COSTS], kind="stable")
+    return models[~np.array(dominated, bool)].sort_values(["dataset", *COSTS], kind="stable")
 
 
 def pareto_front(results: pd.DataFrame, column: str) -> pd.Series:

@@ -31,16 +31,16 @@ MEASURED_COLUMNS = (
 )
 FLOAT32 = "float32"
 CHANGED_KEPT = 12  # images that int8 changed, kept of each variant
-# Columns of `evaluation.accuracy_table`, and of the results table.
-_RECORDED = {
-    "top1": "top1",
-    "low": "top1_low",
-    "high": "top1_high",
-    "drop": "drop_from_float",
-    "p_value": "p_value",
-    "agreement": "agreement_with_float",
-    "macro_recall": "macro_recall",
-}
+# Columns of `evaluation.accuracy_table` that the manifest keeps.
+_RECORDED = (
+    "top1",
+    "top1_low",
+    "top1_high",
+    "drop_from_float",
+    "p_value",
+    "agreement_with_float",
+    "macro_recall",
+)
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def record_evaluation(
         _save_predictions(run, variant, identities, labels, given)
     variants = run.manifest["variants"]
     for row in accuracies.to_dict("records"):
-        facts = {column: row[name] for name, column in _RECORDED.items() if not pd.isna(row[name])}
+        facts = {name: row[name] for name in _RECORDED if not pd.isna(row[name])}
         variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
     for variant, top1 in (validation_top1 or {}).items():
         variants[variant]["validation_top1"] = top1

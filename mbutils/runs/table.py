@@ -8,43 +8,11 @@ from typing import Any
 
 import pandas as pd
 
+from mbutils.columns import RESULTS, names
 from mbutils.files import written_beside
-from mbutils.runs.folder import FLOAT32, MEASURED_COLUMNS, all_runs
+from mbutils.runs.folder import FLOAT32, all_runs
 
-RESULT_COLUMNS = (
-    "run_id",
-    "dataset",
-    "n_train",
-    "n_test",
-    "n_classes",
-    "alpha",
-    "image_size",
-    "color_mode",
-    "seed",
-    "variant",
-    "top1",
-    "top1_low",
-    "top1_high",
-    "param_count",
-    "macs",
-    "tflite_bytes",
-    "weights_flash_bytes",
-    "activation_ram_bytes",
-    "runtime_ram_bytes",
-    "code_flash_bytes",
-    "total_ram_bytes",
-    "total_flash_bytes",
-    "latency_ms_stm32h747",
-    "latency_ms_stm32mp157",
-    "train_seconds",
-    "git_commit",
-    "validation_top1",
-    "drop_from_float",
-    "agreement_with_float",
-    "macro_recall",
-    "configuration",
-    *MEASURED_COLUMNS,
-)
+RESULT_COLUMNS = names(RESULTS)
 
 
 def results_table(results_dir: Path) -> pd.DataFrame:

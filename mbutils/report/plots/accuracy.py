@@ -10,10 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from mbutils.columns import by_name
 from mbutils.report.plots.style import (
+    ACCURACY,
     PALETTE,
     PART_COLORS,
     PUBLISHED_COLOR,
+    TEST_ACCURACY,
     VARIANT_COLORS,
     alpha_color,
     configuration_label,
@@ -23,7 +26,7 @@ _OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  #
 
 
 def schedule(steps: pd.DataFrame) -> Axes:
-    """Shows the learning rate over the epochs, a line for each image size, epochs on whole images shaded.
+    """Shows the learning rate over the epochs, a line for each image size; epochs on whole images are shaded.
 
     Args:
         steps: What `training.schedule` returns.
@@ -46,7 +49,7 @@ def history(record: pd.DataFrame) -> Figure:
         left.plot(record["epoch"], record[f"{prefix}loss"], color=PART_COLORS[part], label=part)
         right.plot(record["epoch"], record[f"{prefix}top1"], color=PART_COLORS[part], label=part)
     left.set(xlabel="epoch", ylabel="cross-entropy", title="Loss", ylim=0)
-    right.set(xlabel="epoch", ylabel="top-1 accuracy", title="Accuracy", ylim=(0, 1))
+    right.set(xlabel="epoch", ylabel=ACCURACY, title="Accuracy", ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
     right.legend(loc="lower right")
     return figure
@@ -73,7 +76,7 @@ def curves(histories: pd.DataFrame) -> Figure:
         ax.set(xlabel="epoch", title=configuration_label(runs.iloc[0]))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     for ax in axes[:, 0]:
-        ax.set_ylabel("top-1 accuracy")
+        ax.set_ylabel(ACCURACY)
     handles = [Line2D([], [], color=PART_COLORS[part], label=part) for part in ("train", "validation")]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -100,15 +103,14 @@ def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure
     return figure
 
 
-def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: str) -> Axes:
+def accuracy_against(results: pd.DataFrame, column: str, variant: str) -> Axes:
     """Shows test accuracy against a cost, one point for each configuration: the mean of its seeds and their range.
 
-    Where there is one seed, the bar is the 95 % interval.
+    With one seed, the bar is the 95 % interval.
 
     Args:
         results: What `selection.over_seeds` returns.
         column: The column of the cost.
-        label: The axis label of the cost, with its unit.
         variant: The variant whose accuracy is shown.
     """
     rows = results[results["variant"] == variant].dropna(subset=[column])
@@ -125,7 +127,7 @@ def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: st
         ax.annotate(
             f"{row.image_size} px", (getattr(row, column), row.top1), xytext=(6, -11), textcoords="offset points"
         )
-    ax.set(xlabel=label, ylabel="top-1 accuracy on test", title=f"Accuracy against cost, {variant}", xscale="log")
+    ax.set(xlabel=by_name[column].header, ylabel=TEST_ACCURACY, title=f"Accuracy against cost, {variant}", xscale="log")
     ax.margins(x=0.25)  # room for the label of the last point
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
@@ -136,9 +138,9 @@ def accuracy_against(results: pd.DataFrame, column: str, label: str, variant: st
 
 
 def float_against_int8(results: pd.DataFrame) -> Axes:
-    """Shows top-1 of each configuration's variants below each other, so that the drop is how far they stand apart.
+    """Shows top-1 of each configuration's variants below each other, so that their distance is the drop.
 
-    Points are means over the seeds; where there are several, bars span the range of each variant.
+    Points are means over the seeds; with several seeds, bars span the range of each variant.
 
     Args:
         results: What `selection.over_seeds` returns.
@@ -160,7 +162,7 @@ def float_against_int8(results: pd.DataFrame) -> Axes:
             alpha=0.4,
         )
     ax.set_yticks(range(len(lines)), list(labels.values()))
-    ax.set(xlabel="top-1 accuracy on test", title="What int8 costs in accuracy", ylim=(len(lines) - 0.5, -0.5))
+    ax.set(xlabel=TEST_ACCURACY, title="What int8 costs in accuracy", ylim=(len(lines) - 0.5, -0.5))
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -168,7 +170,7 @@ def float_against_int8(results: pd.DataFrame) -> Axes:
 
 
 def accuracy_against_published(rows: pd.DataFrame) -> Axes:
-    """Shows our accuracy beside the published one; takes those rows of `page.accuracy` that have ours."""
+    """Shows our accuracy next to the published one; takes the rows of `published_page.accuracies` that have ours."""
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.45 * len(rows)))
     labels = [f"{configuration_label(row)}, {row.variant}" for row in rows.itertuples()]
     ax.hlines(labels, rows["low"], rows["high"], color=PALETTE[0], linewidth=3, alpha=0.4)
@@ -177,7 +179,7 @@ def accuracy_against_published(rows: pd.DataFrame) -> Axes:
     ax.scatter(
         rows["published_later"], labels, marker="D", facecolors="none", edgecolors=PUBLISHED_COLOR, label="later page"
     )
-    ax.set(xlabel="top-1 accuracy on test", title="Ours beside the published accuracy", ylim=(len(rows) - 0.5, -0.5))
+    ax.set(xlabel=TEST_ACCURACY, title="Our accuracy and the published one", ylim=(len(rows) - 0.5, -0.5))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax

@@ -10,12 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from mbutils.columns import KIB, by_name
 from mbutils.config import Budget
 from mbutils.deploy import Plan
 from mbutils.device.footprint import Footprint
 from mbutils.device.memory import Buffer
 from mbutils.report import selection
-from mbutils.report.plots.style import PALETTE, alpha_color
+from mbutils.report.plots.style import PALETTE, TEST_ACCURACY, alpha_color
 
 _BUFFER_STYLES = {
     "activation": {"facecolor": PALETTE[0], "alpha": 0.55},
@@ -24,11 +25,6 @@ _BUFFER_STYLES = {
 }
 _MARK_COLOR = PALETTE[3]
 _SHORTEST_LABELLED = 0.15  # fraction of the height of the map
-_GRID_COLUMNS = {
-    "total_ram_bytes": "total RAM (KiB)",
-    "total_flash_bytes": "total flash (KiB)",
-    "latency_ms_stm32h747": "latency on STM32H747 (ms)",
-}
 _OVER_STYLE = {"facecolor": "none", "edgecolor": "0.3", "hatch": "///", "linewidth": 0}
 _FITS_STYLE = {"facecolor": "none", "edgecolor": _MARK_COLOR, "linewidth": 2.5}
 _COLOR_NAMES = {"rgb": "RGB", "gray": "grayscale"}
@@ -37,13 +33,13 @@ _COLOR_NAMES = {"rgb": "RGB", "gray": "grayscale"}
 def memory_map(model: Footprint) -> Axes:
     """Shows where every buffer lies while the ops run, and which op sets the peak.
 
-    A buffer bears the name of the op that writes it. Where two are darker, an op overwrites its input as it goes.
+    A buffer is labelled with the op that writes it. Where two overlap, an op overwrites its input as it goes.
 
     Args:
         model: What `footprint` returned.
     """
     _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
-    peak, top = model.layers[model.peak_op], model.activation_ram_bytes / 1024
+    peak, top = model.layers[model.peak_op], model.activation_ram_bytes / KIB
     ax.axvspan(peak.index - 0.5, peak.index + 0.5, color=_MARK_COLOR, alpha=0.2, linewidth=0, zorder=0)
     for buffer in model.buffers:
         _draw_buffer(ax, buffer, top)
@@ -76,7 +72,7 @@ def arena_map(plan: Plan) -> Axes:
         plan: The memory of a deployed network.
     """
     _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
-    top, names = plan.arena_bytes / 1024, plan.stage_names
+    top, names = plan.arena_bytes / KIB, plan.stage_names
     for buffer in plan.buffers:
         _draw_buffer(ax, buffer, top)
     ax.axhline(top, color=_MARK_COLOR, linewidth=1.5)
@@ -100,11 +96,11 @@ def streaming(table: pd.DataFrame, chosen: int) -> Axes:
     _, ax = plt.subplots(layout="constrained")
     is_chosen = table["streamed_layers"] == chosen
     colors = [_MARK_COLOR if marked else PALETTE[0] for marked in is_chosen]
-    ax.bar(table["streamed_layers"], table["arena_bytes"] / 1024, color=colors)
+    ax.bar(table["streamed_layers"], table["arena_bytes"] / KIB, color=colors)
     smallest = table.loc[table["arena_bytes"].idxmin()]
     ax.annotate(
-        f"{smallest['arena_bytes'] / 1024:,.2f} KiB",
-        (smallest["streamed_layers"], smallest["arena_bytes"] / 1024),
+        by_name["arena_bytes"].with_unit(smallest["arena_bytes"]),
+        (smallest["streamed_layers"], smallest["arena_bytes"] / KIB),
         (0, -6),
         textcoords="offset points",
         ha="center",
@@ -112,7 +108,7 @@ def streaming(table: pd.DataFrame, chosen: int) -> Axes:
         rotation=90,
         color="white",
     )
-    ax.set(xlabel="streamed layers", ylabel="arena (KiB)", title="Streamed layers save RAM")
+    ax.set(xlabel="streamed layers", ylabel=by_name["arena_bytes"].axis, title="Streamed layers save RAM")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles = [Patch(label="deployed", color=_MARK_COLOR)] if is_chosen.any() else []
     ax.legend(handles=handles, frameon=True)
@@ -120,7 +116,7 @@ def streaming(table: pd.DataFrame, chosen: int) -> Axes:
 
 
 def _draw_buffer(ax: Axes, buffer: Buffer, top: float) -> None:
-    bottom, height = buffer.offset / 1024, buffer.size / 1024
+    bottom, height = buffer.offset / KIB, buffer.size / KIB
     corner, width = (buffer.first_op - 0.5, bottom), buffer.last_op - buffer.first_op + 1
     style = _BUFFER_STYLES[buffer.kind]
     ax.add_patch(Rectangle(corner, width, height, edgecolor="0.3", linewidth=0.6, **style))
@@ -133,22 +129,22 @@ def cost_grid(grid: pd.DataFrame, budget: Budget) -> Figure:
     """Shows total RAM, total flash and latency of every alpha, image size and colour, and what fits a budget.
 
     Args:
-        grid: What `untrained.grid` returned.
-        budget: The limits; a frame marks what is within all of them, a hatch what is over the one that is shown.
+        grid: What `before_training.grid` returned.
+        budget: The limits; a frame marks what is within all of them, a hatch what is over the one shown.
     """
     colors = [color for color in _COLOR_NAMES if color in set(grid["color_mode"])]
     figure, axes = plt.subplots(
-        len(colors), len(_GRID_COLUMNS), figsize=(13, 2.9 * len(colors) + 0.6), squeeze=False, layout="constrained"
+        len(colors), len(selection.COSTS), figsize=(13, 2.9 * len(colors) + 0.6), squeeze=False, layout="constrained"
     )
     fitting = selection.fits(grid, budget)
     for color, row in zip(colors, axes, strict=True):
         rows = grid[grid["color_mode"] == color]
-        for (column, label), ax in zip(_GRID_COLUMNS.items(), row, strict=True):
+        for column, ax in zip(selection.COSTS, row, strict=True):
             limit = budget.limits.get(column, np.inf)
             _draw_heat_map(ax, rows, column, grid[column].max())
             _mark_cells(ax, rows, rows[column] > limit, fitting[rows.index])
-            shown = f", limit {limit / _unit(column):g}" if limit < np.inf else ""
-            ax.set(title=f"{label}, {_COLOR_NAMES[color]}{shown}")
+            shown = f", limit {limit / by_name[column].scale:g}" if limit < np.inf else ""
+            ax.set(title=f"{by_name[column].axis}, {_COLOR_NAMES[color]}{shown}")
     handles = [Patch(label="fits every limit", **_FITS_STYLE), Patch(label="over the limit shown", **_OVER_STYLE)]
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
     return figure
@@ -156,11 +152,10 @@ def cost_grid(grid: pd.DataFrame, budget: Budget) -> Figure:
 
 def _draw_heat_map(ax: Axes, rows: pd.DataFrame, column: str, highest: float) -> None:
     values = rows.pivot(index="alpha", columns="image_size", values=column).astype(float)
-    values /= _unit(column)
-    sns.heatmap(
-        values, ax=ax, cmap="Blues", norm=LogNorm(vmax=highest / _unit(column)), annot=True, fmt=".0f", cbar=False
-    )
-    ax.set(xlabel="image size (px)", ylabel="alpha")
+    scale = by_name[column].scale
+    norm = LogNorm(vmax=highest / scale)
+    sns.heatmap(values / scale, ax=ax, cmap="Blues", norm=norm, annot=True, fmt=".0f", cbar=False)
+    ax.set(xlabel=by_name["image_size"].axis, ylabel=by_name["alpha"].axis)
     ax.invert_yaxis()
     ax.tick_params(axis="y", rotation=0)
 
@@ -176,29 +171,29 @@ def _mark_cells(ax: Axes, rows: pd.DataFrame, over: pd.Series, fitting: pd.Serie
             ax.add_patch(Rectangle(inset, 0.92, 0.92, **_FITS_STYLE))
 
 
-def pareto(results: pd.DataFrame, column: str, label: str, limit: float | None = None) -> Figure:
+def pareto(results: pd.DataFrame, column: str, limit: float | None = None) -> Figure:
     """Shows int8 accuracy on test against a cost: the Pareto front as a step line, what it dominates in grey.
 
-    Points are means over the seeds; where there are several, bars span their range.
+    Points are means over the seeds; with several seeds, bars span their range.
 
     Args:
         results: What `selection.over_seeds` returns; each dataset gets its own axes.
         column: The column of the cost; bytes are shown in KiB.
-        label: The axis label of the cost, with its unit.
-        limit: The budget, in the unit of the column; none where None.
+        limit: The budget, in the unit of the column; None for no limit.
     """
     models = selection.int8_models(results)
     datasets = sorted(models["dataset"].unique())
     columns = max(1, len(datasets))
     figure, axes = plt.subplots(1, columns, figsize=(9 * columns, 4.5), squeeze=False, layout="constrained")
-    axes[0, 0].set(xlabel=label, title="no int8 model of known cost yet")
+    kind = by_name[column]
+    axes[0, 0].set(xlabel=kind.axis, title="no int8 model of known cost yet")
     for dataset, ax in zip(datasets, axes.flat, strict=False):
         rows = models[models["dataset"] == dataset]
-        rows = rows.assign(cost=rows[column].astype(float) / _unit(column))
+        rows = rows.assign(cost=rows[column].astype(float) / kind.scale)
         _draw_front(ax, rows, selection.pareto_front(rows, column))
         if limit:
-            ax.axvline(limit / _unit(column), color=_MARK_COLOR, linewidth=1.5, label="limit")
-        ax.set(xlabel=label, ylabel="top-1 accuracy on test, int8", title=f"{dataset}: the best for its cost")
+            ax.axvline(limit / kind.scale, color=_MARK_COLOR, linewidth=1.5, label="limit")
+        ax.set(xlabel=kind.axis, ylabel=f"{TEST_ACCURACY}, int8", title=f"{dataset}: the best for its cost")
         ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= 1])
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -217,7 +212,7 @@ def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     for row in front.itertuples():
         name = f"{row.alpha:g} {row.image_size} px {row.color_mode}"
         name += f"\n{row.variant.removeprefix('int8_').replace('_', ' ')}" if several_variants else ""
-        # Across the rising front, so that labels of neighbours run beside each other.
+        # Across the rising front, so that labels of neighbours run next to each other.
         ax.annotate(
             name,
             (row.cost, row.top1),
@@ -233,7 +228,3 @@ def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     # Room for the labels, above and on the left.
     (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     ax.set(xlim=(left - 0.1 * (right - left), right), ylim=(bottom, top + 0.25 * (top - bottom)))
-
-
-def _unit(column: str) -> int:
-    return 1024 if column.endswith("_bytes") else 1

@@ -27,22 +27,22 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns
 
 
 def changed_images(models: Sequence[str], changed: Sequence[Changed], columns: int = 6) -> Figure:
-    """Shows some of the images that int8 changed, a row for each model; takes what `review.changed_by_int8` returns."""
+    """Shows some images that int8 changed, a row for each model; takes what `review.changed_by_int8` returns."""
     figure = plt.figure(figsize=(1.5 * columns, 2.1 * len(models)), layout="constrained")
     parts = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
-    for part, model, given in zip(parts, models, changed, strict=True):
-        part.suptitle(f"{model}: {given.total} changed", x=0.01, ha="left", fontsize=9)
+    for part, model, images in zip(parts, models, changed, strict=True):
+        part.suptitle(f"{model}: {images.total} changed", x=0.01, ha="left", fontsize=9)
         axes = part.subplots(1, columns)
         for ax in axes:
             ax.axis("off")
-        for ax, image, title in zip(axes, given.images, given.titles, strict=False):
+        for ax, image, title in zip(axes, images.images, images.titles, strict=False):
             ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
             ax.set_title(title, fontsize=7, loc="center")
     return figure
 
 
 def class_counts(counts: pd.DataFrame) -> Axes:
-    """Shows the images of each class and part, stacked; takes what `Dataset.counts` returns."""
+    """Shows how many images each class has in each part, stacked; takes what `Dataset.counts` returns."""
     parts = counts.drop(index="total", columns="total")
     parts = parts.loc[:, parts.sum() > 0]
     ax = parts.plot.barh(stacked=True, color=PART_COLORS, width=0.75, figsize=(7, 1 + 0.3 * len(parts)))

@@ -6,14 +6,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mbutils.report.plots.style import PALETTE, VARIANT_COLORS
+from mbutils.report.plots.style import ACCURACY, PALETTE, VARIANT_COLORS
 
 
 def signal_to_noise(tables: dict[str, pd.DataFrame]) -> Axes:
-    """Shows the signal-to-noise ratio of every layer, worst first, of one conversion or several.
+    """Shows the signal-to-noise ratio of every layer, worst first, for one conversion or several.
 
     Args:
-        tables: What `quantization.signal_to_noise` returned, by what it is of; the first gives the order.
+        tables: What `quantization.signal_to_noise` returned, by the name of the conversion; the first gives the order.
     """
     first = next(iter(tables.values()))
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.2 * len(first)), layout="constrained")
@@ -29,10 +29,10 @@ def signal_to_noise(tables: dict[str, pd.DataFrame]) -> Axes:
 
 
 def channel_ranges(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Shows the largest weight and activation of every channel of each convolution, of one model or several.
+    """Shows the largest weight and activation of every channel of each convolution, for one model or several.
 
     Args:
-        tables: What `quantization.channel_ranges` returned, by what it is of.
+        tables: What `quantization.channel_ranges` returned, by the name of the model.
     """
     figure, axes = plt.subplots(2, 1, figsize=(12, 7), sharex=True, layout="constrained")
     layers = next(iter(tables.values()))["layer"].unique()
@@ -52,7 +52,7 @@ def channel_ranges(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def _log_limits(tables: dict[str, pd.DataFrame]) -> tuple[float, float]:
-    """Returns limits of a log axis that leave out channels that are as good as zero."""
+    """Returns limits of a log axis that leave out channels that are practically zero."""
     largest = max(table["weight"].max() for table in tables.values())
     return largest * 1e-5, largest * 2
 
@@ -74,8 +74,8 @@ def accuracy_by_calibration(table: pd.DataFrame, float_top1: float, variant: str
     ax.axhline(float_top1, color=VARIANT_COLORS["float32"], linestyle="--", label="float32")
     ax.scatter(table["images"], table["top1"], color=color, alpha=0.5, linewidth=0, label=f"{variant}, each draw")
     ax.plot(means.index, means, color=color, label="mean of the draws")
-    ax.set(xscale="log", xlabel="calibration images", ylabel="top-1 accuracy on validation")
-    ax.set(title="How many calibration images it takes")
+    ax.set(xscale="log", xlabel="calibration images", ylabel=f"{ACCURACY} on validation")
+    ax.set(title="How many calibration images are enough")
     ax.set_xticks(means.index, [f"{count}" for count in means.index])
     ax.minorticks_off()
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))

@@ -3,16 +3,20 @@
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from mbutils.columns import by_name
+
 PALETTE = sns.color_palette("colorblind")
 VARIANT_COLORS = {"float32": PALETTE[7], "int8_per_channel": PALETTE[0], "int8_per_tensor": PALETTE[1]}
 PART_COLORS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2], "excluded": PALETTE[7]}
 PUBLISHED_COLOR = PALETTE[3]
+ACCURACY = by_name["top1"].axis
+TEST_ACCURACY = f"{ACCURACY} on test"
 
 
 def use_style() -> None:
-    """Sets the look of every picture; called once in each notebook."""
+    """Sets the look of every picture. Each notebook calls it once."""
     sns.set_theme(style="whitegrid", rc={"figure.figsize": (7, 4), "figure.dpi": 110, "axes.titlelocation": "left"})
-    plt.rcParams["text.parse_math"] = False  # a class may have dollars in its name
+    plt.rcParams["text.parse_math"] = False  # a class name may contain dollar signs
 
 
 def alpha_color(alpha: float) -> tuple[float, float, float]:

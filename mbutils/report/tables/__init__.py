@@ -9,15 +9,15 @@ from mbutils.report.tables.costs import (
     layers,
     streaming,
 )
-from mbutils.report.tables.page import page_accuracy, page_costs
+from mbutils.report.tables.published_page import published_accuracies, published_costs
 from mbutils.report.tables.results import (
     accuracies,
     answers,
-    asked,
+    budget_sentence,
     device_costs,
     failures,
-    ladder,
     latency_errors,
+    pareto_models,
     provenance,
     results_text,
 )
@@ -26,7 +26,7 @@ from mbutils.report.tables.style import facts, styled
 __all__ = [
     "accuracies",
     "answers",
-    "asked",
+    "budget_sentence",
     "costs_of",
     "deployment",
     "deployment_checks",
@@ -35,12 +35,12 @@ __all__ = [
     "facts",
     "failures",
     "grid",
-    "ladder",
     "latency_errors",
     "layers",
-    "page_accuracy",
-    "page_costs",
+    "pareto_models",
     "provenance",
+    "published_accuracies",
+    "published_costs",
     "results_text",
     "streaming",
     "styled",

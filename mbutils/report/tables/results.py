@@ -1,45 +1,50 @@
-"""Tables of a results folder: the answer, every configuration, what failed, where it is from."""
+"""Tables of a results folder: the answer, every configuration, what failed, where the figures are from."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from mbutils.columns import by_name
 from mbutils.config import Budget
 from mbutils.device import latency
 from mbutils.report import selection
-from mbutils.report.plots import configuration_label
-from mbutils.report.tables.style import format_of, scale, styled
+from mbutils.report.plots.style import TEST_ACCURACY, configuration_label
+from mbutils.report.tables.style import header, styled
 
-_COST_NAMES = {
-    "total_ram_bytes": "total RAM",
-    "total_flash_bytes": "total flash",
-    "latency_ms_stm32h747": "latency on STM32H747",
-}
-_ACCURACY_COLUMNS = {
-    "model": "model",
-    "seed": "seeds",
-    "variant": "variant",
-    "top1": "top-1",
-    "top1_low": "low",
-    "top1_high": "high",
-    "macro_recall": "macro recall",
-    "drop_from_float": "drop",
-    "validation_top1": "validation",
-    "train_seconds": "train s",
-}
-_COST_COLUMNS = {
-    "model": "model",
-    "variant": "variant",
-    "tflite_bytes": ".tflite bytes",
-    "macs": "MACs",
-    "total_ram_bytes": "RAM bytes",
-    "total_flash_bytes": "flash bytes",
-    "latency_ms_stm32h747": "H747 ms",
-    "measured_ram_bytes": "C RAM bytes",
-    "measured_flash_bytes": "C flash bytes",
-    "measured_instructions": "C instructions",
-}
+_ACCURACY_COLUMNS = (
+    "model",
+    "seed",
+    "variant",
+    "top1",
+    "top1_low",
+    "top1_high",
+    "macro_recall",
+    "drop_from_float",
+    "validation_top1",
+    "train_seconds",
+)
+_COST_COLUMNS = (
+    "model",
+    "variant",
+    "tflite_bytes",
+    "macs",
+    *selection.COSTS,
+    "measured_ram_bytes",
+    "measured_flash_bytes",
+    "measured_instructions",
+)
+_PROVENANCE_COLUMNS = (
+    "run_id",
+    "seed",
+    "trained (UTC)",
+    "train_seconds",
+    "git_commit",
+    "evaluated by",
+    "machine",
+    "data and fingerprint",
+)
+_TEXTS = ("model", "variant", "run_id", "machine", "data and fingerprint")
 
 
 def accuracies(configurations: pd.DataFrame) -> Styler:
@@ -52,44 +57,34 @@ def device_costs(configurations: pd.DataFrame) -> Styler:
     return _table(_named(selection.int8_models(configurations)), _COST_COLUMNS)
 
 
-def ladder(models: pd.DataFrame) -> Styler:
-    """Returns from which budget on to take which model; takes what `selection.ladder` returns."""
-    factor = latency.error_factor("STM32H747I-DISCO")
-    times = models["latency_ms_stm32h747"]
+def pareto_models(models: pd.DataFrame) -> Styler:
+    """Returns the models that are worth their cost, cheapest first; takes what `selection.pareto_models` returns."""
     ranges = [f"{row.top1:.1%} ({row.top1_low:.1%} to {row.top1_high:.1%})" for row in models.itertuples()]
+    ram, flash, time = selection.COSTS
+    factor = latency.error_factor("STM32H747I-DISCO")
     table = pd.DataFrame(
         {
-            "take": _labels(models),
+            "model": _labels(models),
             "variant": models["variant"],
-            "from RAM": [f"{size / 1024:,.0f} KiB" for size in models["total_ram_bytes"]],
-            "and flash": [f"{size / 1024:,.0f} KiB" for size in models["total_flash_bytes"]],
-            "H747, estimated": [f"{ms:,.0f} ms ({ms / factor:,.0f} to {ms * factor:,.0f})" for ms in times],
-            "top-1 on test": ranges,
-            "run": models["run_id"],
+            by_name[ram].label: [by_name[ram].with_unit(size, 0) for size in models[ram]],
+            by_name[flash].label: [by_name[flash].with_unit(size, 0) for size in models[flash]],
+            by_name[time].label: [f"{ms:,.0f} ms ({ms / factor:,.0f} to {ms * factor:,.0f})" for ms in models[time]],
+            TEST_ACCURACY: ranges,
+            "run_id": models["run_id"],
         }
     )
-    return styled(table, left=["take", "variant", "run"]).set_properties(**{"white-space": "nowrap"})
+    return styled(table, left=["model", "variant", "run_id"]).set_properties(**{"white-space": "nowrap"})
 
 
 def provenance(rows: pd.DataFrame) -> Styler:
     """Returns where the figures of each run are from; takes what `review.provenance` returns."""
-    names = {
-        "run_id": "run",
-        "seed": "seed",
-        "trained": "trained (UTC)",
-        "train_seconds": "train s",
-        "git_commit": "commit",
-        "evaluated_by": "evaluated by",
-        "machine": "machine",
-        "data": "data and fingerprint",
-    }
-    return _table(rows, names)
+    own = {"trained": "trained (UTC)", "evaluated_by": "evaluated by", "data": "data and fingerprint"}
+    return _table(rows.rename(columns=own), _PROVENANCE_COLUMNS)
 
 
 def latency_errors(table: pd.DataFrame) -> Styler:
-    """Returns how far latency is off on models left out of the fit; takes what `latency.error_summary` returns."""
-    labels = ["board", "published times", "mean error", "worst error", "factor of the band"]
-    return styled(table).relabel_index(labels, axis="columns")
+    """Returns the errors of latency on models left out of the fit; takes what `latency.error_summary` returns."""
+    return styled(table)
 
 
 def failures(table: pd.DataFrame) -> Styler:
@@ -99,23 +94,24 @@ def failures(table: pd.DataFrame) -> Styler:
 
 
 def results_text(table: pd.DataFrame) -> str:
-    """Returns a results table as text for a terminal, seeds taken together."""
+    """Returns a results table as text for a terminal, averaged over the seeds."""
     if table.empty:
         return "no evaluated run yet: run train, convert and evaluate"
-    names = _ACCURACY_COLUMNS | _COST_COLUMNS
-    shown = _named(selection.over_seeds(table))[list(names)]
-    text = shown.apply(lambda column: column.map(lambda value: "" if pd.isna(value) else format_of(column.name)(value)))
-    return text.rename(columns=names).to_string(index=False)
+    shown = _named(selection.over_seeds(table))[list(dict.fromkeys(_ACCURACY_COLUMNS + _COST_COLUMNS))]
+    text = shown.apply(lambda column: column.map(by_name[column.name].text) if column.name in by_name else column)
+    return text.rename(columns=header).to_string(index=False)
 
 
-def asked(results: pd.DataFrame, budget: Budget) -> str:
-    """Returns what a report answers, in a sentence: what was run, and within which limits."""
-    limits = [f"{_COST_NAMES[column]} {_in_unit(limit, column)}" for column, limit in budget.limits.items()]
+def budget_sentence(results: pd.DataFrame, budget: Budget) -> str:
+    """Returns what a report was asked, in a sentence: what was run, and within which limits."""
+    limits = [
+        f"{by_name[column].label} {by_name[column].with_unit(limit, 1)}" for column, limit in budget.limits.items()
+    ]
     seeds = sorted(results["seed"].unique())
     return (
-        f"Asked of {results['configuration'].nunique()} configurations on {', '.join(results['dataset'].unique())}, "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}, "
-        f"within {', '.join(limits) or 'no limits (ram_kib, flash_kib and latency_ms set them)'}."
+        f"{results['configuration'].nunique()} configurations were run on {', '.join(results['dataset'].unique())}, "
+        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}. "
+        f"Budget: {', '.join(limits) or 'no limits (ram_kib, flash_kib and latency_ms set them)'}."
     )
 
 
@@ -128,32 +124,30 @@ def answers(results: pd.DataFrame, budget: Budget) -> Styler:
 
 def _answer(answer: selection.Answer, budget: Budget) -> dict[str, str]:
     if answer.row is None:
-        return {"take": "no int8 model with known costs: run convert and evaluate"}
+        return {"model": "no int8 model with known costs: run convert and evaluate"}
     row = answer.row
-    name = f"{configuration_label(row)} s{row['seed']}, {row['variant']}"
-    chosen_by = "top-1 on validation" if answer.fits else "being nearest to the limits; top-1 on validation"
-    over = ", ".join(f"{_COST_NAMES[column]} by {ratio - 1:.1%}" for column, ratio in answer.over.items())
+    model = f"{configuration_label(row)} s{row['seed']}, {row['variant']}"
+    validation = by_name["validation_top1"]
+    chosen_by = f"{validation.label}, {validation.text(row['validation_top1'])}"
+    over = ", ".join(f"{by_name[column].label} by {ratio - 1:.1%}" for column, ratio in answer.over.items())
     return {
-        "take": name if answer.fits else f"nothing fits; nearest: {name}, over in {over}",
+        "model": model if answer.fits else f"nothing fits; nearest: {model}, over in {over}",
         "fitting": f"{answer.fitting} of {answer.candidates} int8 models",
-        "top-1 on test": f"{row['top1']:.2%} (95 % interval {row['top1_low']:.2%} to {row['top1_high']:.2%})",
-        "chosen by": f"{chosen_by}, {row['validation_top1']:.2%}",
-        **{name: _against_limit(row, column, budget.limits.get(column)) for column, name in _COST_NAMES.items()},
+        TEST_ACCURACY: f"{row['top1']:.2%} (95 % interval {row['top1_low']:.2%} to {row['top1_high']:.2%})",
+        "chosen by": chosen_by if answer.fits else f"being nearest to the limits; {chosen_by}",
+        **{by_name[column].label: _against_limit(row, column, budget) for column in selection.COSTS},
         "run": row["run_id"],
     }
 
 
-def _against_limit(row: pd.Series, column: str, limit: float | None) -> str:
-    text = _in_unit(row[column], column)
+def _against_limit(row: pd.Series, column: str, budget: Budget) -> str:
+    kind = by_name[column]
+    text = kind.with_unit(row[column], 1)
     if column.startswith("latency"):
         factor = latency.error_factor("STM32H747I-DISCO")
-        text += f" (estimate, {row[column] / factor:,.1f} to {row[column] * factor:,.1f})"
-    return f"{text}, limit {limit / scale(column)[0]:g}" if limit else text
-
-
-def _in_unit(value: float, column: str) -> str:
-    divisor, unit = scale(column)
-    return f"{value / divisor:,.1f} {unit}"
+        text += f" (estimate, {kind.scaled(row[column] / factor, 1)} to {kind.scaled(row[column] * factor, 1)})"
+    limit = budget.limits.get(column)
+    return f"{text}, limit {limit / kind.scale:g}" if limit else text
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
@@ -164,6 +158,5 @@ def _labels(rows: pd.DataFrame) -> list[str]:
     return [configuration_label(row) for row in rows.itertuples()]
 
 
-def _table(rows: pd.DataFrame, names: Mapping[str, str]) -> Styler:
-    texts = [name for name in ("model", "variant", "run_id", "machine", "data") if name in names]
-    return styled(rows[list(names)], left=texts).relabel_index(list(names.values()), axis="columns")
+def _table(rows: pd.DataFrame, columns: Sequence[str]) -> Styler:
+    return styled(rows[list(columns)], left=[name for name in _TEXTS if name in columns])

@@ -1,12 +1,12 @@
-"""The published page, cell by cell: what stands beside what, and which word it gets."""
+"""The published page, cell by cell: which of our figures belongs to which cell, and its verdict."""
 
 import pandas as pd
 import pytest
 
 from mbutils import runs
 from mbutils.config import PLANT_VILLAGE_39
-from mbutils.report import page, tables
-from mbutils.report.page import BETTER, ESTIMATE, MATCHED, NOT_RUN, WORSE
+from mbutils.report import published_page, tables
+from mbutils.report.published_page import BETTER, ESTIMATE, MATCHED, NOT_RUN, WORSE
 
 KIB = 1024
 
@@ -17,17 +17,17 @@ def configurations(dataset="tf_flowers", n_classes=5, top1=0.9, **columns):
     return pd.DataFrame([{**row, "variant": "int8_per_channel", "top1": top1, "n_test": 734, "seeds": 3, **columns}])
 
 
-def beside(given):
-    """Returns the row of `page.accuracy` that has ours."""
-    return page.accuracy(given).dropna(subset=["ours"])
+def compared(own):
+    """Returns the rows of `published_page.accuracies` that have ours."""
+    return published_page.accuracies(own).dropna(subset=["ours"])
 
 
 @pytest.mark.parametrize(
     ("dataset", "n_classes", "expected"),
     [("tf_flowers", 5, 0.8324), ("food101", 101, 0.3802), (PLANT_VILLAGE_39, 39, 0.8622)],
 )
-def test_a_published_configuration_is_set_beside_its_own(dataset, n_classes, expected):
-    row = beside(configurations(dataset, n_classes)).squeeze()
+def test_a_published_model_is_compared_with_ours_on_the_same_data(dataset, n_classes, expected):
+    row = compared(configurations(dataset, n_classes)).squeeze()
     assert row["published"] == pytest.approx(expected)
     assert row["difference"] == pytest.approx(0.9 - expected)
 
@@ -44,11 +44,11 @@ def test_a_published_configuration_is_set_beside_its_own(dataset, n_classes, exp
     ],
 )
 def test_other_data_is_never_compared(dataset, n_classes):
-    assert beside(configurations(dataset, n_classes)).empty
+    assert compared(configurations(dataset, n_classes)).empty
 
 
 @pytest.mark.parametrize(
-    ("top1", "word", "later_word"),
+    ("top1", "verdict", "later_verdict"),
     [
         (0.80, WORSE, WORSE),
         (0.83, MATCHED, WORSE),
@@ -57,17 +57,17 @@ def test_other_data_is_never_compared(dataset, n_classes):
         (0.95, BETTER, BETTER),
     ],
 )
-def test_an_accuracy_is_matched_where_the_published_one_is_in_its_interval(top1, word, later_word):
-    row = beside(configurations(top1=top1)).squeeze()  # published: 83.24 %, later 92.10 %
-    assert (row["verdict"], row["verdict_later"]) == (word, later_word)
+def test_an_accuracy_is_matched_where_the_published_one_is_in_its_interval(top1, verdict, later_verdict):
+    row = compared(configurations(top1=top1)).squeeze()  # published: 83.24 %, later 92.10 %
+    assert (row["verdict"], row["verdict_later"]) == (verdict, later_verdict)
     assert row["low"] < top1 < row["high"]
 
 
-def test_what_was_not_run_says_how_to_run_it():
-    rows = page.accuracy(configurations().iloc[:0])
+def test_a_model_that_was_not_run_gets_the_command_that_runs_it():
+    rows = published_page.accuracies(configurations().iloc[:0])
     assert set(rows["verdict"]) == {NOT_RUN} and (rows["note"] != "").all()
     assert len(rows) == 16
-    html = tables.page_accuracy(rows).to_html()
+    html = tables.published_accuracies(rows).to_html()
     assert "params/sweeps/food101.yaml" in html and "nan" not in html
 
 
@@ -86,21 +86,21 @@ def results(**measured):
     return pd.DataFrame([{**row, "n_classes": 5, **costs, **measured}], columns=runs.RESULT_COLUMNS)
 
 
-def words(table, column):
+def verdicts(table, column):
     rows = table[(table["alpha"] == 0.5)].set_index("column")
     return rows[column].to_dict()
 
 
-def test_what_follows_from_rules_is_matched_and_what_rests_on_a_fit_is_an_estimate():
-    given = words(page.device_costs(results()), "verdict")
-    assert {column for column, word in given.items() if word == MATCHED} == {
+def test_figures_that_follow_from_rules_are_matched_and_those_that_rest_on_a_fit_are_estimates():
+    found = verdicts(published_page.costs(results()), "verdict")
+    assert {column for column, verdict in found.items() if verdict == MATCHED} == {
         "activation_ram_bytes",
         "weights_flash_bytes",
     }
-    assert set(given.values()) == {MATCHED, ESTIMATE}
+    assert set(found.values()) == {MATCHED, ESTIMATE}
     other = results().assign(activation_ram_bytes=500_000, weights_flash_bytes=700_000)
-    given = words(page.device_costs(other), "verdict")
-    assert (given["activation_ram_bytes"], given["weights_flash_bytes"]) == (WORSE, BETTER)
+    found = verdicts(published_page.costs(other), "verdict")
+    assert (found["activation_ram_bytes"], found["weights_flash_bytes"]) == (WORSE, BETTER)
 
 
 def test_measured_c_code_is_better_or_worse_part_by_part():
@@ -110,21 +110,21 @@ def test_measured_c_code_is_better_or_worse_part_by_part():
         "measured_flash_bytes": 846 * KIB,
         "measured_code_bytes": 5 * KIB,
     }
-    table = page.device_costs(results(**measured))
+    table = published_page.costs(results(**measured))
     rows = table[table["alpha"] == 0.5].set_index("column")
     assert rows.loc["activation_ram_bytes", "measured"] == 393 * KIB
     assert rows.loc["weights_flash_bytes", "measured"] == 841 * KIB
-    given = rows["verdict_measured"]
-    assert given["total_flash_bytes"] == BETTER and given["weights_flash_bytes"] == WORSE
-    assert given["latency_ms_stm32h747"] == NOT_RUN  # instructions are no time
+    found = rows["verdict_measured"]
+    assert found["total_flash_bytes"] == BETTER and found["weights_flash_bytes"] == WORSE
+    assert found["latency_ms_stm32h747"] == NOT_RUN  # instruction counts are not time
 
 
 def test_code_that_was_not_deployed_is_not_run_here():
-    assert set(page.device_costs(results())["verdict_measured"]) == {NOT_RUN}
+    assert set(published_page.costs(results())["verdict_measured"]) == {NOT_RUN}
 
 
-def test_an_inconsistent_cell_is_framed_and_explained_once_a_model():
-    table = page.device_costs(results())
-    html = tables.page_costs(table[~table["column"].str.startswith("latency")]).to_html()
+def test_inconsistent_cells_are_framed_and_explained_once_for_each_model():
+    table = published_page.costs(results())
+    html = tables.published_costs(table[~table["column"].str.startswith("latency")]).to_html()
     assert html.count("only fit as kB") == 1 and html.count("as above") == 3
     assert "dashed" in html

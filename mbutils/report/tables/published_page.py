@@ -1,27 +1,29 @@
-"""The published tables, cell by cell; see `mbutils.report.page`."""
+"""The published tables, cell by cell; see `mbutils.report.published_page`."""
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from mbutils.columns import by_name
 from mbutils.device import costs
-from mbutils.report.tables.style import styled, with_notes, with_unit, with_verdicts
+from mbutils.report.tables.style import styled, with_notes, with_verdicts
 
 _INCONSISTENT = "outline: 2px dashed rgba(213, 94, 0, 0.7); outline-offset: -3px"
 
 
-def page_accuracy(rows: pd.DataFrame) -> Styler:
-    """Returns the published accuracies with ours beside; takes what `page.accuracy` returns."""
-    percent, points = "{:.2%}".format, _points
+def published_accuracies(rows: pd.DataFrame) -> Styler:
+    """Returns the published accuracies next to ours; takes what `published_page.accuracies` returns."""
+    percent = by_name["top1"].text
+    # Headers that are repeated differ by a space: a table needs distinct names.
     table = pd.DataFrame(
         {
-            "model": _names(rows),
+            "model": _models(rows),
             "variant": rows["variant"],
             "page": rows["published"].map(percent),
-            "ours": rows["ours"].map(percent, na_action="ignore"),
-            "points": rows["difference"].map(points, na_action="ignore"),
+            "ours": rows["ours"].map(percent),
+            "points": rows["difference"].map(_points, na_action="ignore"),
             "": rows["verdict"],
-            "later page": rows["published_later"].map(percent, na_action="ignore"),
-            "points ": rows["difference_later"].map(points, na_action="ignore"),
+            "later page": rows["published_later"].map(percent),
+            "points ": rows["difference_later"].map(_points, na_action="ignore"),
             " ": rows["verdict_later"],
             "note": rows["note"],
         }
@@ -30,17 +32,16 @@ def page_accuracy(rows: pd.DataFrame) -> Styler:
     return with_notes(style).set_table_attributes('class="cells accuracy"')
 
 
-def page_costs(rows: pd.DataFrame) -> Styler:
-    """Returns published costs with ours beside; takes rows of what `page.device_costs` returns.
+def published_costs(rows: pd.DataFrame) -> Styler:
+    """Returns published costs next to ours; takes rows of what `published_page.costs` returns.
 
     Cells that contradict the rest of the page have a dashed frame, and the reason in the note.
     """
     rows = rows.sort_values(["image_size", "alpha", "color_mode"], ascending=False, kind="stable")
-    labels = costs.FOOTPRINT_LABELS | costs.LATENCY_LABELS
     table = pd.DataFrame(
         {
-            "model": _names(rows),
-            "figure": rows["column"].map(labels),
+            "model": _models(rows),
+            "figure": rows["column"].map(costs.label),
             "page": _with_units(rows, "published"),
             "predicted": _with_units(rows, "ours"),
             "off by": rows["difference"].map("{:+.2%}".format),
@@ -48,11 +49,11 @@ def page_costs(rows: pd.DataFrame) -> Styler:
             "C code": _with_units(rows, "measured"),
             "off by ": rows["difference_measured"].map("{:+.2%}".format, na_action="ignore"),
             " ": rows["verdict_measured"],
-            "note": _said_once(rows),
+            "note": _notes(rows),
         }
     ).fillna("")
-    is_time = not rows["column"].isin(costs.FOOTPRINT_LABELS).any()
-    if is_time:  # measured nowhere: that takes a board
+    is_time = not rows["column"].isin(costs.FOOTPRINT_COLUMNS).any()
+    if is_time:  # not measured: that takes a board
         table = table.drop(columns=["C code", "off by ", " "])
     style = styled(table, left=["model", "figure"])
     style = with_notes(with_verdicts(style, [""] if is_time else ["", " "]))
@@ -60,19 +61,20 @@ def page_costs(rows: pd.DataFrame) -> Styler:
     return style.apply(lambda row: [_INCONSISTENT if row["note"] and name == "page" else "" for name in table], axis=1)
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
+def _models(rows: pd.DataFrame) -> list[str]:
     datasets = rows["dataset"] + " " if "dataset" in rows else pd.Series("", rows.index)
     sizes = zip(datasets, rows["alpha"], rows["image_size"], rows["color_mode"], strict=True)
     return [f"{dataset}{alpha:g} {size} px {color}" for dataset, alpha, size, color in sizes]
 
 
-def _said_once(rows: pd.DataFrame) -> pd.Series:
+def _notes(rows: pd.DataFrame) -> pd.Series:
+    """Returns the notes, each written out once for each model."""
     again = rows.duplicated(["alpha", "image_size", "color_mode", "note"]) & (rows["note"] != "")
     return rows["note"].mask(again, "as above")
 
 
 def _with_units(rows: pd.DataFrame, name: str) -> list[str]:
-    return [with_unit(*cell) for cell in zip(rows[name], rows["column"], strict=True)]
+    return [by_name[column].with_unit(value) for value, column in zip(rows[name], rows["column"], strict=True)]
 
 
 def _points(difference: float) -> str:

@@ -1,22 +1,23 @@
-"""The published page, cell by cell: ours beside, what differs, and one word for it.
+"""The published page, cell by cell: the published value, ours, how they differ, and a verdict.
 
-The words are `VERDICTS`. An accuracy is matched where the published one lies within the 95 % interval of ours, and
-better or worse outside of it. RAM and flash are matched within `TOLERANCE`. What rests on a fit is an estimate,
-whatever it comes to; what no run of a results folder has is not run here.
+The verdicts are `VERDICTS`. An accuracy is matched if the published one lies within the 95 % interval of ours, and
+better or worse otherwise. RAM and flash are matched within `TOLERANCE`. A figure that rests on a fit is an estimate,
+however close it comes; a figure that no run of the results folder has is not run here.
 """
 
 import pandas as pd
 from scipy import stats
 
 from mbutils.config import PLANT_VILLAGE_39
-from mbutils.device import costs, published
+from mbutils.device import costs as device_costs
+from mbutils.device import published
 from mbutils.report import before_training
 
 MATCHED, BETTER, WORSE, ESTIMATE, NOT_RUN = VERDICTS = ("matched", "better", "worse", "estimate", "not run here")
 TOLERANCE = 0.001  # of RAM and flash: the page rounds to 0.01 KiB
 _EXACT = ("activation_ram_bytes", "weights_flash_bytes")
 _KEYS = ["dataset", "n_classes", "alpha", "image_size", "color_mode", "variant"]
-# What gives the runs that are not there.
+# What makes the missing runs.
 _COMMANDS = {
     "tf_flowers": "make flowers",
     "food101": "mb sweep params/sweeps/food101.yaml",
@@ -24,8 +25,8 @@ _COMMANDS = {
 }
 
 
-def accuracy(configurations: pd.DataFrame) -> pd.DataFrame:
-    """Returns the published accuracies with ours beside.
+def accuracies(configurations: pd.DataFrame) -> pd.DataFrame:
+    """Returns the published accuracies with ours.
 
     Args:
         configurations: What `selection.over_seeds` returns.
@@ -62,18 +63,18 @@ def _accuracy_verdict(low: float, high: float, theirs: float) -> str:
     return BETTER if theirs < low else WORSE if theirs > high else MATCHED
 
 
-def device_costs(results: pd.DataFrame) -> pd.DataFrame:
-    """Returns the published RAM, flash and latency with ours beside: predicted, and measured of our C code.
+def costs(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the published RAM, flash and latency with ours: predicted, and measured of our C code.
 
     Args:
         results: What `runs.results_table` returns.
 
     Returns:
-        What `costs.beside_published` returns, with `verdict` for what was predicted, and of the C code `measured`
-        (blank where it was not deployed, and for latency), `difference_measured` and `verdict_measured`.
+        What `device.costs.beside_published` returns, with `verdict` for what was predicted, and for the C code
+        `measured` (blank if it was not deployed, and for latency), `difference_measured` and `verdict_measured`.
     """
     ours = before_training.published_configurations(results)
-    rows = costs.beside_published(ours)
+    rows = device_costs.beside_published(ours)
     measured = ours.assign(**_measured(ours)).melt(["alpha", "image_size", "color_mode"], _measured(ours))
     measured["column"] = measured["variable"].str.removesuffix("_measured")
     keys = ["alpha", "image_size", "color_mode", "column"]
@@ -85,10 +86,10 @@ def device_costs(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measured(ours: pd.DataFrame) -> dict[str, pd.Series]:
-    """Returns the columns of the C code by what stands for them on the page."""
+    """Returns what the C code takes, by the columns of the page that it corresponds to."""
     names = (f"measured_{part}_bytes" for part in ("ram", "stack", "flash", "code"))
-    given = ours.reindex(columns=list(names)).astype(float)
-    ram, stack, flash, code = (given[column] for column in given)
+    known = ours.reindex(columns=list(names)).astype(float)
+    ram, stack, flash, code = (known[column] for column in known)
     values = {
         "activation_ram_bytes": ram - stack,
         "runtime_ram_bytes": stack,
