@@ -49,10 +49,11 @@ lint: $(READY)  ## check style, formatting and stripped notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify $(wildcard notebooks/*.ipynb)
 
-format: $(READY)  ## format the code, strip the notebooks
+format: $(READY)  ## format the code, strip the notebooks, write the tables of results/README.md
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout $(wildcard notebooks/*.ipynb)
+	$(BIN)/python -m mbutils.columns
 
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
