@@ -41,22 +41,23 @@ def written_beside(path: Path, way_out: str = "check permissions") -> Iterator[P
 
 @contextlib.contextmanager
 def folder_written_beside(path: Path, way_out: str = "check permissions") -> Iterator[Path]:
-    """Yields an empty folder beside `path`, which takes the place of `path` when the block succeeds.
+    """Yields an empty folder in the same folder, which takes the place of `path` when the block succeeds.
+
+    Where several processes may write one folder at the same time, hold its lock.
 
     Raises:
         WorkbookError: If it cannot be written; what was at `path` is then still there.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         yield partial
-        with _lock_of(path):
-            finish_replacing(path)
-            if path.exists():
-                path.rename(_replaced(path))
-            partial.rename(path)
-            shutil.rmtree(_replaced(path), ignore_errors=True)
+        finish_replacing(path)
+        if path.exists():
+            path.rename(_replaced(path))
+        partial.rename(path)
+        shutil.rmtree(_replaced(path), ignore_errors=True)
     except OSError as error:
         raise cannot_write(path, error, way_out) from error
     finally:
@@ -64,12 +65,12 @@ def folder_written_beside(path: Path, way_out: str = "check permissions") -> Ite
 
 
 def finish_replacing(path: Path) -> None:
-    """Puts a folder back that a process was just replacing when it was killed."""
-    if _replaced(path).is_dir():
-        if path.exists():
-            shutil.rmtree(_replaced(path), ignore_errors=True)
-        else:
-            _replaced(path).rename(path)
+    """Puts a folder back that a process was replacing at the moment when it was killed."""
+    replaced = _replaced(path)
+    if path.exists():
+        shutil.rmtree(replaced, ignore_errors=True)
+    elif replaced.exists():
+        replaced.rename(path)
 
 
 def _replaced(path: Path) -> Path:

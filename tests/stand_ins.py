@@ -67,7 +67,7 @@ def convert(namespace):
     run = runs.find(Path(parameters.results_dir), parameters.run_id)
     count(run, f"convert {parameters.variant}")
     misbehave(run, "convert")
-    runs.save_variant(run, parameters.variant, f"{run.run_id} {parameters.recipe}".encode(), **parameters.recipe)
+    runs.save_variant(run, parameters.variant, f"{run.run_id} {parameters.conversion}".encode(), parameters.conversion)
 
 
 def deploy(namespace):

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,12 @@ from mbutils.errors import WorkbookError
     ("values", "message"),
     [
         ({"alhpa": 0.5}, "unknown parameter 'alhpa': did you mean 'alpha'?"),
-        ({"alpha": 0.01}, "alpha: 0.01 is too small: the least is 0.1"),
-        ({"alpha": 3}, "alpha: 3.0 is too large: the most is 2.0"),
+        ({"alpha": 0.01}, "alpha: 0.01 is too small: the minimum is 0.1"),
+        ({"alpha": 3}, "alpha: 3.0 is too large: the maximum is 2.0"),
         ({"alpha": float("nan")}, "alpha: nan is too small"),
         ({"alpha": "0.5"}, "alpha: expected float, got str '0.5'"),
         ({"learning_rate": "1e-3"}, "write 0.001 instead of 1e-3"),
-        ({"image_size": 16}, "image_size: 16 is too small: the least is 32"),
+        ({"image_size": 16}, "image_size: 16 is too small: the minimum is 32"),
         ({"image_size": 96.0}, "image_size: expected int, got float 96.0"),
         ({"epochs": True}, "epochs: expected int, got bool True"),
         ({"color_mode": "grey"}, "color_mode: unknown value 'grey': did you mean 'gray'?"),
@@ -50,13 +49,6 @@ def test_misspelt_parameter_injected_by_papermill_is_named():
         ConvertParameters.from_notebook(namespace('run_id = ""', '# Parameters\nrunid = "a"', runid="a"))
 
 
-def test_parameter_misspelt_by_hand_is_named_and_can_be_mended():
-    misspelt, mended = 'run_idd: str = ""\nvariant: str = "int8_per_channel"', 'variant: str = "int8_per_channel"'
-    with pytest.raises(WorkbookError, match="did you mean 'run_id'"):
-        ConvertParameters.from_notebook(namespace(misspelt, run_idd=""))
-    assert ConvertParameters.from_notebook(namespace(misspelt, mended, run_idd="")) == ConvertParameters()
-
-
 def test_parameter_whose_line_was_deleted_is_named():
     values = namespace('variant: str = "int8_per_channel"')
     del values["run_id"]
@@ -64,47 +56,16 @@ def test_parameter_whose_line_was_deleted_is_named():
         ConvertParameters.from_notebook(values)
 
 
-def test_variables_of_later_cells_are_not_taken_for_parameters():
-    cells = ['variant = "int8_per_channel"', "accuracy = compute()", "note = 3"]
-    assert ConvertParameters.from_notebook(namespace(*cells, accuracy=0.9, note=3)) == ConvertParameters()
+@pytest.mark.parametrize("scratch", ["seed = 4", "variant = 'int8_per_tensor'", "note = 3\naccuracy = compute()"])
+def test_a_scratch_cell_neither_adds_a_parameter_nor_switches_off_the_check(scratch):
+    injected = '# Parameters\nvariant = "int8_per_channel"\n'
+    assert ConvertParameters.from_notebook(namespace(injected, scratch, seed=4, note=3)) == ConvertParameters()
+    with pytest.raises(WorkbookError, match="unknown parameter 'runid'"):
+        ConvertParameters.from_notebook(namespace('# Parameters\nrunid = "a"\n', scratch, runid="a", seed=4))
 
 
 def test_error_shows_as_one_line_in_a_notebook():
     assert WorkbookError("no such thing")._render_traceback_() == ["WorkbookError: no such thing"]
-
-
-def test_run_id_is_readable_and_ends_with_a_hash():
-    run_id = TrainParameters(alpha=0.25, image_size=96, seed=3).run_id("fingerprint")
-    assert run_id.startswith("tf_flowers_mobilenet_v1_0.25_96_rgb_s3_")
-    assert len(run_id.rsplit("_", 1)[1]) == 8
-
-
-@pytest.mark.parametrize(
-    "change", [{"alpha": 0.5}, {"learning_rate": 0.1}, {"min_crop_area": 0.9}, {"interpolation": "nearest"}]
-)
-def test_run_id_depends_on_what_determines_the_result(change):
-    parameters = TrainParameters()
-    assert replace(parameters, **change).run_id("f") != parameters.run_id("f")
-    assert parameters.run_id("f") != parameters.run_id("other data")
-
-
-def test_neutral_value_leaves_the_run_id_as_it_was_before_the_parameter():
-    plain, weighted = TrainParameters().run_id("f"), TrainParameters(class_weight="balanced").run_id("f")
-    assert plain == "tf_flowers_mobilenet_v1_0.25_96_rgb_s0_ad6147a8"
-    assert weighted != plain
-
-
-def test_own_images_are_named_by_their_folder_and_known_by_what_is_in_them(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    here = TrainParameters(dataset="folder", data_dir="my images!")
-    assert here.data_dir == str(tmp_path / "my images!")
-    assert here.run_id("f").startswith("folder_my-images-_mobilenet_v1_0.25_96_rgb_s0_")
-    moved = replace(here, data_dir="elsewhere/my images!")
-    assert moved.run_id("f") == here.run_id("f") != here.run_id("g")
-
-
-def test_run_id_does_not_depend_on_where_results_go():
-    assert replace(TrainParameters(), results_dir="elsewhere").run_id("f") == TrainParameters().run_id("f")
 
 
 @pytest.fixture
@@ -119,17 +80,16 @@ def recipes(tmp_path):
     return write
 
 
-def test_teacher_is_trained_by_its_recipe_on_the_same_data_and_seed(recipes):
-    recipe = recipes("teacher", "{alpha: 0.75, image_size: 64, dataset: digits, seed: 7}")
-    student = TrainParameters(teacher=recipe, seed=3, validation_fraction=0.2, epochs=99)
-    expected = TrainParameters(alpha=0.75, image_size=64, seed=3, validation_fraction=0.2)
-    assert student.teacher_parameters == expected
-    assert TrainParameters().teacher_parameters is None
+def test_recipe_stands_in_for_the_defaults_below_what_is_set_in_the_notebook(recipes):
+    recipe = recipes("mine", "{alpha: 0.5, epochs: 7, dropout: 0.3}")
+    cells = {**vars(TrainParameters()), "recipe": recipe, "epochs": 9, "In": ["", "# Parameters\ndropout = 0.1\n"]}
+    expected = TrainParameters(recipe=recipe, alpha=0.5, epochs=9, dropout=0.1)
+    assert TrainParameters.from_notebook(cells) == expected
 
 
-def test_run_id_depends_on_what_is_in_the_teachers_recipe(recipes):
-    first = TrainParameters(teacher=recipes("teacher", "alpha: 0.75")).run_id("f")
-    assert TrainParameters(teacher=recipes("teacher", "alpha: 0.5")).run_id("f") != first
+def test_recipe_builds_on_another_and_holds_what_it_changes(recipes):
+    recipes("base", "{alpha: 0.5, epochs: 7}")
+    assert read_recipe(recipes("mine", "{recipe: HERE/base.yaml, epochs: 9}")) == {"alpha": 0.5, "epochs": 9}
 
 
 def test_recipe_is_found_by_its_name():
@@ -139,22 +99,22 @@ def test_recipe_is_found_by_its_name():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("alhpa: 0.5", "unknown parameter 'alhpa': did you mean 'alpha'"),
         ("- 0.5", "a recipe is a mapping of parameters"),
-        ("a: [", "is no YAML file"),
-        ("teacher: HERE/teacher.yaml", "a recipe cannot teach itself"),
+        ("a: [", "is not a YAML file"),
+        ("recipe: HERE/mine.yaml", "a recipe cannot build on itself"),
+        ("recipe: HERE/gone.yaml", "cannot read .*gone.yaml"),
     ],
 )
-def test_bad_recipe_of_a_teacher_is_refused(recipes, text, message):
+def test_bad_recipe_is_refused(recipes, text, message):
     with pytest.raises(WorkbookError, match=message):
-        TrainParameters(teacher=recipes("teacher", text)).run_id("f")
+        read_recipe(recipes("mine", text))
 
 
 def test_unknown_recipe_is_named_with_the_nearest():
     with pytest.raises(WorkbookError, match=r"no recipe 'flowers_0.25_96_grey' .*did you mean 'flowers_0.25_96_gray'"):
-        TrainParameters(teacher="flowers_0.25_96_grey")
+        read_recipe("flowers_0.25_96_grey")
     with pytest.raises(WorkbookError, match=r"cannot read .*nowhere.yaml"):
-        TrainParameters(teacher="nowhere.yaml")
+        read_recipe("nowhere.yaml")
 
 
 def test_results_dir_defaults_to_the_project_and_else_counts_from_the_working_directory(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def student(tmp_path_factory):
 def results(student, digits, tmp_path_factory):
     """A results folder that holds the teacher: random weights, normalized so that they tell images apart."""
     folder = tmp_path_factory.mktemp("results")
-    parameters = student.teacher_parameters
+    parameters = runs.identify(student, digits.fingerprint).teacher.parameters
     run = runs.begin(parameters, digits, folder)
     network = training.build_model(parameters, digits)
     network(normalize(preprocessing.cached_images(digits, parameters.preprocessing)[:256]), training=True)

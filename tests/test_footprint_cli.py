@@ -70,7 +70,7 @@ def test_a_file_is_sized_without_tensorflow(model_path):
         ([], "give a MODEL.tflite, or some of --alpha"),
         (["{model}", "--alpha", "0.5"], "not both"),
         (["{model}", "--classes", "5"], "not both"),
-        (["--alpha", "9"], "alpha: 9.0 is too large: the most is 2.0"),
+        (["--alpha", "9"], "alpha: 9.0 is too large: the maximum is 2.0"),
         (["--image-size", "8"], "image_size: 8 is too small"),
         (["--classes", "1"], "n_classes: 1 is too small"),
         (["no.tflite"], "no.tflite: cannot be read"),

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,7 @@ def begun(digits, tmp_path):
 
 @pytest.fixture
 def finished(begun, network):
-    runs.finish(begun, network, HISTORY, param_count=network.count_params(), macs=123)
-    return begun
+    return runs.finish(begun, network, HISTORY, param_count=network.count_params(), macs=123)
 
 
 def evaluate(run, digits, drop=0):
@@ -40,13 +40,11 @@ def evaluate(run, digits, drop=0):
     runs.record_evaluation(run, evaluation.accuracy_table(labels, scores), identities, labels, scores)
 
 
-def test_run_is_marked_running_until_it_is_finished(begun, network):
-    assert begun.manifest["status"] == "running"
-    with pytest.raises(WorkbookError, match="is not finished: train it again"):
-        runs.find(begun.path.parent.parent, begun.run_id)
-    runs.finish(begun, network, HISTORY)
-    assert begun.manifest["status"] == "finished"
-    assert runs.find(begun.path.parent.parent, begun.run_id) == begun
+def test_nothing_is_on_disk_before_a_run_is_finished(begun, network, tmp_path):
+    assert not any((tmp_path / "runs").iterdir())
+    with pytest.raises(WorkbookError, match="no finished run in"):
+        runs.find(tmp_path)
+    assert runs.finish(begun, network, HISTORY) == runs.find(tmp_path, begun.run_id)
 
 
 def test_manifest_records_what_a_run_was_made_of(finished, digits):
@@ -84,17 +82,57 @@ def test_interrupted_save_leaves_the_old_file_and_no_partial_one(finished):
     assert not list(finished.path.glob(".*"))
 
 
-def test_training_again_starts_from_an_empty_folder(finished, digits, tmp_path):
+def test_training_again_replaces_the_run_as_a_whole_when_it_is_finished(finished, network, digits, tmp_path):
+    runs.save_variant(finished, "int8_per_channel", b"model", {})
     again = runs.begin(PARAMETERS, digits, tmp_path)
-    assert again.path == finished.path
-    assert [path.name for path in again.path.iterdir()] == ["manifest.json"]
+    assert again.path == finished.path and finished.int8_variants == ["int8_per_channel"]
+    runs.finish(again, network, HISTORY)
+    assert {path.name for path in finished.path.iterdir()} == {"manifest.json", "history.csv", "model.keras"}
+
+
+class Killed:
+    """A network at whose saving the process is killed, as far as the files go."""
+
+    def save(self, path):
+        path.write_text("half a mod")
+        raise KeyboardInterrupt
+
+
+def test_training_again_that_is_killed_leaves_the_run_before_it(finished, digits, tmp_path):
+    before = finished.manifest, (finished.path / "model.keras").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        runs.finish(runs.begin(PARAMETERS, digits, tmp_path), Killed(), HISTORY)
+    assert (runs.find(tmp_path).manifest, (finished.path / "model.keras").read_bytes()) == before
+    assert runs.all_runs(tmp_path) == [finished]
+
+
+def test_run_whose_replacement_was_killed_is_put_back(finished, tmp_path):
+    finished.path.rename(finished.path.with_name(f".{finished.run_id}.replaced"))
+    assert runs.all_runs(tmp_path) == [finished]
+    assert finished.manifest["run_id"] == finished.run_id
+
+
+def test_run_records_its_teacher_and_opens_without_the_recipe(digits, network, tmp_path):
+    recipe = tmp_path / "teacher.yaml"
+    recipe.write_text("{alpha: 0.5, weights: none}")
+    student = replace(PARAMETERS, teacher=str(recipe))
+    teacher = runs.identify(student, digits.fingerprint).teacher
+    run = runs.finish(runs.begin(student, digits, tmp_path), network, HISTORY)
+    recipe.unlink()
+    assert run.parameters == student
+    assert run.manifest["teacher"]["run_id"] == teacher.run_id
+    assert run.manifest["teacher"]["parameters"]["alpha"] == 0.5
+
+
+def test_data_that_was_loaded_with_other_parameters_is_refused(digits, tmp_path):
+    with pytest.raises(WorkbookError, match="parameters of the data have changed since it was loaded"):
+        runs.begin(replace(PARAMETERS, validation_fraction=0.3), digits, tmp_path)
 
 
 def test_newest_finished_run_is_found_without_an_id(finished, network, digits, tmp_path):
-    newer = runs.begin(TrainParameters(**{**vars(PARAMETERS), "seed": 7}), digits, tmp_path)
+    begun = runs.begin(replace(PARAMETERS, seed=7), digits, tmp_path)
     assert runs.find(tmp_path) == finished
-    runs.finish(newer, network, HISTORY)
-    assert runs.find(tmp_path) == newer
+    assert runs.finish(begun, network, HISTORY) == runs.find(tmp_path)
 
 
 def test_missing_runs_are_named(finished, tmp_path):
@@ -108,11 +146,14 @@ def test_damaged_manifest_is_named(finished, tmp_path):
     (finished.path / "manifest.json").write_text("{")
     with pytest.raises(WorkbookError, match=r"has no readable manifest.json: remove the folder"):
         runs.find(tmp_path)
+    (finished.path / "manifest.json").write_text("{}")
+    with pytest.raises(WorkbookError, match=r"is of an earlier version of the workbook: remove the folder"):
+        runs.find(tmp_path)
 
 
 def test_results_folder_that_cannot_be_written_is_named(digits, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WorkbookError, match=r"cannot write in the results folder .*: give another results_dir"):
+    with pytest.raises(WorkbookError, match=r"cannot write in the results folder .*: set another results_dir"):
         runs.begin(PARAMETERS, digits, tmp_path / "file")
 
 
@@ -123,13 +164,15 @@ def test_run_without_int8_model_says_what_to_do(finished):
 
 def test_results_table_has_a_row_for_each_evaluated_variant(finished, digits, tmp_path):
     assert runs.results_table(tmp_path).empty
-    runs.save_variant(finished, "int8_per_channel", b"model", calibration_images=7)
+    runs.save_variant(finished, "int8_per_channel", b"model", {"calibration_images": 7})
     evaluate(finished, digits, drop=3)
     table = pd.read_csv(runs.write_results(tmp_path)).set_index("variant")
     assert list(table.reset_index()[list(runs.RESULT_COLUMNS)]) == list(runs.RESULT_COLUMNS)
     n_test = len(digits.positions("test"))
     assert table["top1"].to_dict() == pytest.approx({"float32": 1.0, "int8_per_channel": 1 - 3 / n_test})
     row = table.loc["int8_per_channel"]
+    assert row["configuration"] == finished.manifest["configuration"]
+    assert len(row["conversion"]) == 8 and pd.isna(table.loc["float32", "conversion"])
     assert (row["run_id"], row["n_test"], row["n_classes"], row["alpha"]) == (finished.run_id, n_test, 10, 0.25)
     assert row["tflite_bytes"] == 5 and row["macs"] == 123
     assert row["drop_from_float"] == pytest.approx(3 / n_test)
@@ -138,7 +181,7 @@ def test_results_table_has_a_row_for_each_evaluated_variant(finished, digits, tm
 
 
 def test_predictions_are_kept_and_hold_no_pickles(finished, digits):
-    runs.save_variant(finished, "int8_per_channel", b"model")
+    runs.save_variant(finished, "int8_per_channel", b"model", {})
     evaluate(finished, digits)
     saved = np.load(finished.path / "predictions_int8_per_channel.npz", allow_pickle=False)
     test = digits.positions("test")
@@ -148,9 +191,9 @@ def test_predictions_are_kept_and_hold_no_pickles(finished, digits):
 
 
 def test_converting_again_forgets_the_evaluation_of_the_earlier_model(finished, digits, tmp_path):
-    runs.save_variant(finished, "int8_per_channel", b"model")
+    runs.save_variant(finished, "int8_per_channel", b"model", {})
     evaluate(finished, digits)
-    runs.save_variant(finished, "int8_per_channel", b"other model")
+    runs.save_variant(finished, "int8_per_channel", b"other model", {})
     assert runs.results_table(tmp_path)["variant"].tolist() == ["float32"]
 
 
@@ -159,12 +202,10 @@ def test_unfinished_runs_are_listed_with_the_stage_they_lack(finished, digits, t
         return runs.unfinished(tmp_path)["missing"].tolist()
 
     assert missing() == ["convert"]
-    runs.save_variant(finished, "int8_per_channel", b"model")
+    runs.save_variant(finished, "int8_per_channel", b"model", {})
     assert missing() == ["evaluate"]
     evaluate(finished, digits)
     assert missing() == []
-    runs.begin(PARAMETERS, digits, tmp_path)
-    assert missing() == ["train"]
 
 
 def test_manifest_is_plain_json(finished):

@@ -88,8 +88,8 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
             "defaults: {dataset: digits}\ngrid: {calibration_images: [5, 9]}",
             "is made with .* write two sweep files, and give each a --results of its own",
         ),
-        ("a: [", "is no YAML file"),
-        ("defaults: !!python/object/apply:os.system ['true']", "is no YAML file"),
+        ("a: [", "is not a YAML file"),
+        ("defaults: !!python/object/apply:os.system ['true']", "is not a YAML file"),
     ],
 )
 def test_bad_sweep_file_is_named_with_the_way_out(tmp_path, text, message):
@@ -161,7 +161,7 @@ def test_a_model_is_deployed_again_when_it_was_converted_anew_or_asked_for_other
     deploys = stage(sweep.read(write(tmp_path, DEPLOYED)), "deploy_int8_per_channel")
     run = runs.begin(TrainParameters(dataset="digits"), digits, tmp_path)
     run.update(status="finished")
-    runs.save_variant(run, "int8_per_channel", b"model")
+    runs.save_variant(run, "int8_per_channel", b"model", {})
     assert not deploys.is_done(tmp_path)
     runs.record_deployment(run, DeployParameters(streamed_layers=4), {"measured_ram_bytes": 1})
     assert deploys.is_done(tmp_path)
@@ -172,7 +172,7 @@ def test_a_model_is_deployed_again_when_it_was_converted_anew_or_asked_for_other
     for missing in (["qemu-system-arm"], []):
         monkeypatch.setattr(deploy, "missing_tools", lambda missing=missing: missing)
         assert deploys.is_done(tmp_path) == bool(missing)
-    runs.save_variant(run, "int8_per_channel", b"another")
+    runs.save_variant(run, "int8_per_channel", b"another", {})
     assert not deploys.is_done(tmp_path)
 
 

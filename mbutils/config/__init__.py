@@ -16,7 +16,7 @@ from mbutils.config.after_training import (
 from mbutils.config.base import Parameters, parameter
 from mbutils.config.paths import PROJECT, RECIPES, cache_dir, resolve_results_dir
 from mbutils.config.preprocessing import COLOR_MODES, HALF_RANGE, INTERPOLATIONS, Preprocessing, normalize, to_pixels
-from mbutils.config.recipes import read_recipe, read_yaml
+from mbutils.config.recipes import read_recipe, read_yaml, with_recipe
 from mbutils.config.training import (
     CLASS_WEIGHTS,
     FOLDER,
@@ -55,4 +55,5 @@ __all__ = [
     "read_yaml",
     "resolve_results_dir",
     "to_pixels",
+    "with_recipe",
 ]

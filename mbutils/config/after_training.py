@@ -24,8 +24,8 @@ class ConvertParameters(Parameters):
     results_dir: str = parameter("", "empty for the project's own results folder")
 
     @property
-    def recipe(self) -> dict[str, Any]:
-        """The parameters that determine how the int8 model is made, by name: recorded with it."""
+    def conversion(self) -> dict[str, Any]:
+        """The parameters that determine the int8 model, by name: recorded with it."""
         names = ("calibration_images", "equalize", "bias_correction", "qat_epochs", "qat_learning_rate")
         return {name: getattr(self, name) for name in names}
 

@@ -1,10 +1,11 @@
 """What every set of parameters has in common: defaults, meanings and valid values, checked when it is made."""
 
-import ast
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Self
 
+from mbutils.config.recipes import read_recipe
 from mbutils.errors import WorkbookError, nearest
 
 
@@ -12,33 +13,39 @@ def parameter(
     default: Any,  # noqa: ANN401
     help: str,
     *,
+    group: str = "",
     choices: tuple[str, ...] = (),
     low: float | None = None,
     high: float | None = None,
     determines_result: bool = True,
     neutral: Any = None,  # noqa: ANN401
+    only_with: str = "",
 ) -> Any:  # noqa: ANN401
     """Declares one parameter of a `Parameters` class.
 
     Args:
-        default: The value where none is given; its type is the parameter's type.
-        help: What it is, in a few words; the comment beside it in the notebooks.
+        default: Its default value, whose type is the parameter's type.
+        help: What it is, in a few words; the comment in the notebooks and the help of an option.
+        group: The heading of the group that begins with it.
         choices: The valid strings; any, where empty.
         low: The smallest valid number.
         high: The largest valid number.
         determines_result: Whether the trained model depends on it, and so the run id.
-        neutral: The value that changes nothing. The run id leaves it out, and so is that of runs from before there was
-            such a parameter.
+        neutral: The value that changes nothing. It is left out of the run id, so that a new parameter does not change
+            the ids of runs that do not use it.
+        only_with: The parameter without which (empty or 0) this one changes nothing.
     """
     return field(
         default=default,
         metadata={
             "help": help,
+            "group": group,
             "choices": choices,
             "low": low,
             "high": high,
             "determines_result": determines_result,
             "neutral": neutral,
+            "only_with": only_with,
         },
     )
 
@@ -73,19 +80,46 @@ class Parameters:
     def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
         """Makes the parameters from a notebook's `globals()`, after its parameters cell has run.
 
-        papermill injects whatever name it is given, so the names are read from the source of the cell that ran last
-        before this one and only assigns literals: papermill's cell, or the parameters cell edited by hand.
+        papermill injects any name, so those of the cell that it adds are checked. Where the parameter `recipe` names a
+        recipe, its values stand in for the defaults; values that papermill injects, or that differ from their default,
+        take precedence.
 
         Raises:
             WorkbookError: If a name is unknown or missing, or a value is invalid.
         """
         names = [spec.name for spec in fields(cls)]
-        assigned = _names_in_last_parameters_cell(namespace.get("In", []), set(names))
-        missing = [name for name in names if name not in namespace]
-        cls.from_dict({name: namespace[name] for name in assigned if name in namespace})
-        if missing:
-            raise WorkbookError(f"parameter {missing[0]!r} is missing: restore its line in the parameters cell")
-        return cls(**{name: namespace[name] for name in names})
+        injected = _injected_names(namespace.get("In", []))
+        for name in injected:
+            if name not in names:
+                raise WorkbookError(f"unknown parameter {name!r}: {nearest(name, names)}")
+        for name in names:
+            if name not in namespace:
+                raise WorkbookError(f"parameter {name!r} is missing: restore its line in the parameters cell")
+        values = {name: namespace[name] for name in names}
+        if recipe := values.get("recipe"):
+            chosen = {s.name for s in fields(cls) if s.name in injected or values[s.name] != s.default}
+            values = read_recipe(recipe) | {name: values[name] for name in names if name in chosen}
+        return cls.from_dict(values)
+
+    @property
+    def determining(self) -> dict[str, Any]:
+        """The values that determine the result: one that changes nothing is left out, or stands at its default."""
+        kept = [spec for spec in fields(self) if spec.metadata["determines_result"] and not self._is_neutral(spec)]
+        return {spec.name: self._in_effect(spec) for spec in kept}
+
+    def _is_neutral(self, spec: Field) -> bool:
+        neutral = spec.metadata["neutral"]
+        return neutral is not None and getattr(self, spec.name) == neutral
+
+    def _in_effect(self, spec: Field) -> Any:  # noqa: ANN401
+        condition = spec.metadata["only_with"]
+        return getattr(self, spec.name) if not condition or getattr(self, condition) else spec.default
+
+
+def _injected_names(sources: list[str]) -> list[str]:
+    """Returns the names that the last cell added by papermill assigns: it begins with a comment and has one a line."""
+    cells = [source for source in sources if source.startswith("# Parameters\n")]
+    return re.findall(r"^(\w+) = ", cells[-1], re.MULTILINE) if cells else []
 
 
 def _checked(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any:  # noqa: ANN401
@@ -99,32 +133,7 @@ def _checked(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any
     low, high = rules["low"], rules["high"]
     # `not <=` rather than `>`, so that NaN is refused too.
     if low is not None and not low <= value:
-        raise WorkbookError(f"{name}: {value} is too small: the least is {low}")
+        raise WorkbookError(f"{name}: {value} is too small: the minimum is {low}")
     if high is not None and not value <= high:
-        raise WorkbookError(f"{name}: {value} is too large: the most is {high}")
+        raise WorkbookError(f"{name}: {value} is too large: the maximum is {high}")
     return value
-
-
-def _names_in_last_parameters_cell(sources: list[str], known: set[str]) -> list[str]:
-    for source in reversed(sources):
-        try:
-            statements = ast.parse(source).body
-        except SyntaxError:
-            continue
-        names = [_assigned_name(statement) for statement in statements]
-        injected = source.startswith("# Parameters")
-        if names and all(names) and (injected or known.intersection(names)):
-            return names
-    return []
-
-
-def _assigned_name(statement: ast.stmt) -> str | None:
-    """Returns the name that `name = literal` or `name: type = literal` assigns, None for any other statement."""
-    target = statement.target if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [None])[0]
-    if not isinstance(statement, ast.Assign | ast.AnnAssign) or not isinstance(target, ast.Name):
-        return None
-    try:
-        ast.literal_eval(statement.value)
-    except (ValueError, TypeError):
-        return None
-    return target.id

@@ -1,15 +1,11 @@
-"""Parameters of a training: the data, the preprocessing contract, the augmentation, the model; and the ids of runs."""
+"""Parameters of a training: the data, the preprocessing contract, the augmentation, the model, the optimization."""
 
-import hashlib
-import json
 import re
-from dataclasses import Field, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
 
 from mbutils.config.base import Parameters, parameter
 from mbutils.config.preprocessing import COLOR_MODES, INTERPOLATIONS, Preprocessing
-from mbutils.config.recipes import read_recipe
 from mbutils.errors import WorkbookError
 
 CLASS_WEIGHTS = ("none", "balanced")
@@ -21,10 +17,12 @@ PLANT_VILLAGE_39 = "plant_village_39"
 
 @dataclass(frozen=True)
 class DataParameters(Parameters):
-    """Which images, and how their parts are made. The run id has a digest of what comes of it."""
+    """Which images, and how they are split into parts. The run id includes a fingerprint of the outcome."""
 
-    dataset: str = parameter("tf_flowers", "tf_flowers, plant_village, food101, digits, or folder for your own")
-    data_dir: str = parameter("", "for folder, a folder with a folder of images a class", determines_result=False)
+    dataset: str = parameter(
+        "tf_flowers", "tf_flowers, plant_village, food101, digits, or folder for your own", group="data"
+    )
+    data_dir: str = parameter("", "for folder, a folder with one folder of images per class", determines_result=False)
     validation_fraction: float = parameter(0.1, "part of the training images kept for validation", low=0.01, high=0.5)
     test_fraction: float = parameter(
         0.2, "part kept for the test, where the data has none", low=0.01, high=0.5, determines_result=False
@@ -35,11 +33,18 @@ class DataParameters(Parameters):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dataset == FOLDER and not self.data_dir:
-            raise WorkbookError("dataset folder needs data_dir: a folder that holds a folder of images for each class")
+            raise WorkbookError("dataset folder needs data_dir: a folder that holds one folder of images per class")
         if self.data_dir and self.dataset != FOLDER:
-            raise WorkbookError(f"data_dir is for dataset folder, not for {self.dataset}: give dataset folder as well")
+            raise WorkbookError(
+                f"data_dir is for dataset folder, not for {self.dataset}: set dataset to folder as well"
+            )
         if self.data_dir:  # found again from any working directory
             object.__setattr__(self, "data_dir", str(Path(self.data_dir).expanduser().absolute()))
+
+    @property
+    def data(self) -> "DataParameters":
+        """Those of the parameters that are about the data."""
+        return DataParameters(**{spec.name: getattr(self, spec.name) for spec in fields(DataParameters)})
 
     @property
     def data_name(self) -> str:
@@ -53,10 +58,14 @@ class DataParameters(Parameters):
 class PrepareParameters(DataParameters):
     """Parameters of `prepare.ipynb`: the data, the preprocessing contract, the augmentation."""
 
-    image_size: int = parameter(96, "height and width in pixels, 32 to 512", low=32, high=512)
+    image_size: int = parameter(
+        96, "height and width in pixels, 32 to 512", low=32, high=512, group="preprocessing, on the device as well"
+    )
     color_mode: str = parameter("rgb", "rgb or gray", choices=COLOR_MODES)
     interpolation: str = parameter("area", "area, bilinear, bilinear_antialias or nearest", choices=INTERPOLATIONS)
-    min_crop_area: float = parameter(0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0)
+    min_crop_area: float = parameter(
+        0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0, group="augmentation"
+    )
     horizontal_flip: bool = parameter(True, "mirror half of the training images")
     color_jitter: float = parameter(0.2, "random change of brightness and contrast, 0 for none", low=0.0, high=1.0)
     mixup: float = parameter(0.0, "MixUp of pairs of images, parameter of its beta distribution, 0 for none", low=0.0)
@@ -72,12 +81,12 @@ class PrepareParameters(DataParameters):
 class TrainParameters(PrepareParameters):
     """Parameters of `train.ipynb`: those of `prepare.ipynb`, the model and the optimization."""
 
-    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0)
+    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0, group="model")
     weights: str = parameter("imagenet", "imagenet, none, or the path of a .keras or .weights.h5 file")
     dropout: float = parameter(0.1, "dropout before the classifier", low=0.0, high=0.9)
     batch_norm_momentum: float = parameter(0.99, "lower for short trainings from scratch", low=0.0, high=0.9999)
-    epochs: int = parameter(30, "passes over the training images", low=1)
-    batch_size: int = parameter(64, "images a training step", low=1)
+    epochs: int = parameter(30, "passes over the training images", low=1, group="optimization")
+    batch_size: int = parameter(64, "images per training step", low=1)
     learning_rate: float = parameter(0.004, "peak of the cosine schedule", low=0.0, high=10.0)
     warmup_epochs: float = parameter(2.0, "epochs of linear warm-up", low=0.0)
     weight_decay: float = parameter(0.01, "decoupled weight decay of AdamW", low=0.0, high=1.0)
@@ -86,54 +95,26 @@ class TrainParameters(PrepareParameters):
         "none", "none, or balanced to make rare classes count as much", choices=CLASS_WEIGHTS, neutral="none"
     )
     early_epochs: int = parameter(0, "first epochs, on images of another size", low=0)
-    early_image_size: int = parameter(160, "height and width in those epochs, in pixels", low=32, high=512)
+    early_image_size: int = parameter(
+        160, "height and width in those epochs, in pixels", low=32, high=512, only_with="early_epochs"
+    )
     late_epochs: int = parameter(0, "last epochs, on whole images instead of crops", low=0, neutral=0)
-    teacher: str = parameter("", "recipe in params/runs whose model teaches this one, empty for none")
-    teacher_weight: float = parameter(1.0, "share of the teacher's scores in the targets", low=0.0, high=1.0)
-    teacher_views: int = parameter(16, "augmented views of each image that the teacher scores", low=1)
+    teacher: str = parameter("", "recipe whose model teaches this one, empty for none", group="teacher")
+    teacher_weight: float = parameter(
+        1.0, "share of the teacher's scores in the targets", low=0.0, high=1.0, only_with="teacher"
+    )
+    teacher_views: int = parameter(
+        16, "augmented views of each image that the teacher scores", low=1, only_with="teacher"
+    )
+    recipe: str = parameter(
+        "",
+        "recipe in params/runs whose values stand in for the defaults, empty for none",
+        group="recipe and results",
+        determines_result=False,
+    )
     results_dir: str = parameter("", "empty for the project's own results folder", determines_result=False)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.teacher:
-            _refuse_circles(self)
 
     @property
     def late_views(self) -> int:
-        """The views of whole images that the teacher scores beside its `teacher_views`."""
+        """The views of whole images that the teacher scores after its `teacher_views`."""
         return min(self.late_epochs, self.teacher_views)
-
-    @property
-    def teacher_parameters(self) -> Self | None:
-        """The parameters that the teacher is trained with: its recipe, on the same data with the same seed."""
-        if not self.teacher:
-            return None
-        shared = {name: getattr(self, name) for name in (*(spec.name for spec in fields(DataParameters)), "seed")}
-        return type(self).from_dict({**read_recipe(self.teacher), **shared})
-
-    def run_id(self, dataset_fingerprint: str) -> str:
-        """Returns the readable id of the run, ending with a hash of all that determines its result.
-
-        Args:
-            dataset_fingerprint: The digest of identities, labels and parts of the dataset.
-        """
-        determining = {spec.name: getattr(self, spec.name) for spec in fields(self) if _determines_result(self, spec)}
-        if self.teacher:
-            determining["teacher"] = self.teacher_parameters.run_id(dataset_fingerprint)
-        digest = hashlib.sha256(json.dumps([determining, dataset_fingerprint], sort_keys=True).encode()).hexdigest()
-        model = f"mobilenet_v1_{self.alpha:g}_{self.image_size}_{self.color_mode}"
-        return f"{self.data_name}_{model}_s{self.seed}_{digest[:8]}"
-
-
-def _refuse_circles(parameters: TrainParameters) -> None:
-    seen, recipe = [], parameters.teacher
-    while recipe:
-        if recipe in seen:
-            raise WorkbookError(f"teacher: {' is taught by '.join([*seen, recipe])}: a recipe cannot teach itself")
-        seen.append(recipe)
-        recipe = read_recipe(recipe).get("teacher", "")
-
-
-def _determines_result(parameters: Parameters, spec: Field) -> bool:
-    neutral = spec.metadata["neutral"]
-    return spec.metadata["determines_result"] and (neutral is None or getattr(parameters, spec.name) != neutral)

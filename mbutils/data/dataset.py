@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from mbutils.config import DataParameters
+
 PARTS = ("train", "validation", "test")
 EXCLUDED = "excluded"
 
@@ -24,6 +26,7 @@ class Dataset:
         read: Yields the encoded bytes of every image, in the order of `examples`.
         read_at: Returns the encoded bytes of the image at a position; None where images can only be read in order.
         skipped: The unreadable images that were left out, each with its reason.
+        loaded_with: The parameters that it was loaded with; None where it was made otherwise.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Dataset:
     read: Callable[[], Iterator[bytes]]
     read_at: Callable[[int], bytes] | None = None
     skipped: tuple[str, ...] = ()
+    loaded_with: DataParameters | None = None
 
     @property
     def n_classes(self) -> int:

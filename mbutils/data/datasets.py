@@ -5,6 +5,7 @@ An image is known by the md5 of its encoded bytes, and by a digest of its decode
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from mbutils.config import DataParameters
 from mbutils.data import digits, folder, tfds
@@ -43,4 +44,4 @@ def load(parameters: DataParameters) -> Dataset:
     """
     if parameters.dataset not in REGISTRY:
         raise WorkbookError(f"unknown dataset {parameters.dataset!r}: {nearest(parameters.dataset, tuple(REGISTRY))}")
-    return REGISTRY[parameters.dataset](parameters)
+    return replace(REGISTRY[parameters.dataset](parameters), loaded_with=parameters.data)

@@ -10,6 +10,7 @@ from mbutils.backend import keras
 from mbutils.config import TrainParameters
 from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
+from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
 from mbutils.model.optimizer import FusedAdamW
 from mbutils.model.weights import load_weights
@@ -54,7 +55,15 @@ def fit(
     Returns:
         One row for each epoch: `epoch` (from 1), `loss`, `top1`, `validation_loss`, `validation_top1` (fractions),
         `learning_rate` at its end, and `seconds` since the start.
+
+    Raises:
+        WorkbookError: If the images were made with other parameters.
     """
+    if images.shape[1:] != parameters.preprocessing.shape:
+        raise WorkbookError(
+            f"the images have the shape {images.shape[1:]}, the parameters ask for {parameters.preprocessing.shape}: "
+            "run the cells above again"
+        )
     steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
     trained = mobilenet.with_variable_size(network)
     compile_model(trained, parameters)

@@ -5,6 +5,7 @@ from mbutils.runs.folder import (
     FLOAT32,
     MEASURED_COLUMNS,
     Run,
+    Training,
     all_runs,
     begin,
     changed_name,
@@ -16,6 +17,7 @@ from mbutils.runs.folder import (
     save_changed,
     save_variant,
 )
+from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import git_commit, machine
 from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
 
@@ -24,13 +26,16 @@ __all__ = [
     "FLOAT32",
     "MEASURED_COLUMNS",
     "RESULT_COLUMNS",
+    "Identity",
     "Run",
+    "Training",
     "all_runs",
     "begin",
     "changed_name",
     "find",
     "finish",
     "git_commit",
+    "identify",
     "load_dataset",
     "machine",
     "record_deployment",

@@ -1,12 +1,13 @@
 """Run folders and their manifests.
 
-A run folder holds one trained configuration. Every file is written beside its place and renamed, and the manifest says
-what is finished, so a killed run never looks finished.
+A run folder holds one trained configuration. It is made when the training has ended, so it is always whole: a training
+that is killed leaves nothing, and one that is repeated leaves the run before it until there is a new one.
 """
 
+import contextlib
 import hashlib
 import json
-import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mbutils import files
 from mbutils.config import DeployParameters, TrainParameters
 from mbutils.data import datasets
 from mbutils.data.dataset import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError, nearest
 from mbutils.files import written_beside
+from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import made_by, now, versions
 
 MEASURED_COLUMNS = (
@@ -58,9 +61,12 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """The record of the run, read anew each time."""
         try:
-            return json.loads((self.path / "manifest.json").read_text())
+            manifest = json.loads((self.path / "manifest.json").read_text())
         except (OSError, ValueError) as error:
             raise WorkbookError(f"{self.path} has no readable manifest.json: remove the folder, train again") from error
+        if "configuration" not in manifest:
+            raise WorkbookError(f"{self.path} is of an earlier version of the workbook: remove the folder, train again")
+        return manifest
 
     @property
     def parameters(self) -> TrainParameters:
@@ -97,35 +103,66 @@ class Run:
             partial.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Run:
-    """Starts the record of a run, marked "running"; whatever an earlier run of the same id left is removed.
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A run that is being trained; nothing of it is on disk before `finish`.
+
+    Attributes:
+        identity: What determines its result.
+        path: The run folder to be.
+        facts: What its manifest says of how it began.
+    """
+
+    identity: Identity
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.identity.run_id
+
+    @property
+    def parameters(self) -> TrainParameters:
+        """The parameters that it is trained with."""
+        return self.identity.parameters
+
+
+def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Training:
+    """Starts the record of a run.
 
     Raises:
-        WorkbookError: If the results folder cannot be written.
+        WorkbookError: If the results folder cannot be written, or the dataset was loaded with other parameters.
     """
-    run = Run(results_dir / "runs" / parameters.run_id(dataset.fingerprint))
+    if dataset.loaded_with not in (None, parameters.data):
+        raise WorkbookError("the parameters of the data have changed since it was loaded: run the cells above again")
+    identity = identify(parameters, dataset.fingerprint)
+    path = results_dir / "runs" / identity.run_id
     try:
-        shutil.rmtree(run.path, ignore_errors=True)
-        run.path.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
     except OSError as error:
         raise WorkbookError(
-            f"cannot write in the results folder {results_dir} ({error.strerror}): give another results_dir"
+            f"cannot write in the results folder {results_dir} ({error.strerror}): set another results_dir"
         ) from error
-    run._write_manifest(
-        {
-            "run_id": run.run_id,
-            "status": "running",
-            "parameters": {k: v for k, v in asdict(parameters).items() if k != "results_dir"},
-            "preprocessing": asdict(parameters.preprocessing),
-            "dataset": _dataset_facts(dataset),
-            **made_by(),
-            "versions": versions(),
-            "started": now(),
-            "variants": {},
-            "artefacts": {},
-        }
-    )
-    return run
+    facts = {
+        "run_id": identity.run_id,
+        "configuration": identity.configuration,
+        "parameters": _recorded(parameters),
+        "teacher": identity.teacher
+        and {"run_id": identity.teacher.run_id, "parameters": _recorded(identity.teacher.parameters)},
+        "preprocessing": asdict(parameters.preprocessing),
+        "dataset": _dataset_facts(dataset),
+        **made_by(),
+        "versions": versions(),
+        "started": now(),
+    }
+    return Training(identity, path, facts)
+
+
+def _recorded(parameters: TrainParameters) -> dict[str, Any]:
+    return {name: value for name, value in asdict(parameters).items() if name != "results_dir"}
 
 
 def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
@@ -143,45 +180,51 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def finish(run: Run, network: Any, history: pd.DataFrame, **facts: Any) -> None:  # noqa: ANN401
-    """Saves the trained model and its history, and marks the run finished.
+def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any) -> Run:  # noqa: ANN401
+    """Makes the folder of a run that has been trained; an earlier run of the same id is replaced as a whole.
 
     Args:
-        run: The run.
+        training: What `begin` returned.
         network: The trained `keras.Model`.
         history: What `training.fit` returned.
         **facts: More facts for the manifest, such as `param_count` and `macs`.
+
+    Raises:
+        WorkbookError: If it cannot be written; the earlier run is then still there.
     """
-    run.save("history.csv", lambda path: history.to_csv(path, index=False))
-    run.save("model.keras", network.save)
     last = history.iloc[-1]
-    run.update(
-        status="finished",
-        finished=now(),
-        train_seconds=float(last["seconds"]),
-        validation_top1=float(last["validation_top1"]),
+    manifest = {
+        **training.facts,
+        "status": "finished",
+        "finished": now(),
+        "train_seconds": float(last["seconds"]),
+        "validation_top1": float(last["validation_top1"]),
         **facts,
-    )
+        "variants": {},
+        "artefacts": {},
+    }
+    with files.locked(training.path), files.folder_written_beside(training.path) as folder:
+        run = Run(folder)
+        run._write_manifest(manifest)
+        run.save("history.csv", lambda path: history.to_csv(path, index=False))
+        run.save("model.keras", network.save)
+    return Run(training.path)
 
 
 def find(results_dir: Path, run_id: str = "") -> Run:
-    """Returns a finished run by its id, or the newest finished one where the id is empty.
+    """Returns a run by its id, or the newest one where the id is empty.
 
     Raises:
-        WorkbookError: If there is no such run, or it is not finished.
+        WorkbookError: If there is no such run.
     """
     runs = all_runs(results_dir)
+    if not runs:
+        raise WorkbookError(f"no finished run in {results_dir}: run the train notebook first")
     if not run_id:
-        finished = [run for run in runs if run.manifest["status"] == "finished"]
-        if not finished:
-            raise WorkbookError(f"no finished run in {results_dir}: run the train notebook first")
-        return max(finished, key=lambda run: run.manifest["finished"])
+        return max(runs, key=lambda run: run.manifest["finished"])
     run = next((run for run in runs if run.run_id == run_id), None)
     if run is None:
-        hint = nearest(run_id, [run.run_id for run in runs]) if runs else "run the train notebook first"
-        raise WorkbookError(f"no run {run_id!r} in {results_dir}: {hint}")
-    if run.manifest["status"] != "finished":
-        raise WorkbookError(f"run {run_id} in {results_dir} is not finished: train it again")
+        raise WorkbookError(f"no run {run_id!r} in {results_dir}: {nearest(run_id, [run.run_id for run in runs])}")
     return run
 
 
@@ -201,14 +244,35 @@ def load_dataset(run: Run) -> Dataset:
 
 
 def all_runs(results_dir: Path) -> list[Run]:
-    """Returns every run of a results folder, finished or not, by id."""
-    return [Run(path.parent) for path in sorted((results_dir / "runs").glob("*/manifest.json"))]
+    """Returns every run of a results folder, by id."""
+    folder = results_dir / "runs"
+    for replaced in folder.glob(".*.replaced"):
+        _settle(folder / replaced.name.removeprefix(".").removesuffix(".replaced"))
+    paths = [path.parent for path in sorted(folder.glob("*/manifest.json"))]
+    return [Run(path) for path in paths if not path.name.startswith(".")]
 
 
-def save_variant(run: Run, variant: str, tflite: bytes, **facts: Any) -> None:  # noqa: ANN401
-    """Saves a converted model as `<variant>.tflite`, with facts about it; an earlier evaluation of it is forgotten."""
+def _settle(path: Path) -> None:
+    """Puts a run folder back whose replacement was interrupted, unless a process is replacing it now."""
+    with contextlib.suppress(OSError):
+        if lock := files.try_lock(path):
+            files.finish_replacing(path)
+            lock.release()
+
+
+def save_variant(run: Run, variant: str, tflite: bytes, conversion: Mapping[str, Any], **costs: float) -> None:
+    """Saves a converted model as `<variant>.tflite`; an earlier evaluation of the variant is forgotten.
+
+    Args:
+        run: The run.
+        variant: "int8_per_channel" or "int8_per_tensor".
+        tflite: The model.
+        conversion: The parameters that determine it, by name.
+        **costs: What it takes on the device, by the columns of `results.csv`.
+    """
     run.save(f"{variant}.tflite", lambda path: path.write_bytes(tflite))
-    run.update(variants={**run.manifest["variants"], variant: {**facts, "tflite_bytes": len(tflite)}})
+    facts = {"conversion": dict(conversion), **costs, "tflite_bytes": len(tflite)}
+    run.update(variants={**run.manifest["variants"], variant: facts})
 
 
 def record_evaluation(

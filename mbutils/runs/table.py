@@ -1,7 +1,5 @@
 """The results table, derived from the manifests of a results folder."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,34 +9,24 @@ import pandas as pd
 from mbutils.columns import RESULTS, names
 from mbutils.files import written_beside
 from mbutils.runs.folder import FLOAT32, all_runs
+from mbutils.runs.identity import digest_of
 
 RESULT_COLUMNS = names(RESULTS)
 
 
 def results_table(results_dir: Path) -> pd.DataFrame:
-    """Returns one row for each evaluated variant of each finished run, with the columns of `results/README.md`."""
-    rows = [
-        row
-        for manifest in (run.manifest for run in all_runs(results_dir))
-        if manifest["status"] == "finished"
-        for row in _rows(manifest)
-    ]
+    """Returns one row for each evaluated variant of each run, with the columns of `results/README.md`."""
+    rows = [row for run in all_runs(results_dir) for row in _rows(run.manifest)]
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
 
 def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    shared = {**manifest["parameters"], **manifest["dataset"], **manifest, "configuration": _configuration(manifest)}
+    shared = {**manifest["parameters"], **manifest["dataset"], **manifest, "dataset": manifest["dataset"]["name"]}
     for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
         if "top1" in facts:
-            row = {**shared, **facts, "dataset": manifest["dataset"]["name"], "variant": variant}
+            conversion = digest_of(facts["conversion"]) if "conversion" in facts else None
+            row = {**shared, **facts, "variant": variant, "conversion": conversion}
             yield {column: row.get(column) for column in RESULT_COLUMNS}
-
-
-def _configuration(manifest: dict[str, Any]) -> str:
-    """Returns a digest of all that determines the result of a run but its seed."""
-    determining = {name: value for name, value in manifest["parameters"].items() if name != "seed"}
-    content = json.dumps([determining, manifest["dataset"]["fingerprint"]], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def write_results(results_dir: Path) -> Path:
@@ -56,8 +44,6 @@ def unfinished(results_dir: Path) -> pd.DataFrame:
 
 
 def _missing_stage(manifest: dict[str, Any]) -> str:
-    if manifest["status"] != "finished":
-        return "train"
     int8 = [facts for variant, facts in manifest["variants"].items() if variant != FLOAT32]
     if not int8:
         return "convert"

@@ -12,6 +12,7 @@ from mbutils.model import distillation
 from mbutils.model.weights import read_model
 from mbutils.quantization.folding import fold
 from mbutils.runs.folder import Run, find
+from mbutils.runs.identity import identify
 
 
 def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Run:
@@ -20,22 +21,22 @@ def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Pat
     Raises:
         WorkbookError: If it is not trained yet.
     """
-    run_id = parameters.teacher_parameters.run_id(dataset.fingerprint)
+    teacher = identify(parameters, dataset.fingerprint).teacher
     try:
-        return find(results_dir, run_id)
+        return find(results_dir, teacher.run_id)
     except WorkbookError as error:
         raise WorkbookError(
-            f"teacher {parameters.teacher}: no finished run {run_id} in {results_dir}: train its recipe first, with "
-            f"dataset {parameters.data_name}, seed {parameters.seed} and "
+            f"teacher {parameters.teacher}: no finished run {teacher.run_id} in {results_dir}: train its recipe first, "
+            f"with dataset {parameters.data_name}, seed {parameters.seed} and "
             f"validation_fraction {parameters.validation_fraction:g}, or use mb sweep"
         ) from error
 
 
 def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> np.ndarray | None:
-    """Returns what the teacher of a run says of its training images, scored once and kept on disk.
+    """Returns the scores that the teacher of a run gives to views of its training images, computed once and kept.
 
     Returns:
-        The scores: float32, shape (views, n_train, n_classes); None where the parameters name no teacher.
+        float32, shape (views, n_train, n_classes); None where the parameters name no teacher.
 
     Raises:
         WorkbookError: If the teacher is not trained yet, or the cache folder cannot be written.
@@ -49,6 +50,5 @@ def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: P
         images = preprocessing.cached_images(dataset, teacher.parameters.preprocessing)
         return distillation.score_views(network, images, dataset, parameters)
 
-    return distillation.stored_scores(
-        teacher.manifest["artefacts"]["model.keras"]["sha256"], dataset, parameters, score
-    )
+    model = teacher.manifest["artefacts"]["model.keras"]["sha256"]
+    return distillation.stored_scores(model, dataset, parameters, score)

@@ -30,7 +30,8 @@ def _units(stage: Stage) -> float:
     early = min(trained.early_epochs, trained.epochs)
     areas = early * trained.early_image_size**2 + (trained.epochs - early) * area
     units = trained.alpha * areas
-    if taught_by := trained.teacher_parameters:
+    if teacher := stage.configuration.teacher:
+        taught_by = teacher.parameters("train")
         units += (trained.teacher_views + trained.late_views) * _SCORING * taught_by.alpha * taught_by.image_size**2
     return stage.configuration.n_train * units
 

@@ -25,6 +25,7 @@ from mbutils.config import (
     TrainParameters,
     read_recipe,
     read_yaml,
+    with_recipe,
 )
 from mbutils.data import datasets
 from mbutils.data.dataset import Dataset
@@ -119,12 +120,12 @@ class Stage:
         return self._is_in_manifest(runs.Run(results_dir / "runs" / self.group))
 
     def _is_in_manifest(self, run: runs.Run) -> bool:
-        if not (run.path / "manifest.json").exists() or run.manifest["status"] != "finished":
+        if not (run.path / "manifest.json").exists():
             return False
         variants = run.manifest["variants"]
         if self.notebook == "convert":
             parameters = ConvertParameters.from_dict(self.parameters)
-            return parameters.recipe.items() <= variants.get(parameters.variant, {}).items()
+            return variants.get(parameters.variant, {}).get("conversion") == parameters.conversion
         if self.notebook == "deploy":
             return _is_deployed(variants, DeployParameters.from_dict(self.parameters))
         if self.notebook == "evaluate":
@@ -220,7 +221,7 @@ def _points(content: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     if content.get("seeds"):
         lists["seed"] = content["seeds"]
     for single, *point in itertools.product(singles, *lists.values()):
-        yield {**defaults, **single, **dict(zip(lists, point, strict=True))}
+        yield with_recipe({**defaults, **single, **dict(zip(lists, point, strict=True))})
 
 
 def _configuration(values: dict[str, Any]) -> Configuration:
@@ -236,10 +237,11 @@ def _configuration(values: dict[str, Any]) -> Configuration:
     for notebook, kind in _PARAMETERS.items():
         kind.from_dict(given[notebook])
     parameters = TrainParameters.from_dict(given["train"])
-    dataset = _dataset(DataParameters(**{spec.name: getattr(parameters, spec.name) for spec in fields(DataParameters)}))
-    taught_by = parameters.teacher_parameters
+    dataset = _dataset(parameters.data)
+    identity = runs.identify(parameters, dataset.fingerprint)
+    taught_by = identity.teacher and identity.teacher.parameters
     teacher = _configuration({**given["convert"], **given["evaluate"], **_given(taught_by)}) if taught_by else None
-    return Configuration(parameters.run_id(dataset.fingerprint), given, len(dataset.positions("train")), teacher)
+    return Configuration(identity.run_id, given, len(dataset.positions("train")), teacher)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,80 @@
+"""What determines the result of a run, and the names that are made of it: recorded once, when the run begins."""
+
+import hashlib
+import json
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from mbutils.config import DataParameters, TrainParameters, read_recipe
+from mbutils.errors import WorkbookError
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A training, known by all that determines its result.
+
+    Attributes:
+        parameters: Its parameters.
+        run_id: Readable, and ends with a digest of all that determines the result.
+        configuration: A digest of the same without the seed: runs that share it differ by their seeds.
+        teacher: The identity of the run that teaches it, if any.
+    """
+
+    parameters: TrainParameters
+    run_id: str
+    configuration: str
+    teacher: "Identity | None" = None
+
+
+def identify(parameters: TrainParameters, fingerprint: str, students: tuple[str, ...] = ()) -> Identity:
+    """Returns the identity of a training.
+
+    Args:
+        parameters: Its parameters. A teacher is read from its recipe, weights by the content of their file.
+        fingerprint: The fingerprint of the dataset: identities, labels and parts of the images.
+        students: The teachers that led to this run, to refuse circles.
+
+    Raises:
+        WorkbookError: If a teacher's recipe or the file of the weights is missing or wrong, or a recipe teaches itself.
+    """
+    determining = parameters.determining | {"weights": _weights(parameters.weights)}
+    teacher = _teacher(parameters, fingerprint, students)
+    without_seed = {name: value for name, value in determining.items() if name != "seed"}
+    if teacher:
+        determining["teacher"], without_seed["teacher"] = teacher.run_id, teacher.configuration
+    model = f"mobilenet_v1_{parameters.alpha:g}_{parameters.image_size}_{parameters.color_mode}"
+    digest = digest_of([determining, fingerprint])
+    run_id = f"{parameters.data_name}_{model}_s{parameters.seed}_{digest}"
+    return Identity(parameters, run_id, digest_of([without_seed, fingerprint]), teacher)
+
+
+def digest_of(content: Any) -> str:  # noqa: ANN401
+    """Returns eight hexadecimal digits that depend on all of some JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _teacher(parameters: TrainParameters, fingerprint: str, students: tuple[str, ...]) -> Identity | None:
+    """Returns the identity of the teacher: its recipe, on the same data with the same seed."""
+    name = parameters.teacher
+    if not name:
+        return None
+    if name in students:
+        raise WorkbookError(f"teacher: {' is taught by '.join([*students, name])}: a recipe cannot teach itself")
+    shared = {spec.name: getattr(parameters, spec.name) for spec in fields(DataParameters)}
+    recipe = TrainParameters.from_dict({**read_recipe(name), **shared, "seed": parameters.seed})
+    return identify(recipe, fingerprint, (*students, name))
+
+
+def _weights(weights: str) -> str:
+    """Returns what start weights are known by: their name, or the sha256 of their file."""
+    if weights in ("imagenet", "none"):
+        return weights
+    path = Path(weights).expanduser()
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise WorkbookError(
+            f"weights: cannot read {path} ({error.strerror}): set imagenet, none, or the path of a .keras or "
+            ".weights.h5 file"
+        ) from error

@@ -1,0 +1,131 @@
+"""What determines the result of a run, and so its id and the configuration that seeds are grouped by."""
+
+from dataclasses import replace
+
+import pytest
+
+from mbutils.config import TrainParameters
+from mbutils.errors import WorkbookError
+from mbutils.runs import identify
+
+DEFAULTS = TrainParameters()
+
+
+def run_id(parameters, fingerprint="f"):
+    return identify(parameters, fingerprint).run_id
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    """Writes a recipe and returns its path."""
+
+    def write(name, text):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text.replace("HERE", str(tmp_path)))
+        return str(path)
+
+    return write
+
+
+def test_run_id_is_readable_and_ends_with_a_hash():
+    readable, digest = run_id(replace(DEFAULTS, seed=3)).rsplit("_", 1)
+    assert readable == "tf_flowers_mobilenet_v1_0.25_96_rgb_s3"
+    assert len(digest) == 8
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alpha": 0.5},
+        {"learning_rate": 0.1},
+        {"min_crop_area": 0.9},
+        {"interpolation": "nearest"},
+        {"class_weight": "balanced"},
+        {"early_epochs": 3},
+        {"weights": "none"},
+    ],
+)
+def test_what_determines_the_result_changes_run_id_and_configuration(change):
+    changed = identify(replace(DEFAULTS, **change), "f")
+    assert changed.run_id != run_id(DEFAULTS)
+    assert changed.configuration != identify(DEFAULTS, "f").configuration
+
+
+def test_other_data_is_another_run_and_another_configuration():
+    here, there = identify(DEFAULTS, "f"), identify(DEFAULTS, "other data")
+    assert here.run_id != there.run_id and here.configuration != there.configuration
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"results_dir": "elsewhere"},
+        {"recipe": "flowers_0.25_96_rgb"},
+        {"early_image_size": 128},  # there are no early epochs
+        {"teacher_weight": 0.5, "teacher_views": 3},  # there is no teacher
+    ],
+)
+def test_what_changes_nothing_changes_neither(change):
+    assert identify(replace(DEFAULTS, **change), "f").run_id == run_id(DEFAULTS)
+    assert identify(replace(DEFAULTS, **change), "f").configuration == identify(DEFAULTS, "f").configuration
+
+
+def test_run_ids_do_not_change_with_new_parameters():
+    assert run_id(DEFAULTS) == "tf_flowers_mobilenet_v1_0.25_96_rgb_s0_ad6147a8"
+
+
+def test_seeds_share_a_configuration(recipes):
+    teacher = recipes("teacher", "alpha: 0.75")
+    for parameters in (DEFAULTS, replace(DEFAULTS, teacher=teacher)):
+        first, second = (identify(replace(parameters, seed=seed), "f") for seed in (0, 1))
+        assert first.run_id != second.run_id and first.configuration == second.configuration
+
+
+def test_own_images_are_known_by_what_is_in_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = TrainParameters(dataset="folder", data_dir="my images!")
+    assert here.data_dir == str(tmp_path / "my images!")
+    assert run_id(here).startswith("folder_my-images-_mobilenet_v1_0.25_96_rgb_s0_")
+    moved = replace(here, data_dir="elsewhere/my images!")
+    assert identify(moved, "f").configuration == identify(here, "f").configuration
+    assert run_id(moved) == run_id(here) != run_id(here, "g")
+
+
+def test_start_weights_are_known_by_what_is_in_their_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.keras").write_bytes(b"weights")
+    first = run_id(replace(DEFAULTS, weights="a.keras"))
+    assert run_id(replace(DEFAULTS, weights=f"{tmp_path}/./a.keras")) == first
+    (tmp_path / "a.keras").write_bytes(b"other weights")
+    assert run_id(replace(DEFAULTS, weights="a.keras")) != first
+
+
+def test_missing_weights_are_named():
+    with pytest.raises(WorkbookError, match=r"weights: cannot read gone.keras .*: set imagenet, none, or the path"):
+        run_id(replace(DEFAULTS, weights="gone.keras"))
+
+
+def test_teacher_is_trained_by_its_recipe_on_the_same_data_and_seed(recipes):
+    recipe = recipes("teacher", "{alpha: 0.75, image_size: 64, dataset: digits, seed: 7}")
+    student = TrainParameters(teacher=recipe, seed=3, validation_fraction=0.2, epochs=99)
+    expected = TrainParameters(alpha=0.75, image_size=64, seed=3, validation_fraction=0.2)
+    assert identify(student, "f").teacher.parameters == expected
+    assert identify(DEFAULTS, "f").teacher is None
+
+
+def test_what_is_in_the_teachers_recipe_changes_run_id_and_configuration(recipes):
+    first = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.75")), "f")
+    second = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.5")), "f")
+    assert first.run_id != second.run_id and first.configuration != second.configuration
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("alhpa: 0.5", "unknown parameter 'alhpa': did you mean 'alpha'"),
+        ("teacher: HERE/teacher.yaml", "a recipe cannot teach itself"),
+    ],
+)
+def test_bad_recipe_of_a_teacher_is_refused(recipes, text, message):
+    with pytest.raises(WorkbookError, match=message):
+        run_id(TrainParameters(teacher=recipes("teacher", text)))
