@@ -15,6 +15,7 @@ import numpy as np
 import papermill
 import pytest
 import yaml
+from IPython.core.inputtransformer2 import TransformerManager
 from PIL import Image
 
 from mbutils import cli, config, runs
@@ -53,7 +54,7 @@ def test_notebook_is_short_and_defines_nothing(name):
     cells = code_cells(name)
     assert len(cells) <= 12
     for cell in cells:
-        statements = list(ast.walk(ast.parse(cell.source)))
+        statements = list(ast.walk(ast.parse(TransformerManager().transform_cell(cell.source))))
         assert not any(isinstance(s, ast.FunctionDef | ast.ClassDef | ast.While) for s in statements)
         assert is_parameters(cell) or len(cell.source.splitlines()) <= 15
 
@@ -62,11 +63,11 @@ def test_notebook_is_short_and_defines_nothing(name):
 def test_parameters_cell_repeats_the_defaults_and_their_meaning(name):
     (cell,) = (cell for cell in code_cells(name) if is_parameters(cell))
     kind = getattr(config, f"{name.capitalize()}Parameters")
-    literals = [json.dumps(spec.default) if spec.type is str else repr(spec.default) for spec in fields(kind)]
-    expected = [
-        f"{spec.name}: {spec.type.__name__} = {literal}  # {spec.metadata['help']}"
-        for spec, literal in zip(fields(kind), literals, strict=True)
-    ]
+    expected = []
+    for spec in fields(kind):
+        literal = json.dumps(spec.default) if spec.type is str else repr(spec.default)
+        expected += [f"# {spec.metadata['group']}"] if spec.metadata["group"] else []
+        expected.append(f"{spec.name}: {spec.type.__name__} = {literal}  # {spec.metadata['help']}")
     assert cell.source.splitlines() == expected
 
 
@@ -97,8 +98,8 @@ def test_misspelt_parameter_stops_papermill_at_its_first_cells_and_writes_nothin
     ("name", "parameters", "message"),
     [
         ("compare", {"ram_kb": 256}, "unknown parameter 'ram_kb': did you mean 'ram_kib'?"),
-        ("train", {"alpha": 0.01}, "alpha: 0.01 is too small: the least is 0.1"),
-        ("train", {"dataset": "digits", "weights": "gone.keras", "results_dir": "mine"}, "no file gone.keras: "),
+        ("train", {"alpha": 0.01}, "alpha: 0.01 is too small: the minimum is 0.1"),
+        ("train", {"dataset": "digits", "weights": "gone.keras", "results_dir": "mine"}, "weights: cannot read gone.keras"),
         ("convert", {"calibration_images": "many"}, "calibration_images: expected int, got str 'many'"),
         ("evaluate", {"run_id": "none_such", "results_dir": "mine"}, "no run 'none_such' in"),
     ],

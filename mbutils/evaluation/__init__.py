@@ -8,9 +8,11 @@ from mbutils.evaluation.metrics import (
     changed_sides,
     compare,
     confusion,
+    lowest_scores,
     macro_recall,
     per_class,
     predict_keras,
+    predictions,
     verdicts,
 )
 
@@ -22,8 +24,10 @@ __all__ = [
     "changed_sides",
     "compare",
     "confusion",
+    "lowest_scores",
     "macro_recall",
     "per_class",
     "predict_keras",
+    "predictions",
     "verdicts",
 ]

@@ -153,6 +153,23 @@ def changed_sides(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     return np.flatnonzero((first.argmax(axis=1) == labels) != (second.argmax(axis=1) == labels))
 
 
+def lowest_scores(labels: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
+    """Returns the positions of the `count` images with the lowest score for their true class, lowest first: int64.
+
+    Args:
+        labels: The true classes: int64, shape (n,).
+        scores: shape (n, n_classes).
+        count: How many; all where there are fewer.
+    """
+    return np.argsort(scores[np.arange(len(labels)), labels], kind="stable")[:count]
+
+
+def predictions(labels: np.ndarray, scores: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
+    """Returns a title for each image: its true class, and the predicted class with its score."""
+    predicted = zip(labels, scores.argmax(axis=1), scores.max(axis=1), strict=True)
+    return [f"{class_names[true]}:\n{class_names[guess]} {score:.0%}" for true, guess, score in predicted]
+
+
 def confusion(labels: np.ndarray, scores: np.ndarray, class_names: tuple[str, ...]) -> pd.DataFrame:
     """Returns the confusion matrix: true classes as rows, predicted classes as columns, numbers of images."""
     counts = metrics.confusion_matrix(labels, scores.argmax(axis=1), labels=range(len(class_names)))

@@ -116,6 +116,12 @@ def with_keras_layers(model: keras.Model) -> keras.Model:
     return keras.Model(copy.input, copy.output, name=model.name)
 
 
+def block_table(alpha: float) -> pd.DataFrame:
+    """Returns the depthwise separable blocks: `block`, `stride`, `filters at alpha 1`, and `filters` at this alpha."""
+    rows = [(number, stride, filters, int(alpha * filters)) for number, (filters, stride) in enumerate(BLOCKS, start=1)]
+    return pd.DataFrame(rows, columns=["block", "stride", "filters at alpha 1", "filters"])
+
+
 def count_macs(model: keras.Model) -> int:
     """Returns the multiply-accumulate operations of one inference: convolutions and the classifier, without biases."""
     return int(sum(layer_macs(layer) for layer in model.layers))

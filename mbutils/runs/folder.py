@@ -218,13 +218,14 @@ def find(results_dir: Path, run_id: str = "") -> Run:
         WorkbookError: If there is no such run.
     """
     runs = all_runs(results_dir)
-    if not runs:
-        raise WorkbookError(f"no finished run in {results_dir}: run the train notebook first")
-    if not run_id:
+    if not run_id and runs:
         return max(runs, key=lambda run: run.manifest["finished"])
+    if not run_id:
+        raise WorkbookError(f"no finished run in {results_dir}: run the train notebook first")
     run = next((run for run in runs if run.run_id == run_id), None)
     if run is None:
-        raise WorkbookError(f"no run {run_id!r} in {results_dir}: {nearest(run_id, [run.run_id for run in runs])}")
+        hint = nearest(run_id, [run.run_id for run in runs]) if runs else "run the train notebook first"
+        raise WorkbookError(f"no run {run_id!r} in {results_dir}: {hint}")
     return run
 
 

@@ -10,7 +10,7 @@ from mbutils.report.plots.accuracy import (
     schedule,
 )
 from mbutils.report.plots.cost import arena_map, cost_grid, memory_map, pareto, streaming
-from mbutils.report.plots.data import changed_images, class_counts, image_grid, image_sizes
+from mbutils.report.plots.data import changed_images, class_counts, image_grid, image_scores, image_sizes
 from mbutils.report.plots.quantization import accuracy_by_calibration, channel_ranges, signal_to_noise
 from mbutils.report.plots.style import PART_COLORS, VARIANT_COLORS, configuration_label, use_style
 
@@ -31,6 +31,7 @@ __all__ = [
     "float_against_int8",
     "history",
     "image_grid",
+    "image_scores",
     "image_sizes",
     "memory_map",
     "pareto",

@@ -8,6 +8,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from mbutils.report.plots.style import PALETTE, PART_COLORS
 from mbutils.report.review import Changed
@@ -38,6 +39,19 @@ def changed_images(models: Sequence[str], changed: Sequence[Changed], columns: i
         for ax, image, title in zip(axes, images.images, images.titles, strict=False):
             ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
             ax.set_title(title, fontsize=7, loc="center")
+    return figure
+
+
+def image_scores(image: np.ndarray, scores: np.ndarray, class_names: Sequence[str]) -> Figure:
+    """Shows an image, uint8 of shape (height, width, channels), and its scores, the highest ten."""
+    order = np.argsort(-scores, kind="stable")[:10]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), width_ratios=(1, 1.6), layout="constrained")
+    left.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
+    left.axis("off")
+    right.barh([class_names[index] for index in order], scores[order], color=PALETTE[0])
+    right.invert_yaxis()
+    right.set(xlabel="score", title="Scores of this image", xlim=(0, 1))
+    right.xaxis.set_major_formatter(PercentFormatter(1))
     return figure
 
 
