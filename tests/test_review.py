@@ -24,8 +24,8 @@ class Network:
 def evaluated(tmp_path, digits):
     """A results folder with two seeds of a configuration, and its results table."""
     for seed in (0, 1):
-        run = runs.begin(TrainParameters(dataset="digits", seed=seed), digits, tmp_path)
-        runs.finish(run, Network(), HISTORY.assign(top1=HISTORY["top1"] + seed / 10))
+        begun = runs.begin(TrainParameters(dataset="digits", seed=seed), digits, tmp_path)
+        run = runs.finish(begun, Network(), HISTORY.assign(top1=HISTORY["top1"] + seed / 10))
         runs.save_variant(run, "int8_per_channel", b"model", {})
         rows = [(name, 0.75, 0.5, 0.9, 0.0, 1.0, 0.5, 0.8) for name in ("float32", "int8_per_channel")]
         columns = [

@@ -1,7 +1,9 @@
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
+from stand_ins import Network
 
 from mbutils import runs, sweep
 from mbutils.config import PROJECT, DeployParameters, TrainParameters
@@ -159,8 +161,8 @@ def test_a_model_is_deployed_again_when_it_was_converted_anew_or_asked_for_other
     from mbutils import deploy
 
     deploys = stage(sweep.read(write(tmp_path, DEPLOYED)), "deploy_int8_per_channel")
-    run = runs.begin(TrainParameters(dataset="digits"), digits, tmp_path)
-    run.update(status="finished")
+    history = pd.DataFrame({"validation_top1": [0.5], "seconds": [1.0]})
+    run = runs.finish(runs.begin(TrainParameters(dataset="digits"), digits, tmp_path), Network("weights"), history)
     runs.save_variant(run, "int8_per_channel", b"model", {})
     assert not deploys.is_done(tmp_path)
     runs.record_deployment(run, DeployParameters(streamed_layers=4), {"measured_ram_bytes": 1})
@@ -225,14 +227,6 @@ def test_other_calibration_is_converted_but_not_trained_again(tmp_path, tiny_swe
     other = sweep.read(write(tmp_path, text.replace("calibration_images: 20", "calibration_images: 30")))
     assert stage(other, "train").is_done(tiny_results)
     assert not stage(other, "convert_int8_per_channel").is_done(tiny_results)
-
-
-def test_killed_training_is_done_again(tiny_sweep_file, tiny_results, tmp_path, digits):
-    plan = sweep.read(tiny_sweep_file)
-    (configuration,) = plan.configurations
-    parameters = runs.Run(tiny_results / "runs" / configuration.run_id).parameters
-    assert runs.begin(parameters, digits, tmp_path).run_id == configuration.run_id
-    assert not any(stage.is_done(tmp_path) for stage in plan.stages if stage.notebook != RENDER)
 
 
 def test_stage_killed_before_its_notebook_was_kept_is_done_again(tiny_sweep_file, tiny_results, tmp_path):

@@ -203,7 +203,7 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
         "variants": {},
         "artefacts": {},
     }
-    with files.locked(training.path), files.folder_written_beside(training.path) as folder:
+    with files.locked(training.path.parent), files.folder_written_beside(training.path) as folder:
         run = Run(folder)
         run._write_manifest(manifest)
         run.save("history.csv", lambda path: history.to_csv(path, index=False))
@@ -247,17 +247,18 @@ def load_dataset(run: Run) -> Dataset:
 def all_runs(results_dir: Path) -> list[Run]:
     """Returns every run of a results folder, by id."""
     folder = results_dir / "runs"
-    for replaced in folder.glob(".*.replaced"):
-        _settle(folder / replaced.name.removeprefix(".").removesuffix(".replaced"))
+    if any(folder.glob(".*.replaced")):
+        _settle(folder)
     paths = [path.parent for path in sorted(folder.glob("*/manifest.json"))]
     return [Run(path) for path in paths if not path.name.startswith(".")]
 
 
-def _settle(path: Path) -> None:
-    """Puts a run folder back whose replacement was interrupted, unless a process is replacing it now."""
+def _settle(folder: Path) -> None:
+    """Puts run folders back whose replacement was interrupted, unless a process is replacing one now."""
     with contextlib.suppress(OSError):
-        if lock := files.try_lock(path):
-            files.finish_replacing(path)
+        if lock := files.try_lock(folder):
+            for replaced in folder.glob(".*.replaced"):
+                files.finish_replacing(folder / replaced.name.removeprefix(".").removesuffix(".replaced"))
             lock.release()
 
 
