@@ -99,7 +99,11 @@ def test_misspelt_parameter_stops_papermill_at_its_first_cells_and_writes_nothin
     [
         ("compare", {"ram_kb": 256}, "unknown parameter 'ram_kb': did you mean 'ram_kib'?"),
         ("train", {"alpha": 0.01}, "alpha: 0.01 is too small: the minimum is 0.1"),
-        ("train", {"dataset": "digits", "weights": "gone.keras", "results_dir": "mine"}, "weights: cannot read gone.keras"),
+        (
+            "train",
+            {"dataset": "digits", "weights": "gone.keras", "results_dir": "mine"},
+            "cannot read gone.keras",
+        ),
         ("convert", {"calibration_images": "many"}, "calibration_images: expected int, got str 'many'"),
         ("evaluate", {"run_id": "none_such", "results_dir": "mine"}, "no run 'none_such' in"),
     ],
