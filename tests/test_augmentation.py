@@ -15,9 +15,9 @@ def photograph():
 
 def augmented(photograph, seed=0, view=0, image_size=48, **parameters):
     batch = np.stack([photograph] * 16)
-    given = PrepareParameters(**{**NO_AUGMENTATION, "seed": seed, **parameters})
-    changes = augmentation.draw_view(16, view, given).changes
-    return normalize(batch), augmentation.augment(tf.constant(batch), changes, given, image_size).numpy()
+    parameters = PrepareParameters(**{**NO_AUGMENTATION, "seed": seed, **parameters})
+    changes = augmentation.draw_view(16, view, parameters).changes
+    return normalize(batch), augmentation.augment(tf.constant(batch), changes, parameters, image_size).numpy()
 
 
 def test_augmentation_that_is_switched_off_only_normalizes(photograph):
@@ -25,7 +25,7 @@ def test_augmentation_that_is_switched_off_only_normalizes(photograph):
     assert np.abs(result - batch).max() < 1e-4
 
 
-def test_a_whole_view_is_not_cropped_but_changed_otherwise(photograph):
+def test_a_whole_view_is_not_cropped_but_otherwise_augmented(photograph):
     cropping = PrepareParameters(**{**NO_AUGMENTATION, "min_crop_area": 0.3, "color_jitter": 0.1})
     cropped, whole = (augmentation.draw_view(16, 0, cropping, whole).changes for whole in (False, True))
     batch = np.stack([photograph] * 16)

@@ -26,17 +26,17 @@ def row(name="a", expected=2.0):
     return {"case": name} | compare.summary(ROUNDS, expected, (3 * 2**20, 2 * 2**20))
 
 
-def test_summary_is_of_rounds_not_of_means():
+def test_summary_is_over_rounds_not_over_means():
     assert tuple(row()) == names(compare.COLUMNS)
     assert list(row().values()) == ["a", 3, 30.0, 10.0, 3.0, 2.0, 4.0, 2.0, 3 * 2**20, 2 * 2**20, 1.5]
 
 
 @pytest.mark.parametrize(("expected", "is_reached"), [(3.0, True), (3.1, False), (None, True)])
-def test_reached_is_the_median_ratio_against_the_expected_one(expected, is_reached):
+def test_expected_ratio_is_reached_by_the_median(expected, is_reached):
     assert compare.reached(row(expected=expected)) == is_reached
 
 
-def test_text_names_what_is_missed():
+def test_text_names_the_cases_that_missed():
     lines = compare.text([row("a", 3.0), row("b", 3.1), row("c", None)]).splitlines()
     assert "3.0 reached" in lines[1] and "3.1 MISSED" in lines[2] and "reached" not in lines[3]
     assert all("30 : 10" in line and "2.00 to 4.00" in line for line in lines[1:])
@@ -50,7 +50,7 @@ def test_both_sides_work_in_processes_of_their_own():
 
 
 @pytest.mark.parametrize(("side", "message"), [("unavailable", "no data: get some"), ("dying", "exit code 7")])
-def test_process_that_cannot_work_is_told_in_one_line(side, message):
+def test_process_that_cannot_work_is_reported_in_one_line(side, message):
     with pytest.raises(WorkbookError, match=message):
         Worker("bench_sides", side, {})
 
@@ -81,7 +81,7 @@ def photographs(monkeypatch):
     examples = pd.DataFrame({"identity": map(str, range(40)), "label": [0, 1] * 20, "part": parts})
     data = datasets.Dataset("photographs", ("a", "b"), examples, lambda: iter(encoded))
     monkeypatch.setitem(datasets.REGISTRY, "photographs", lambda parameters: data)
-    monkeypatch.setattr(epoch, "_exported", epoch.export)  # a process of its own would not know this dataset
+    monkeypatch.setattr(epoch, "_exported", epoch.export)  # another process would not know this dataset
     return data
 
 
@@ -134,7 +134,7 @@ def test_bad_input_is_named(arguments, message, capsys):
     assert message in captured.err and captured.out == ""
 
 
-def test_command_writes_what_could_be_measured_and_tells_the_rest(monkeypatch, tmp_path, capsys):
+def test_command_writes_what_could_be_measured_and_names_the_rest(monkeypatch, tmp_path, capsys):
     def fake(name, case, rounds):
         if not name.startswith("step"):
             raise WorkbookError("no flowers: get some")
@@ -154,7 +154,7 @@ def test_command_writes_what_could_be_measured_and_tells_the_rest(monkeypatch, t
     assert bench("step_0.25_96", "--results", tmp_path) == 0
 
 
-def test_each_ratio_is_told_when_it_is_known(monkeypatch, tmp_path, capsys):
+def test_each_ratio_is_printed_as_soon_as_it_is_measured(monkeypatch, tmp_path, capsys):
     before = []
 
     def fake(name, case, rounds):
@@ -180,7 +180,7 @@ def test_results_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, c
 
 
 def test_command_imports_no_tensorflow():
-    # What this process holds in memory counts as a peak of the processes that it starts.
+    # A process that it starts begins with its memory, which would count towards that process's peak.
     code = "import sys; from bench import __main__; print('tensorflow' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT)
     assert result.stdout.strip() == "False"
@@ -201,7 +201,7 @@ def sweep_rows(folder, seconds):
     return [row | {"part_of_loop_expected": 0.6, "overhead_seconds_expected": 15.0}]
 
 
-def test_overhead_is_all_time_but_that_of_the_notebooks_own_cells(tmp_path):
+def test_overhead_is_all_time_outside_the_cells_of_the_notebooks(tmp_path):
     (row,) = sweep_rows(tmp_path, 30.0)
     assert tuple(row) == names(sweeps.COLUMNS)
     assert row["part_of_loop"] == pytest.approx(0.3)

@@ -35,7 +35,7 @@ def visible(folder):
     return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
 
 
-def test_images_are_made_once_and_read_from_disk_then(folder):
+def test_images_are_made_once_and_then_read_from_disk(folder):
     made = []
 
     def make():
@@ -95,7 +95,7 @@ def test_two_builders_at_once_do_the_work_once(folder, capsys):
     def slowly():
         made.append(1)
         for image in images():
-            time.sleep(0.02)
+            time.sleep(0.02)  # long enough for the other threads to find the lock taken
             yield image
 
     def build():
@@ -141,7 +141,7 @@ def test_clear_removes_the_workbooks_own_and_nothing_else(folder, capsys):
     assert reader[9, 0, 0, 0] == 9
 
 
-def test_clear_keeps_what_a_process_is_just_making(folder, capsys):
+def test_clear_keeps_what_a_process_is_making(folder, capsys):
     fill(folder)
     with files.locked(folder / NAME):
         assert cli.main(["cache", "--clear"]) == 0

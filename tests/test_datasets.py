@@ -116,7 +116,7 @@ def test_split_by_class_does_not_depend_on_the_order_of_the_images():
     assert parts.tolist() == backwards[::-1].tolist()
 
 
-def test_class_weights_make_classes_count_alike_and_leave_the_mean_at_one():
+def test_class_weights_make_classes_count_equally_and_average_to_one():
     made = dataset_of(list("abcdefg"), [0, 0, 0, 0, 0, 1, 1], ["train"] * 6 + ["test"])
     weights = made.class_weights()
     assert weights.tolist() == pytest.approx([6 / (2 * 5), 6 / (2 * 1)])

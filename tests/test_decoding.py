@@ -1,4 +1,4 @@
-"""Real image files of every kind, made small, and what the preprocessing contract says of their pixels."""
+"""Small real image files of every kind, against the pixels that the preprocessing contract promises."""
 
 import struct
 
@@ -18,14 +18,14 @@ def plain(mode, color):
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP"])
 @pytest.mark.parametrize(("mode", "color", "rgb"), [("RGB", RED, RED), ("L", GRAY, (GRAY,) * 3), ("1", 1, (255,) * 3)])
-def test_lossless_kinds_give_the_very_pixels(kind, mode, color, rgb):
+def test_lossless_formats_give_the_exact_pixels(kind, mode, color, rgb):
     pixels = decode(encoded(plain(mode, color), kind))
     assert pixels.shape == (4, 6, 3) and pixels.dtype == np.uint8
     assert (pixels == rgb).all()
 
 
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("WEBP", {"lossless": True})])
-def test_photographic_kinds_are_read(kind, options):
+def test_lossy_formats_are_read(kind, options):
     assert decode(encoded(plain("RGB", RED), kind, **options))[0, 0] == pytest.approx(RED, abs=3)
 
 
@@ -33,7 +33,7 @@ def test_photographic_kinds_are_read(kind, options):
 @pytest.mark.parametrize(
     ("alpha", "expected"), [(255, RED), (0, (255, 255, 255)), (51, tuple(round(0.2 * c + 0.8 * 255) for c in RED))]
 )
-def test_transparency_is_put_on_white(kind, alpha, expected):
+def test_transparent_images_are_blended_with_white(kind, alpha, expected):
     image = plain("RGBA", (*RED, alpha))
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
     assert decode(encoded(image, kind, **options))[0, 0] == pytest.approx(expected, abs=1)
@@ -42,7 +42,7 @@ def test_transparency_is_put_on_white(kind, alpha, expected):
     )
 
 
-def test_palettes_are_read_with_their_transparent_colour():
+def test_palette_images_keep_their_transparent_colour():
     palette = plain("P", 1)
     palette.putpalette([0, 0, 0, *RED])
     assert (decode(encoded(palette)) == RED).all()
@@ -56,7 +56,7 @@ def test_cmyk_is_converted_by_the_formula_of_the_contract():
     assert pixels[0, 0] == pytest.approx(expected, abs=4)
 
 
-def test_of_16_bits_the_high_byte_is_kept_in_gray_and_in_colour():
+def test_16_bit_samples_keep_their_high_byte_in_gray_and_in_colour():
     samples = np.array([[0, 255, 256, 0x1234, 0xFF00, 0xFFFF]], np.uint16)
     gray = decode(encoded(Image.fromarray(samples)))
     assert gray[0, :, 0].tolist() == [0, 0, 1, 0x12, 0xFF, 0xFF]
@@ -85,11 +85,11 @@ def test_every_exif_orientation_is_honoured_in_every_mode(mode, orientation, tur
     kind, options = ("JPEG", {"quality": 95}) if mode == "CMYK" else ("PNG", {})
     exif = Image.Exif()
     exif[0x0112] = orientation
-    upright, given = (decode(encoded(image, kind, **options, **extra)) for extra in ({}, {"exif": exif}))
-    assert np.array_equal(given, turned(upright))
+    upright, rotated = (decode(encoded(image, kind, **options, **extra)) for extra in ({}, {"exif": exif}))
+    assert np.array_equal(rotated, turned(upright))
 
 
-def test_damaged_exif_around_sound_pixels_does_not_matter():
+def test_damaged_exif_does_not_matter_where_the_pixels_are_sound():
     data = encoded(plain("RGB", RED), "JPEG", exif=b"Exif\0\0nonsense")
     assert decode(data).shape == (4, 6, 3)
 
@@ -100,7 +100,7 @@ def test_gray_is_luma_of_colour_and_has_one_channel():
     assert pixels[0, 0, 0] == pytest.approx(np.dot(RED, [0.299, 0.587, 0.114]), abs=1)
 
 
-def test_of_an_animation_the_first_frame_counts():
+def test_first_frame_of_an_animation_counts():
     frames = [plain("RGB", RED), plain("RGB", (0, 0, 255))]
     data = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:], lossless=True)
     assert (decode(data) == RED).all()
@@ -116,7 +116,7 @@ def test_of_an_animation_the_first_frame_counts():
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no JPEG, PNG, BMP or WebP image"),
     ],
 )
-def test_what_is_no_image_is_said(data, message):
+def test_file_that_is_not_an_image_is_refused(data, message):
     with pytest.raises(UnreadableImage, match=message):
         decode(data)
 
@@ -141,4 +141,4 @@ def test_decompression_bomb_is_refused_by_its_header(side):
     bomb = png(side, side, 8, 0, b"")
     with pytest.raises(UnreadableImage, match="more than 128 million pixels"):
         decode(bomb)
-    assert MAX_PIXELS > 12_000 * 9_000  # what phones make
+    assert MAX_PIXELS > 12_000 * 9_000  # what phones take

@@ -33,7 +33,7 @@ def student(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(student, digits, tmp_path_factory):
-    """A results folder that holds the teacher: random weights, normalized so that they tell images apart."""
+    """A results folder that holds the teacher: random weights, normalized so that its scores differ between images."""
     folder = tmp_path_factory.mktemp("results")
     parameters = runs.identify(student, digits.fingerprint).teacher.parameters
     run = runs.begin(parameters, digits, folder)
@@ -57,7 +57,7 @@ def test_teacher_scores_every_view_of_every_training_image(scores, digits):
 
 @pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_teacher_sees_the_views_that_its_student_is_trained_on(student, digits, results, mixup):
-    # A student of the teacher's size and colour gets the very images that the teacher scored.
+    # A student of the teacher's size and colour gets the same images that the teacher scored.
     twin = replace(student, image_size=48, color_mode="rgb", mixup=mixup, epochs=3, late_epochs=1)
     scores = teachers.teacher_scores(twin, digits, results)
     images = preprocessing.cached_images(digits, twin.preprocessing)

@@ -4,6 +4,7 @@ from scipy import stats
 
 from mbutils import evaluation
 from mbutils.backend import keras, tf
+from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.tflite.interpreter import TFLiteModel
 
@@ -35,7 +36,7 @@ def test_comparison_counts_the_images_that_only_one_model_gets_right():
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (1, 0), (9, 1), (5, 5), (12, 3)])
-def test_mcnemar_test_is_the_exact_binomial_one(only_first, only_second):
+def test_mcnemar_test_is_exact(only_first, only_second):
     labels = np.zeros(40, int)
     changed = only_first + only_second
     first = scores_of([0] * only_first + [1] * only_second + [0] * (40 - changed))
@@ -52,7 +53,7 @@ def test_confusion_has_true_classes_as_rows():
     assert matrix.loc["c"].sum() == 0
 
 
-def test_precision_and_recall_of_each_class_with_zero_for_a_class_never_predicted():
+def test_precision_of_a_class_that_is_never_predicted_is_zero():
     table = evaluation.per_class(np.array([0, 0, 1, 2]), scores_of([0, 1, 1, 1]), ("a", "b", "c"))
     assert table["precision"].tolist() == pytest.approx([1, 1 / 3, 0])
     assert table["recall"].tolist() == [0.5, 1, 0]
@@ -71,12 +72,19 @@ def test_verdicts_name_the_true_class_and_both_predictions():
     assert lines == ["a:\na \u2192 c"]
 
 
+def coloured_images(count, seed):
+    """Images of one colour each, with noise: uint8, shape (count, 8, 8, 3)."""
+    rng = np.random.default_rng(seed)
+    return (rng.uniform(0, 255, (count, 1, 1, 3)) * rng.uniform(0.5, 1, (count, 8, 8, 3))).astype(np.uint8)
+
+
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory):
-    """A small Keras classifier, exported for the converter."""
+    """A small Keras classifier that scores colours differently, exported for the converter."""
+    keras.utils.set_random_seed(0)
     image = keras.layers.Input((8, 8, 3))
-    x = keras.layers.Conv2D(4, 3, activation="relu6")(image)
-    scores = keras.layers.Dense(3, activation="softmax")(keras.layers.GlobalAveragePooling2D()(x))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu6")(image))
+    scores = keras.layers.Dense(3, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(0, 4))(x)
     model, folder = keras.Model(image, scores), str(tmp_path_factory.mktemp("exported"))
     signature = [keras.InputSpec(shape=(1, 8, 8, 3), dtype="float32")]
     model.export(folder, format="tf_saved_model", verbose=False, input_signature=signature)
@@ -87,8 +95,8 @@ def converted(folder, ends):
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     if ends != tf.float32:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        data = np.random.default_rng(0).uniform(-1, 1, (20, 1, 8, 8, 3)).astype(np.float32)
-        converter.representative_dataset = lambda: ([sample] for sample in data)
+        data = normalize(coloured_images(100, seed=0))
+        converter.representative_dataset = lambda: ([sample[None]] for sample in data)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = ends
     return converter.convert()
@@ -99,15 +107,16 @@ def test_tflite_models_of_every_type_score_like_keras_in_any_batch_size(classifi
     model, folder = classifier
     tflite = TFLiteModel(converted(folder, ends))
     assert (tflite.image_shape, tflite.n_classes) == ((8, 8, 3), 3)
-    images = np.random.default_rng(1).integers(0, 256, (10, 8, 8, 3), dtype=np.uint8)
+    images = coloured_images(10, seed=1)
     expected = evaluation.predict_keras(model, images, batch_size=3)
+    assert (np.ptp(expected, axis=0) > 0.5).all()
     for batch_size in (1, 4, 10, 64):
         scores = tflite.predict(images, batch_size)
         assert scores.dtype == np.float32
         assert np.abs(scores - expected).max() < (1e-5 if ends == tf.float32 else 0.05)
 
 
-def test_model_with_another_kind_of_input_is_no_classifier(tmp_path):
+def test_model_without_an_image_input_is_refused(tmp_path):
     dense = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
     signature = [keras.InputSpec(shape=(1, 4), dtype="float32")]
     dense.export(str(tmp_path), format="tf_saved_model", verbose=False, input_signature=signature)
@@ -116,7 +125,7 @@ def test_model_with_another_kind_of_input_is_no_classifier(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x1c\x00\x00\x00TFL3" + b"\x00" * 40])
-def test_file_that_is_no_tflite_model_is_named(tmp_path, content):
+def test_file_that_is_not_a_tflite_model_is_named(tmp_path, content):
     (tmp_path / "bad.tflite").write_bytes(content)
     with pytest.raises(WorkbookError, match=r"bad.tflite is not a readable .tflite model"):
         TFLiteModel(tmp_path / "bad.tflite")

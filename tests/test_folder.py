@@ -1,4 +1,4 @@
-"""The user's own images: small real files in temporary folders, good ones and every bad one."""
+"""The user's own images: small real files in temporary folders, good ones and every kind of bad one."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def write(path, number, **options):
 
 @pytest.fixture
 def root(tmp_path):
-    """Two classes of 20 images each, of every kind that is read."""
+    """Two classes of 20 images each, in every format that is read."""
     kinds = ("jpg", "PNG", "bmp", "webp", "JPEG")
     for label, name in enumerate(CLASSES):
         for number in range(20):
@@ -58,7 +58,7 @@ def part_of_identity(dataset):
 
 
 def test_classes_are_the_folders_and_every_class_is_in_every_part_in_proportion(root):
-    (root / "rose" / "notes.txt").write_text("no image, and passed over")
+    (root / "rose" / "notes.txt").write_text("not an image: passed over")
     (root / ".hidden").mkdir()
     (root / "rose" / ".DS_Store").write_bytes(b"x")
     dataset = load(root)
@@ -68,7 +68,7 @@ def test_classes_are_the_folders_and_every_class_is_in_every_part_in_proportion(
     assert counts["train"].tolist() == [14, 14] and counts["excluded"].tolist() == [0, 0]
 
 
-def test_images_come_in_the_order_of_the_examples_by_any_way_of_reading(root):
+def test_images_come_in_the_order_of_the_examples_however_they_are_read(root):
     dataset = load(root)
     streamed, chosen = list(dataset.read()), np.array([7, 3, 30])
     assert dataset.encoded(chosen) == [streamed[position] for position in chosen]
@@ -78,7 +78,7 @@ def test_images_come_in_the_order_of_the_examples_by_any_way_of_reading(root):
     assert dataset.image_sizes().drop_duplicates().to_numpy().tolist() == [[15, 12]]
 
 
-def test_split_is_the_same_wherever_the_folder_is_and_another_for_another_seed(root, tmp_path):
+def test_split_depends_on_the_seed_and_not_on_where_the_folder_is(root, tmp_path):
     first = load(root)
     shutil.copytree(root, tmp_path / "moved")
     moved = load(tmp_path / "moved")
@@ -104,15 +104,15 @@ def test_folders_of_parts_are_respected(tmp_path, spelling):
 
 
 @pytest.mark.parametrize(
-    ("given", "counts"),
+    ("folders", "counts"),
     [
         (["train", "test"], {"train": 18, "validation": 2, "test": 20}),
         (["train", "val"], {"train": 16, "validation": 20, "test": 4}),
         (["train"], {"train": 14, "validation": 2, "test": 4}),
     ],
 )
-def test_parts_that_are_missing_are_drawn_from_train(tmp_path, given, counts):
-    for number, part in enumerate(given):
+def test_parts_that_are_missing_are_drawn_from_train(tmp_path, folders, counts):
+    for number, part in enumerate(folders):
         for label, name in enumerate(CLASSES):
             for image in range(20):
                 write(tmp_path / "parts" / part / name / f"{image}.png", 1000 * number + 100 * label + image)
@@ -120,7 +120,7 @@ def test_parts_that_are_missing_are_drawn_from_train(tmp_path, given, counts):
     assert {part: table[part] for part in counts} == counts
 
 
-def test_train_beside_other_folders_is_a_class(tmp_path):
+def test_train_among_other_folders_is_a_class(tmp_path):
     for label, name in enumerate(("bus", "train")):
         for image in range(3):
             write(tmp_path / "vehicles" / name / f"{image}.png", 10 * label + image)
@@ -158,19 +158,19 @@ def test_copies_are_never_drawn_into_different_parts(root):
     assert not test["pixels"].duplicated().any()
 
 
-def test_images_are_looked_at_again_only_when_they_change(root, monkeypatch):
+def test_images_are_read_again_only_when_they_change(root, monkeypatch):
     before = load(root)
     from mbutils.data import index
 
-    looked = []
+    read = []
     describe = index.describe
-    monkeypatch.setattr(index, "describe", lambda read: looked.append(1) or describe(read))
-    assert load(root).fingerprint == before.fingerprint and looked == []
+    monkeypatch.setattr(index, "describe", lambda image: read.append(1) or describe(image))
+    assert load(root).fingerprint == before.fingerprint and read == []
     write(root / "rose" / "00.jpg", 4711)
     write(root / "rose" / "new.png", 4712)
     (root / "rose" / "01.PNG").unlink()
     after = load(root)
-    assert len(looked) == 2
+    assert len(read) == 2
     assert after.fingerprint != before.fingerprint and len(after.examples) == 40
 
 
@@ -193,7 +193,7 @@ def test_class_names_may_be_anything_that_can_be_printed(root, name):
     assert load(root).fingerprint == dataset.fingerprint  # read back from the index
 
 
-def test_class_name_is_the_same_in_decomposed_unicode(root, tmp_path):
+def test_class_name_is_the_same_in_composed_and_decomposed_unicode(root, tmp_path):
     (root / "daisy").rename(root / "cr\u00e8me")
     composed = load(root)
     (root / "cr\u00e8me").rename(root / "cre\u0300me")
@@ -257,7 +257,7 @@ def test_unreadable_image_stops_the_run_or_is_skipped_and_listed(root, damage, r
     assert preprocessing.cached_images(dataset, Preprocessing(32, "gray", "area")).shape == (39, 32, 32, 1)
 
 
-def test_of_many_unreadable_images_the_first_are_named(root):
+def test_the_first_of_many_unreadable_images_are_named(root):
     for path in sorted((root / "rose").iterdir())[:8]:
         damage_empty(path)
     assert "8 of 40 images cannot be read: rose/00.jpg (an empty file), " in refused(root)
@@ -353,7 +353,7 @@ def test_folder_that_is_laid_out_wrongly_is_refused(root, change, message):
     assert message in refused(root)
 
 
-def test_links_inside_of_the_folder_are_followed(root):
+def test_links_inside_the_folder_are_followed(root):
     (root / "rose" / "link.jpg").symlink_to(root / "rose" / "00.jpg")
     assert load(root).duplicates()["copies"].tolist() == [2]
 

@@ -93,7 +93,7 @@ def garbage(suffix):
         (no_mobilenet, "has no layer conv1: it is not a MobileNet v1"),
     ],
 )
-def test_weights_that_do_not_serve_are_named(tmp_path, weights, message):
+def test_weights_that_cannot_be_used_are_named(tmp_path, weights, message):
     with pytest.raises(WorkbookError, match=message) as caught:
         load_weights(mobilenet.build(0.25, (32, 32, 3), 5), weights(tmp_path), 0.25)
     assert "\n" not in str(caught.value)

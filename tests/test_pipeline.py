@@ -37,7 +37,7 @@ def test_area_is_the_mean_of_the_covered_pixels(photograph):
     assert np.abs(image - means).max() <= 0.5
 
 
-def test_bilinear_takes_two_by_two_pixels_and_its_antialiased_form_more(photograph):
+def test_bilinear_reads_two_by_two_pixels_and_more_with_antialiasing(photograph):
     # At a quarter of the size, the 2x2 pixels in the middle of each 4x4 block.
     square = photograph[:, :60]
     plain = preprocessing.preprocess(encoded(square), Preprocessing(15, "rgb", "bilinear"))
@@ -51,14 +51,6 @@ def test_gray_is_itu_r_601_luma(photograph):
     image = preprocessing.preprocess(encoded(photograph[:60, :60]), Preprocessing(60, "gray", "nearest"))
     luma = photograph[:60, :60] @ np.array([0.299, 0.587, 0.114])
     assert np.abs(image[..., 0] - luma).max() <= 1
-
-
-def test_exif_orientation_is_honoured(photograph):
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it rotated by 90 degrees clockwise
-    turned = preprocessing.preprocess(encoded(photograph, exif=exif), Preprocessing(60, "rgb", "nearest"))
-    upright = preprocessing.preprocess(encoded(np.rot90(photograph, -1).copy()), Preprocessing(60, "rgb", "nearest"))
-    assert np.array_equal(turned, upright)
 
 
 def test_cache_holds_every_image_preprocessed_and_is_reused(digits):
@@ -103,7 +95,7 @@ def test_normalized_pixels_span_minus_one_to_one():
 
 
 def numbered_images(dataset):
-    """Images of one colour that tells their position: its remainder by 256, and how often 256 goes into it."""
+    """Images of one colour, which encodes their position: its remainder by 256, and its quotient."""
     numbers = np.arange(len(dataset.examples), dtype=np.uint16)[:, None, None, None]
     colours = np.concatenate([numbers % 256, numbers // 256], axis=3).astype(np.uint8)
     return np.broadcast_to(colours, (len(numbers), 8, 8, 2)).copy()
@@ -114,8 +106,8 @@ PLAIN = {"min_crop_area": 1.0, "horizontal_flip": False, "color_jitter": 0.0, "i
 
 def epochs_of(dataset, count, teacher_scores=None, **parameters):
     """Returns positions and targets of the images of each epoch, in the order in which they are trained on."""
-    given = TrainParameters(**{**PLAIN, **parameters})
-    batches = pipeline.training_batches(numbered_images(dataset), dataset, given, range(count), teacher_scores)
+    parameters = TrainParameters(**{**PLAIN, **parameters})
+    batches = pipeline.training_batches(numbered_images(dataset), dataset, parameters, range(count), teacher_scores)
     pixels, targets = zip(*batches.as_numpy_iterator(), strict=True)
     colours = np.rint((np.concatenate(pixels)[:, 0, 0] + 1) * 127.5).astype(int)
     positions = colours[:, 0] + 256 * colours[:, 1]
@@ -136,7 +128,7 @@ def test_an_epoch_gives_each_training_image_once_with_its_label_in_a_new_order(d
     assert (targets.max(2) == 1).all()
 
 
-def test_training_goes_on_where_it_was_left(digits):
+def test_training_continues_where_it_stopped(digits):
     parameters = TrainParameters(image_size=32)
     images = numbered_images(digits)
     whole = [x for x, _ in pipeline.training_batches(images, digits, parameters, range(2)).as_numpy_iterator()]
@@ -158,7 +150,7 @@ def test_balanced_classes_weigh_the_targets_and_so_the_loss(digits, whole_batche
     assert targets.sum(2) == pytest.approx(weights[digits.labels[positions]])
 
 
-def test_subset_reads_only_what_it_is_asked_for(digits):
+def test_subset_reads_only_the_images_asked_for(digits):
     images = numbered_images(digits)
     subset = pipeline.Subset(images, np.array([700, 3, 9]))
     assert len(subset) == 3
@@ -168,7 +160,7 @@ def test_subset_reads_only_what_it_is_asked_for(digits):
 
 def test_a_teacher_gives_its_share_of_the_targets_view_by_view(digits, whole_batches):
     train = digits.positions("train")
-    # View v of the image at position p scores v + p: no probabilities, but easily told apart.
+    # View v of the image at position p scores v + p: not probabilities, but easy to tell apart.
     scores = (np.arange(2)[:, None, None] + train[None, :, None] + np.zeros(10)).astype(np.float32)
     positions, targets = epochs_of(digits, 3, scores, batch_size=whole_batches, teacher_weight=0.5)
     labels = np.eye(10)[digits.labels[positions]]
@@ -196,7 +188,7 @@ def test_first_epochs_may_be_on_smaller_images(digits):
 
 
 @pytest.mark.parametrize("scored_views", [0, 3])
-def test_last_epochs_and_those_after_them_are_on_whole_images(digits, scored_views):
+def test_last_epochs_and_fine_tuning_after_them_see_whole_images(digits, scored_views):
     gradient = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (len(digits.examples), 32, 32))[..., None]
     scores = np.zeros((scored_views, len(digits.positions("train")), 10), np.float32) if scored_views else None
     parameters = TrainParameters(**{**PLAIN, "min_crop_area": 0.3}, epochs=3, late_epochs=1, batch_size=1000)
@@ -211,8 +203,8 @@ def test_a_teacher_scores_whole_images_apart(digits, whole_batches):
     assert targets[:, 0, 0].tolist() == [0, 1, 2, 0, 3, 4]
 
 
-def test_mixup_mixes_images_and_targets_alike(digits):
-    # Images of one colour, brighter the higher the digit, so that the mean target tells the colour of a mixture.
+def test_mixup_mixes_images_and_targets_in_the_same_proportion(digits):
+    # Images of one colour, brighter the higher the digit, so that the targets of a mixture predict its colour.
     images = np.broadcast_to((digits.labels * 20).astype(np.uint8)[:, None, None, None], (1797, 8, 8, 1))
     parameters = TrainParameters(**PLAIN, mixup=1.0)
     mixtures = 0

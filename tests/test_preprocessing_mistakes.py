@@ -28,7 +28,7 @@ def reds_and_blues():
 
 
 class RedAgainstBlue:
-    """Says red where red is brighter than blue, and remembers how many images it saw."""
+    """Classifies as red what is more red than blue, and counts the images it saw."""
 
     def __init__(self):
         self.seen = 0
@@ -39,7 +39,7 @@ class RedAgainstBlue:
         return np.stack([means[:, 0], means[:, -1]], axis=1)
 
 
-def test_table_tells_what_each_mistake_costs(reds_and_blues):
+def test_table_has_what_each_mistake_costs(reds_and_blues):
     table = preprocessing_mistakes.scored(RedAgainstBlue(), reds_and_blues, RGB, 100).set_index("prepared")
     assert table.loc["as trained", "top1"] == 1 and pd.isna(table.loc["as trained", "drop"])
     assert table.loc["BGR instead of RGB", "top1"] == 0 and table.loc["BGR instead of RGB", "agreement"] == 0

@@ -24,7 +24,7 @@ def data_dir(tmp_path_factory, monkeypatch):
 
 
 def extracted(monkeypatch, folder):
-    """Takes a folder for what would be downloaded; the builders generate their examples from it as ever."""
+    """Replaces the download by a folder; the builders generate their examples from it as usual."""
     monkeypatch.setattr(download_manager.DownloadManager, "download_and_extract", lambda self, url: str(folder))
 
 
@@ -52,7 +52,7 @@ def food(tmp_path, monkeypatch):
         for image in range(3):
             picture(tmp_path / "food-101" / "images" / name / f"{image}.jpg", 100 * label + image)
             listed["test" if image == 2 else "train"].setdefault(name, []).append(f"{name}/{image}")
-    # An image of the test part once more in train.
+    # A copy, in train, of an image of the test part.
     picture(tmp_path / "food-101" / "images" / names[0] / "copy.jpg", 2)
     listed["train"][names[0]].append(f"{names[0]}/copy")
     (tmp_path / "food-101" / "meta").mkdir()
@@ -72,7 +72,7 @@ def test_plant_village_has_38_classes_and_every_class_in_every_part(leaves):
         assert np.array_equal(images[position], preprocessing.preprocess(data, Preprocessing(32, "rgb", "area")))
 
 
-def test_plant_village_is_split_anew_by_another_seed_and_kept_by_the_same(leaves):
+def test_split_of_plant_village_depends_on_the_seed_alone(leaves):
     first, again, other = (
         datasets.load(DataParameters(dataset="plant_village", split_seed=seed)).fingerprint for seed in (0, 0, 1)
     )
@@ -88,14 +88,14 @@ def test_food101_keeps_its_official_test_part_and_loses_copies_of_it_in_train(fo
     assert sorted(labels) == list(range(101))
 
 
-def test_images_are_looked_at_once(food, monkeypatch):
+def test_images_are_read_once(food, monkeypatch):
     first = datasets.load(DataParameters(dataset="food101"))
-    monkeypatch.setattr(datasets.tfds.index, "of_images", lambda *_: pytest.fail("looked again"))
+    monkeypatch.setattr(datasets.tfds.index, "of_images", lambda *_: pytest.fail("read again"))
     assert datasets.load(DataParameters(dataset="food101")).fingerprint == first.fingerprint
 
 
 @pytest.mark.parametrize("name", ["plant_village", "food101", "tf_flowers"])
-def test_no_network_is_said_with_the_way_out_and_leaves_nothing(name, monkeypatch, data_dir):
+def test_missing_network_is_named_with_the_way_out_and_leaves_nothing(name, monkeypatch, data_dir):
     def offline(self, url):
         raise ConnectionError("no route to host")
 

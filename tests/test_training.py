@@ -26,7 +26,7 @@ def history(digits):
     return training.fit(network, images, digits, PARAMETERS)
 
 
-def test_history_has_a_row_for_each_epoch_with_every_figure(history):
+def test_history_has_a_complete_row_for_each_epoch(history):
     assert history["epoch"].tolist() == [1, 2, 3]
     assert not history.isna().any(axis=None)
     assert history["seconds"].is_monotonic_increasing
@@ -39,14 +39,14 @@ def test_training_lowers_the_loss_and_beats_chance(history):
 
 
 def rates(steps_per_epoch, **parameters):
-    given = TrainParameters(learning_rate=0.5, **parameters)
-    steps = given.epochs * steps_per_epoch
-    return np.array([training.learning_rate(step, given, steps_per_epoch) for step in range(steps + 1)])
+    parameters = TrainParameters(learning_rate=0.5, **parameters)
+    steps = parameters.epochs * steps_per_epoch
+    return np.array([training.learning_rate(step, parameters, steps_per_epoch) for step in range(steps + 1)])
 
 
-def test_schedule_tells_the_size_and_the_crops_of_each_step():
-    given = TrainParameters(epochs=4, image_size=96, early_epochs=2, early_image_size=160, late_epochs=1)
-    steps = training.schedule(given, 2)
+def test_schedule_has_the_size_and_the_cropping_of_each_step():
+    parameters = TrainParameters(epochs=4, image_size=96, early_epochs=2, early_image_size=160, late_epochs=1)
+    steps = training.schedule(parameters, 2)
     assert steps["image_size"].tolist() == [160] * 4 + [96] * 4
     assert steps["whole"].tolist() == [False] * 6 + [True] * 2
 

@@ -1,4 +1,4 @@
-"""The tutorial, run as it is written, on generated images."""
+"""The tutorial, run as written, on generated images."""
 
 import os
 import re
