@@ -12,6 +12,8 @@ import numpy as np
 from mbutils import deploy, quantization
 from mbutils.deploy import folder, source
 from mbutils.model import mobilenet
+from mbutils.tflite.interpreter import reference_outputs
+from mbutils.tflite.reader import read_graph
 
 C99 = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 SOURCES = Path(deploy.__file__).parent / "c"
@@ -49,11 +51,15 @@ def tflite(alpha, size, channels, classes, variant="int8_per_channel"):
     return quantization.to_int8(network, calibration, variant)
 
 
+def network_of(content):
+    return deploy.Network.from_graph(read_graph(content))
+
+
 class HostNetwork:
     """A model as C code, compiled for this computer."""
 
     def __init__(self, content, streamed_layers=0, flags=("-O3",)):
-        self.network = deploy.read_network(content)
+        self.network = network_of(content)
         self.plan = deploy.plan(self.network, streamed_layers)
         with tempfile.TemporaryDirectory() as work:
             self.text = source.network_c(self.network, self.plan)
@@ -98,8 +104,8 @@ def shared_library(work, name, flags=("-O2",)):
 
 def write_folder(out, content, contract, class_names, count=2, streamed_layers=0):
     """Writes a whole deployed folder of a model that belongs to no run."""
-    network = deploy.read_network(content)
+    network = network_of(content)
     plan = deploy.plan(network, streamed_layers)
     vectors = images(count, network.image_shape, seed=2)
-    outputs = deploy.reference_outputs(content, vectors)
+    outputs = reference_outputs(content, vectors)
     folder.write(out, folder.files(content, network, plan, contract, class_names, vectors, outputs), {})

@@ -5,15 +5,17 @@ import subprocess
 
 import numpy as np
 import pytest
-from deploy_models import C99, HostNetwork, images, tflite, write_folder
+from deploy_models import C99, HostNetwork, images, network_of, tflite, write_folder
 from tflite_models import BUILDERS, convert, edited
 from tflite_models import tflite as other_tflite
 
 from mbutils import deploy
 from mbutils.config import Preprocessing
-from mbutils.deploy import requantize, source
+from mbutils.deploy import requantize
+from mbutils.deploy.render import string_literal
 from mbutils.device import published
 from mbutils.errors import WorkbookError
+from mbutils.tflite.interpreter import reference_outputs
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")
 FLOWERS = [(0.25, 224, 3), (0.5, 224, 3), (0.25, 96, 3), (0.25, 96, 1)]
@@ -28,7 +30,7 @@ TINY = (0.25, 32, 3, 5)
 def assert_equals_reference(content, count, streamed_layers=(0,)):
     codes = [HostNetwork(content, depth) for depth in streamed_layers]
     given = images(count, codes[0].network.image_shape)
-    for image, logits, scores in zip(given, *deploy.reference_outputs(content, given), strict=True):
+    for image, logits, scores in zip(given, *reference_outputs(content, given), strict=True):
         for code in codes:
             found = code.run(image)
             np.testing.assert_array_equal(found[0], logits)
@@ -52,7 +54,7 @@ def test_odd_sizes_channels_and_classes_equal_the_reference_kernels(configuratio
 
 
 def test_test_images_make_a_difference():
-    logits, _ = deploy.reference_outputs(tflite(*TINY), images(20, (32, 32, 3)))
+    logits, _ = reference_outputs(tflite(*TINY), images(20, (32, 32, 3)))
     assert len(np.unique(logits, axis=0)) > 15
 
 
@@ -128,7 +130,7 @@ def test_arena_is_at_most_the_published_activation_ram(configuration):
     alpha, size, channels = configuration
     table = published.footprint_bytes()
     row = table[(table["alpha"] == alpha) & (table["image_size"] == size) & (table["channels"] == channels)]
-    network = deploy.read_network(tflite(*configuration, 5))
+    network = network_of(tflite(*configuration, 5))
     # The page has the values of 96 px gray and RGB swapped in unit and size: the least of both is the limit for both.
     limit = min(int(row["activation_ram_bytes"].iloc[0]), round(38.64 * 1024) if size == 96 else 2**30)
     assert deploy.plan(network).arena_bytes <= limit
@@ -136,7 +138,7 @@ def test_arena_is_at_most_the_published_activation_ram(configuration):
 
 @pytest.mark.parametrize(("configuration", "layers", "most"), [((0.25, 96, 3), 4, 0.87), ((0.5, 224, 3), 8, 0.5)])
 def test_streamed_layers_save_ram_and_cost_no_macs(configuration, layers, most):
-    table = deploy.streaming(deploy.read_network(tflite(*configuration, 5))).set_index("streamed_layers")
+    table = deploy.streaming(network_of(tflite(*configuration, 5))).set_index("streamed_layers")
     assert table.loc[layers, "arena_bytes"] < most * table.loc[0, "arena_bytes"]
     assert table["macs"].nunique() == 1
     assert table["patch_macs"].is_monotonic_increasing and table.loc[layers, "patch_macs"] > table.loc[0, "macs"]
@@ -180,12 +182,12 @@ def test_wrong_outputs_do_not_pass(tmp_path):
 )
 def test_models_without_kernels_are_refused_by_name(content, message):
     with pytest.raises(WorkbookError, match=message):
-        deploy.read_network(content())
+        network_of(content())
 
 
 def test_more_streamed_layers_than_work_by_rows_are_refused():
     with pytest.raises(WorkbookError, match="28 layers cannot be streamed: at most the first 27"):
-        deploy.plan(deploy.read_network(tflite(*TINY)), 28)
+        deploy.plan(network_of(tflite(*TINY)), 28)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_rounding_is_halves_away_from_zero_after_halves_up(value, expected):
 
 @pytest.mark.parametrize("text", ['a "quoted" \\ name', "Gänseblümchen", "tab\there", "what??!", "1\\n2"])
 def test_class_names_are_c_strings(tmp_path, text):
-    literal = source.string(text)
+    literal = string_literal(text)
     assert literal.isascii() and "\n" not in literal
     (tmp_path / "names.c").write_text(f"#include <stdio.h>\nint main(void) {{ fputs({literal}, stdout); return 0; }}\n")
     if shutil.which("cc"):

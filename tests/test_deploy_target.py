@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from deploy_models import pointer, shared_library, tflite, write_folder
+from deploy_models import network_of, pointer, shared_library, tflite, write_folder
 from PIL import Image
 
 from mbutils import cli, config, deploy, runs
@@ -108,7 +108,7 @@ def test_bad_input_is_one_line_and_writes_nothing(results, tmp_path, capsys, opt
 
 def test_ram_that_streamed_layers_would_fit_names_how_many(results, capsys):
     (run,) = runs.all_runs(results)
-    table = deploy.streaming(deploy.read_network(run.path / "int8_per_channel.tflite"))
+    table = deploy.streaming(network_of(run.path / "int8_per_channel.tflite"))
     best = table.loc[table["arena_bytes"].idxmin()]
     assert best["arena_bytes"] < table["arena_bytes"].iloc[0]
     limit = str(best["arena_bytes"] / 1024)

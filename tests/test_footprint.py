@@ -12,7 +12,7 @@ from tflite_models import BUILDERS, convert, edited, mobilenet_v1, tflite, with_
 
 from mbutils.device import estimates, published
 from mbutils.device.footprint import footprint
-from mbutils.tflite.graph import read_graph
+from mbutils.tflite.reader import read_graph
 
 KIB = 1024
 V1_25 = "mobilenet_v1 0.25/224/3"

@@ -18,21 +18,21 @@ from mbutils.config import DeployParameters, resolve_results_dir
 from mbutils.data import preprocessing
 from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.figures import streaming
-from mbutils.deploy.layers import Network, read_network
+from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement, missing_tools
 from mbutils.deploy.memory import Plan, plan
-from mbutils.deploy.reference import reference_outputs
-from mbutils.device.footprint import Footprint, footprint
+from mbutils.device.footprint import Footprint, graph_footprint
 from mbutils.errors import WorkbookError, nearest
+from mbutils.tflite.interpreter import reference_outputs
+from mbutils.tflite.reader import read_graph
 
 __all__ = [
     "Deployment",
+    "Network",
     "Plan",
     "deploy",
     "missing_tools",
     "plan",
-    "read_network",
-    "reference_outputs",
     "streaming",
 ]
 
@@ -46,7 +46,7 @@ class Deployment:
         network: What it computes.
         memory: Its arena.
         configuration: (alpha, image_size, color_mode, n_classes).
-        size: What STM32Cube.AI 7.3.0 would take for the same model, predicted.
+        predicted: What STM32Cube.AI 7.3.0 would take for the same model.
         facts: What `deploy.json` holds.
         measured: What it takes on an emulated Cortex-M7; None without the tools.
     """
@@ -55,14 +55,14 @@ class Deployment:
     network: Network
     memory: Plan
     configuration: tuple[float, int, str, int]
-    size: Footprint
+    predicted: Footprint
     facts: dict[str, Any]
     measured: Measurement | None
 
     @property
     def comparison(self) -> pd.DataFrame:
-        """RAM and flash beside those of STM32Cube.AI 7.3.0, see `figures.beside`."""
-        return figures.beside(self.configuration, self.size, self.memory, self.measured)
+        """RAM and flash next to those of STM32Cube.AI 7.3.0, see `figures.comparison`."""
+        return figures.comparison(self.configuration, self.predicted, self.memory, self.measured)
 
 
 def deploy(parameters: DeployParameters) -> Deployment:
@@ -77,7 +77,8 @@ def deploy(parameters: DeployParameters) -> Deployment:
     """
     run = runs.find(resolve_results_dir(parameters.results_dir), parameters.run_id)
     tflite = _model(run, parameters.variant)
-    network = read_network(tflite)
+    graph = read_graph(tflite)
+    network, predicted = Network.from_graph(graph), graph_footprint(graph)
     memory = plan(network, parameters.streamed_layers)
     _check_ram(network, memory, parameters)
     out = Path(parameters.out).expanduser().resolve() if parameters.out else run.path / f"deploy_{parameters.variant}"
@@ -85,10 +86,10 @@ def deploy(parameters: DeployParameters) -> Deployment:
     contract, class_names = run.parameters.preprocessing, tuple(run.manifest["dataset"]["class_names"])
     _check_contract(network, contract.shape, class_names)
     images = _test_images(run, parameters.vectors)
-    size = footprint(tflite)
     outputs = reference_outputs(tflite, images)
     contents = folder.files(tflite, network, memory, contract, class_names, images, outputs)
-    contents["README.md"] = folder.readme(f"{run.run_id}, {parameters.variant}", network, memory, class_names, size)
+    title = f"{run.run_id}, {parameters.variant}"
+    contents["README.md"] = folder.readme(title, network, memory, class_names, predicted)
     with tempfile.TemporaryDirectory() as staged:
         work = Path(staged) / "deploy"
         folder.write(work, contents, {})
@@ -101,9 +102,9 @@ def deploy(parameters: DeployParameters) -> Deployment:
         "class_names": class_names,
         "streamed_layers": parameters.streamed_layers,
         "arena_bytes": memory.arena_bytes,
-        "macs": size.macs,
-        "weights_flash_bytes": size.weights_flash_bytes,
-        "predicted": size.to_dict(),
+        "macs": predicted.macs,
+        "weights_flash_bytes": predicted.weights_flash_bytes,
+        "predicted": predicted.to_dict(),
         "vectors": len(images),
         "vectors_pass_on_host": checked,
         "measured": measured and measured.to_dict(),
@@ -111,7 +112,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
     folder.write(out, contents, facts)
     runs.record_deployment(run, parameters, figures.columns(memory, measured))
     configuration = (run.parameters.alpha, contract.image_size, contract.color_mode, len(class_names))
-    return Deployment(out, network, memory, configuration, size, facts, measured)
+    return Deployment(out, network, memory, configuration, predicted, facts, measured)
 
 
 def _model(run: runs.Run, variant: str) -> bytes:
@@ -141,7 +142,7 @@ def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> 
 def _check_contract(network: Network, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
     if network.image_shape != shape or network.n_classes != len(class_names):
         raise WorkbookError(
-            f"the model takes images of {network.image_shape} and gives {network.n_classes} scores, the run says "
+            f"the model takes images of {network.image_shape} and has {network.n_classes} scores, the run has "
             f"{shape} and {len(class_names)} classes: convert it again"
         )
 

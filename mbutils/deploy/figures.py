@@ -31,14 +31,14 @@ def columns(memory: Plan, measured: Measurement | None) -> dict[str, int]:
     }
 
 
-def beside(
-    configuration: tuple[float, int, str, int], size: Footprint, memory: Plan, measured: Measurement | None
+def comparison(
+    configuration: tuple[float, int, str, int], predicted: Footprint, memory: Plan, measured: Measurement | None
 ) -> pd.DataFrame:
-    """Returns RAM and flash of the C code beside those of STM32Cube.AI 7.3.0.
+    """Returns RAM and flash of the C code next to those of STM32Cube.AI 7.3.0.
 
     Args:
         configuration: (alpha, image_size, color_mode, n_classes).
-        size: The prediction for STM32Cube.AI.
+        predicted: The prediction for STM32Cube.AI.
         memory: The arena of the C code.
         measured: What was measured; None without the tools.
 
@@ -59,7 +59,8 @@ def beside(
             "total_flash_bytes": measured.text_bytes + _constants(measured),
         }
     rows = [
-        (figure, page.get(figure), getattr(size, figure), name, values.get(figure)) for figure, name in _PAIRS.items()
+        (figure, page.get(figure), getattr(predicted, figure), name, values.get(figure))
+        for figure, name in _PAIRS.items()
     ]
     return pd.DataFrame(rows, columns=["figure", "published", "predicted", "c_code", "measured"])
 

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,27 +49,24 @@ def missing_tools() -> list[str]:
 def measure(folder: Path) -> Measurement | None:
     """Compiles a deployed folder for Cortex-M7, runs its test vectors under QEMU and measures; None without the tools.
 
-    The folder is left as it is.
+    What is built lies in `build` in the folder.
 
     Raises:
         WorkbookError: If the code does not compile, or its outputs are not the expected ones.
     """
     if missing_tools():
         return None
-    with tempfile.TemporaryDirectory() as copy:
-        work = Path(copy) / "deploy"
-        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("build"))
-        printed = _make(work, "qemu")
-        portable = _make(work, "qemu", "PORTABLE=1", "ARM_CFLAGS=-O2 -DVECTORS=1")
-        sections = _sections(work / "build" / "arm" / "network.o")
-        return Measurement(
-            compiler=_run(work, "arm-none-eabi-gcc", "--version").splitlines()[0],
-            **{f"{name}_bytes": sections[name] for name in _SECTIONS},
-            stack_bytes=_printed(printed, "stack bytes"),
-            instructions=_printed(printed, "instructions"),
-            portable_text_bytes=_sections(work / "build" / "arm_portable" / "network.o")["text"],
-            portable_instructions=_printed(portable, "instructions"),
-        )
+    printed = _make(folder, "qemu")
+    portable = _make(folder, "qemu", "PORTABLE=1", "ARM_CFLAGS=-O2 -DVECTORS=1")
+    sections = _sections(folder / "build" / "arm" / "network.o")
+    return Measurement(
+        compiler=_run(folder, "arm-none-eabi-gcc", "--version").splitlines()[0],
+        **{f"{name}_bytes": sections[name] for name in _SECTIONS},
+        stack_bytes=_printed(printed, "stack bytes"),
+        instructions=_printed(printed, "instructions"),
+        portable_text_bytes=_sections(folder / "build" / "arm_portable" / "network.o")["text"],
+        portable_instructions=_printed(portable, "instructions"),
+    )
 
 
 def check_on_host(folder: Path) -> bool | None:
@@ -81,10 +77,7 @@ def check_on_host(folder: Path) -> bool | None:
     """
     if not shutil.which("make") or not shutil.which("cc"):
         return None
-    with tempfile.TemporaryDirectory() as copy:
-        work = Path(copy) / "deploy"
-        shutil.copytree(folder, work, ignore=shutil.ignore_patterns("build"))
-        _make(work, "check")
+    _make(folder, "check")
     return True
 
 

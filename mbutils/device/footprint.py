@@ -9,10 +9,9 @@ from pathlib import Path
 
 from mbutils.device import estimates, memory
 from mbutils.device.estimates import Range
-from mbutils.device.memory import Buffer, MemoryPlan
-from mbutils.tflite.graph import Graph, Op, Tensor, read_graph
-
-__all__ = ["Buffer", "Footprint", "Graph", "Layer", "MemoryPlan", "Op", "Range", "Tensor", "footprint", "read_graph"]
+from mbutils.device.memory import Buffer
+from mbutils.tflite.graph import Graph, Op
+from mbutils.tflite.reader import read_graph
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,11 @@ def footprint(source: Path | str | bytes) -> Footprint:
     Raises:
         WorkbookError: If it is no usable int8 model, see `read_graph`.
     """
-    graph = read_graph(source)
+    return graph_footprint(read_graph(source))
+
+
+def graph_footprint(graph: Graph) -> Footprint:
+    """Predicts RAM and flash of a model whose graph has been read."""
     plan = memory.plan_activations(graph)
     layers = tuple(_layer(op, live) for op, live in zip(graph.ops, plan.live_bytes, strict=True))
     weights = sum(layer.weight_bytes for layer in layers)

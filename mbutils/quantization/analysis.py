@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from mbutils.backend import keras, native_output_silenced
+from mbutils.backend import keras
 from mbutils.config import ConvertParameters, normalize
 from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
@@ -16,9 +15,9 @@ from mbutils.progress import progress
 from mbutils.quantization.folding import kernel_layers, output_ranges
 from mbutils.quantization.ranges import evenly_spaced, highest_activations
 from mbutils.quantization.recipe import prepare
+from mbutils.tflite.interpreter import layer_outputs
 
 CALIBRATION_COUNTS = (1, 10, 100, 500)
-_COMPUTE_OPS = ("CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED", "SOFTMAX")
 _IMAGES = 64
 _VALIDATION_IMAGES = 1000
 
@@ -41,7 +40,7 @@ def signal_to_noise(folded: keras.Model, tflite: bytes, images: np.ndarray) -> p
     layers = [folded.get_layer(f"{layer.name}_relu") for layer in kernel_layers(folded)[:-1]]
     layers += [folded.get_layer(name) for name in ("pool", "classifier", "softmax")]
     wanted = keras.Model(folded.input, [layer.output for layer in layers]).predict_on_batch(normalize(images))
-    given = _int8_outputs(tflite, images)
+    given = layer_outputs(tflite, images)
     if [values.shape for values in wanted] != [values.shape for values in given]:
         raise WorkbookError(f"the .tflite model has other layers than {folded.name}: give its own conversion")
     rows = [
@@ -56,28 +55,6 @@ def signal_to_noise(folded: keras.Model, tflite: bytes, images: np.ndarray) -> p
 
 def _decibel(signal: float, noise: float) -> float:
     return float(10 * np.log10(signal / noise)) if signal and noise else float("inf" if signal else "nan")
-
-
-def _int8_outputs(tflite: bytes, images: np.ndarray) -> list[np.ndarray]:
-    """Returns what each computing op gives for a batch of images, dequantized, in the order of execution."""
-    with native_output_silenced():
-        interpreter = Interpreter(
-            model_content=tflite,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-        index = interpreter.get_input_details()[0]["index"]
-        interpreter.resize_tensor_input(index, images.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(index, images)
-        interpreter.invoke()
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    outputs = [op["outputs"][0] for op in interpreter._get_ops_details() if op["op_name"] in _COMPUTE_OPS]
-    values = []
-    for output in outputs:
-        scale, zero_point = tensors[output]["quantization"]
-        values.append((interpreter.get_tensor(output).astype(np.float32) - zero_point) * scale)
-    return values
 
 
 def channel_ranges(folded: keras.Model, calibration: np.ndarray) -> pd.DataFrame:

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from mbutils.backend import convert_variables_to_constants_v2, keras, native_output_silenced, tf
 from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
 from mbutils.quantization.aware import FakeQuantized
+from mbutils.tflite.reader import read_graph
 
 
 def to_int8(model: keras.Model, calibration: np.ndarray, variant: str) -> bytes:
@@ -125,19 +125,17 @@ def describe(tflite: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
         Its ops, one row for each kind: `op`, `count`; and its inputs and outputs, one row each: `tensor`, `shape`,
         `dtype`, `scale` and `zero_point` (blank where the tensor is not quantized).
     """
-    interpreter = Interpreter(
-        model_content=tflite, experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    )
-    counts = Counter(op["op_name"] for op in interpreter._get_ops_details())
+    graph = read_graph(tflite)
+    counts = Counter(op.code for op in graph.ops)
     rows = [
         {
             "tensor": name,
-            "shape": tuple(details["shape"].tolist()),
-            "dtype": np.dtype(details["dtype"]).name,
-            "scale": details["quantization"][0] or None,
-            "zero_point": details["quantization"][1] if details["quantization"][0] else None,
+            "shape": tensor.shape,
+            "dtype": tensor.dtype.lower(),
+            "scale": float(tensor.scales[0]) if len(tensor.scales) else None,
+            "zero_point": tensor.zero_point if len(tensor.scales) else None,
         }
-        for name, group in (("input", interpreter.get_input_details()), ("output", interpreter.get_output_details()))
-        for details in group
+        for name, tensors in (("input", graph.inputs), ("output", graph.outputs))
+        for tensor in tensors
     ]
     return pd.DataFrame(counts.most_common(), columns=["op", "count"]), pd.DataFrame(rows)

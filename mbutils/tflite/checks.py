@@ -1,13 +1,11 @@
 """What a graph must satisfy before the memory rules can be trusted with it; each check raises one clear line."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mbutils.errors import WorkbookError
+from mbutils.tflite.graph import Graph, Op, Tensor
 from mbutils.tflite.ops import CONVERSIONS, CONVOLUTIONS, KERNEL_OPS
 from mbutils.tflite.schema import CONVERT_HINT, numbers, text
-
-if TYPE_CHECKING:
-    from mbutils.tflite.graph import Graph, Op, Tensor
 
 _QUANTIZED = ("INT8", "UINT8")
 
@@ -27,13 +25,13 @@ def static_shapes(subgraph: Any) -> None:  # noqa: ANN401
             raise WorkbookError(f"batch size {shape[0]} of input shape {list(shape)}: convert with batch size 1")
 
 
-def is_quantized(tensors: "list[Tensor]") -> None:
+def is_quantized(tensors: list[Tensor]) -> None:
     """Refuses a model without one int8 tensor."""
     if not any(tensor.dtype in _QUANTIZED for tensor in tensors):
         raise WorkbookError(f"a float32 model, no tensor is quantized to int8: {CONVERT_HINT}")
 
 
-def graph(graph: "Graph") -> None:
+def graph(graph: Graph) -> None:
     """Refuses partly quantized models, and graphs whose parts do not fit together (as only a damaged file has)."""
     if not graph.ops or not graph.inputs or not graph.outputs:
         raise ValueError("no ops, inputs or outputs")
@@ -50,7 +48,7 @@ def graph(graph: "Graph") -> None:
         raise ValueError("an output that no op has written")
 
 
-def _is_int8(op: "Op") -> None:
+def _is_int8(op: Op) -> None:
     activations = () if op.code in CONVERSIONS else (*op.inputs, *op.outputs)
     weights = [tensor for tensor in op.weights if tensor.dtype != "INT32"]  # biases are int32
     for tensor in (*activations, *weights):
@@ -60,18 +58,18 @@ def _is_int8(op: "Op") -> None:
             )
 
 
-def _fits_together(op: "Op") -> None:
+def _fits_together(op: Op) -> None:
     if not op.inputs or not op.outputs or 0 in (t.size for t in (*op.inputs, *op.outputs, *op.weights)):
         raise ValueError(f"{op.code} {op.name} has no inputs or outputs, or an empty one")
     if op.code in KERNEL_OPS and tuple(_spatial(op)) != op.outputs[0].shape[1:3]:
-        raise ValueError(f"{op.code} {op.name} cannot give the shape {list(op.outputs[0].shape)}")
+        raise ValueError(f"{op.code} {op.name} cannot have an output of shape {list(op.outputs[0].shape)}")
     if op.code in CONVOLUTIONS and not _kernel_fits(op):
         raise ValueError(f"{op.code} {op.name} has a kernel of shape {list(op.weights[0].shape)}")
     if op.code == "FULLY_CONNECTED" and (len(op.weights[0].shape) != 2 or op.inputs[0].size % op.weights[0].shape[1]):
         raise ValueError(f"{op.code} {op.name} has weights of shape {list(op.weights[0].shape)}")
 
 
-def _spatial(op: "Op") -> list[int]:
+def _spatial(op: Op) -> list[int]:
     """Returns the output height and width that input, kernel, stride and padding give."""
     if len(op.inputs[0].shape) != 4 or len(op.outputs[0].shape) != 4 or min(op.kernel + op.stride + op.dilation) < 1:
         raise ValueError(f"{op.code} {op.name} is not over height, width and channels")
@@ -80,7 +78,7 @@ def _spatial(op: "Op") -> list[int]:
     return [-(-(size - (r if op.padding == "VALID" else 0)) // stride) for size, r, stride in sizes]
 
 
-def _kernel_fits(op: "Op") -> bool:
+def _kernel_fits(op: Op) -> bool:
     kernel, channels_in, channels_out = op.weights[0].shape, op.inputs[0].shape[3], op.outputs[0].shape[3]
     if op.code == "DEPTHWISE_CONV_2D":
         return kernel[0] == 1 and kernel[3] == channels_out and channels_out % channels_in == 0

@@ -1,14 +1,16 @@
-"""Runs .tflite models with LiteRT."""
+"""Runs .tflite models with LiteRT: the only module that opens its interpreter."""
 
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from mbutils.backend import native_output_silenced
 from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
+from mbutils.tflite.ops import COMPUTING
+from mbutils.tflite.reader import read_graph
 
 
 class TFLiteModel:
@@ -19,7 +21,7 @@ class TFLiteModel:
         threads: Threads of the interpreter; LiteRT's own choice where None.
 
     Raises:
-        WorkbookError: If the file is missing or is no .tflite model with one image input and one output.
+        WorkbookError: If the file is missing or is not a .tflite model with one image input and one output.
     """
 
     def __init__(self, source: Path | bytes, threads: int | None = None) -> None:
@@ -32,7 +34,7 @@ class TFLiteModel:
             raise WorkbookError(f"{name} is not a readable .tflite model ({error})") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
-            raise WorkbookError(f"{name} is no image classifier: it must have one image input and one output")
+            raise WorkbookError(f"{name} is not an image classifier: it must have one image input and one output")
         self._input, self._output = inputs[0], outputs[0]
 
     @property
@@ -71,18 +73,83 @@ class TFLiteModel:
             self._interpreter.resize_tensor_input(index, images.shape)
         with native_output_silenced():
             self._interpreter.allocate_tensors()
-        self._interpreter.set_tensor(index, self._to_input(images))
+        self._interpreter.set_tensor(index, _as_input(images, self._input["dtype"]))
         self._interpreter.invoke()
         scores = self._interpreter.get_tensor(self._output["index"]).reshape(len(images), -1)
         scale, zero_point = self._output["quantization"]
-        return (scores.astype(np.float32) - zero_point) * scale if scale else scores.astype(np.float32)
+        return _dequantized(scores, scale, zero_point) if scale else scores.astype(np.float32)
 
-    def _to_input(self, images: np.ndarray) -> np.ndarray:
-        if self._input["dtype"] == np.uint8:
-            return images
-        if self._input["dtype"] == np.int8:
-            return (images.astype(np.int16) - 128).astype(np.int8)
-        return normalize(images)
+
+def layer_outputs(tflite: bytes, images: np.ndarray) -> list[np.ndarray]:
+    """Runs a batch of images and returns the output of every op that computes (`ops.COMPUTING`).
+
+    Args:
+        tflite: An int8 model.
+        images: uint8, shape (n, height, width, channels).
+
+    Returns:
+        The outputs in the order of execution, dequantized: float32, the batch first.
+    """
+    graph = read_graph(tflite)
+    with native_output_silenced():
+        interpreter = Interpreter(
+            model_content=tflite,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        index = graph.inputs[0].index
+        interpreter.resize_tensor_input(index, images.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(index, images)
+        interpreter.invoke()
+    outputs = [op.outputs[0] for op in graph.ops if op.code in COMPUTING]
+    return [_dequantized(interpreter.get_tensor(out.index), out.scales[0], out.zero_point) for out in outputs]
+
+
+def reference_outputs(tflite: bytes, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs a classifier with the reference kernels, not with XNNPACK: what the C code must match bit for bit.
+
+    Args:
+        tflite: An int8 model that ends with a softmax.
+        images: uint8, shape (n, height, width, channels).
+
+    Returns:
+        The outputs before the softmax, int8, and the scores, float32; both of shape (n, n_classes).
+    """
+    graph = read_graph(tflite)
+    interpreter = Interpreter(
+        model_content=tflite,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
+        experimental_preserve_all_tensors=True,
+        num_threads=1,
+    )
+    interpreter.allocate_tensors()
+    (image_input,), (output,) = interpreter.get_input_details(), graph.outputs
+    softmax = next(op for op in graph.ops if op.code == "SOFTMAX")
+    logits, scores = [], []
+    with progress(len(images), "reference kernels", "image") as bar:
+        for image in images:
+            interpreter.set_tensor(image_input["index"], _as_input(image[None], image_input["dtype"]))
+            interpreter.invoke()
+            logits.append(interpreter.get_tensor(softmax.inputs[0].index).ravel())
+            values = interpreter.get_tensor(output.index).ravel()
+            quantized = values.dtype == np.int8
+            scores.append(_dequantized(values, output.scales[0], output.zero_point) if quantized else values)
+            bar.update()
+    return np.array(logits), np.array(scores)
+
+
+def _as_input(images: np.ndarray, dtype: type) -> np.ndarray:
+    """Returns uint8 images as an input of a type takes them."""
+    if dtype == np.uint8:
+        return images
+    if dtype == np.int8:
+        return (images.astype(np.int16) - 128).astype(np.int8)
+    return normalize(images)
+
+
+def _dequantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+    return (values.astype(np.float32) - zero_point) * scale
 
 
 def _read_file(path: Path) -> bytes:

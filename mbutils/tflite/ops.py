@@ -7,5 +7,6 @@ PADS = frozenset({"PAD", "PADV2"})
 ALIASES = frozenset({"RESHAPE", "SQUEEZE"})  # the output is the input under another shape: no bytes move
 ELEMENTWISE = frozenset({"LOGISTIC", "QUANTIZE", "RELU", "RELU6"})  # as many bytes out as in: may run in place
 CONVERSIONS = frozenset({"QUANTIZE", "DEQUANTIZE"})  # may touch float32
+COMPUTING = CONVOLUTIONS | {"MEAN", "FULLY_CONNECTED", "SOFTMAX"}  # what a MobileNet computes its layers with
 WITH_WEIGHTS = CONVOLUTIONS | {"FULLY_CONNECTED", "ADD", "MUL", "CONCATENATION"}  # their constants are weights
 SUPPORTED = KERNEL_OPS | PADS | ALIASES | ELEMENTWISE | CONVERSIONS | WITH_WEIGHTS | {"MEAN", "SOFTMAX"}

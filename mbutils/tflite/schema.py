@@ -20,6 +20,7 @@ def _names(enum: type) -> dict[int, str]:
 OP_NAMES = _names(schema.BuiltinOperator)
 DTYPE_NAMES = _names(schema.TensorType)
 PADDING_NAMES = _names(schema.Padding)
+ACTIVATION_NAMES = _names(schema.ActivationFunctionType)
 
 
 def load(source: Path | str | bytes) -> tuple[str, bytes]:
