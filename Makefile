@@ -26,7 +26,7 @@ demo: $(READY)  ## sweep over handwritten digits, no download: results/demo/repo
 flowers: $(READY)  ## the published models, three seeds, to the report: results/flowers/report.html
 	$(BIN)/mb sweep params/sweeps/flowers.yaml --results results/flowers
 
-flowers-quick: $(READY)  ## the same with one seed; `make flowers` goes on from there
+flowers-quick: $(READY)  ## the same with one seed; `make flowers` continues from there
 	$(BIN)/mb sweep params/sweeps/flowers.yaml --results results/flowers --seeds 0
 
 reference: $(READY)  ## keep what `make flowers` measured in results/reference, and in the table of the README
@@ -55,10 +55,10 @@ format: $(READY)  ## format the code, strip the notebooks, write the tables of r
 	$(BIN)/nbstripout $(wildcard notebooks/*.ipynb)
 	$(BIN)/python -m mbutils.columns
 
-lab: $(READY)  ## open JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=notebooks
+lab: $(READY)  ## open JupyterLab on the project, at its notebooks
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
-lock: $(READY)  ## pin the dependencies of pyproject.toml anew in requirements.lock
+lock: $(READY)  ## pin the newest versions of the dependencies in requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
 		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock
 

@@ -23,7 +23,7 @@ def tflite(tiny_results):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["sweep"], ["status"], ["report"], ["render"], ["evaluate"], ["footprint"], ["cache"]]
+    "command", [[], ["sweep"], ["status"], ["report"], ["render"], ["evaluate"], ["footprint"], ["deploy"], ["cache"]]
 )
 def test_help_reads_well(command, capsys):
     assert mb(*command, "--help") == 0
