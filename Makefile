@@ -21,13 +21,13 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 demo: $(READY)  ## sweep over handwritten digits, no download: results/demo/report.html
-	$(BIN)/mb sweep params/sweeps/demo.yaml --results results/demo
+	$(BIN)/mb sweep params/sweeps/demo.yaml --results-dir results/demo
 
 flowers: $(READY)  ## the published models, three seeds, to the report: results/flowers/report.html
-	$(BIN)/mb sweep params/sweeps/flowers.yaml --results results/flowers
+	$(BIN)/mb sweep params/sweeps/flowers.yaml --results-dir results/flowers
 
 flowers-quick: $(READY)  ## the same with one seed; `make flowers` continues from there
-	$(BIN)/mb sweep params/sweeps/flowers.yaml --results results/flowers --seeds 0
+	$(BIN)/mb sweep params/sweeps/flowers.yaml --results-dir results/flowers --seeds 0
 
 reference: $(READY)  ## keep what `make flowers` measured in results/reference, and in the table of the README
 	$(BIN)/python -m mbutils.report.reference results/flowers

@@ -1,11 +1,15 @@
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from stand_ins import Network
 
-from mbutils import cli, runs
+from mbutils import cli, config, runs
 from mbutils.config import TrainParameters
 
 
@@ -52,7 +56,7 @@ def test_evaluate_takes_the_class_order_of_the_model(tflite, order, class_at, ca
     [
         (["--dataset", "digit"], "unknown dataset 'digit': did you mean 'digits'"),
         (["--dataset", "digits", "--image-size", "48"], "takes images of 32x32x1, not 48x48x1: leave out --image-size"),
-        (["--dataset", "digits", "--color", "rgb"], "takes images of 32x32x1, not 32x32x3"),
+        (["--dataset", "digits", "--color-mode", "rgb"], "takes images of 32x32x1, not 32x32x3"),
         (["--dataset", "digits", "--class-order", "a,b"], "--class-order a,b: must name each of 0,1,2"),
         (["--dataset", "digits", "--batch-size", "0"], "batch_size: 0 is too small"),
         (["--interpolation", "cubic"], "invalid choice: 'cubic'"),
@@ -107,9 +111,9 @@ def test_report_prints_table_and_path(tiny_results, capsys):
     assert text.rstrip().endswith(str(tiny_results / "report.html"))
 
 
-def test_report_of_a_killed_run_says_that_nothing_is_evaluated_yet(digits, tmp_path, capsys):
-    parameters = TrainParameters(dataset="digits", weights="none")
-    runs.begin(parameters, digits, tmp_path)
+def test_report_of_a_run_that_was_only_trained_says_what_it_lacks(digits, tmp_path, capsys):
+    begun = runs.begin(TrainParameters(dataset="digits", weights="none"), digits, tmp_path)
+    runs.finish(begun, Network("weights"), pd.DataFrame({"validation_top1": [0.5], "seconds": [1.0]}))
     assert mb("report", "--results", tmp_path) == 0
     assert "no evaluated run yet" in capsys.readouterr().out
     assert "missing" in (tmp_path / "report.html").read_text()
@@ -151,3 +155,17 @@ def test_output_may_be_cut_short_by_its_reader(tflite):
 def test_bad_seeds_are_named(seeds, tmp_path, capsys):
     assert mb("sweep", tmp_path / "sweep.yaml", "--seeds", seeds) == 2
     assert repr(seeds) in capsys.readouterr().err
+
+
+def options_of(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([command, "--help"])
+    return set(re.findall(r"--([a-z-]+)", capsys.readouterr().out))
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"), [("deploy", config.DeployParameters), ("footprint", config.ModelParameters)]
+)
+def test_options_are_the_declared_parameters(command, kind, capsys):
+    names = {spec.name.replace("_", "-") for spec in fields(kind)} - {"run-id"}
+    assert names <= options_of(command, capsys)

@@ -67,12 +67,12 @@ def test_a_file_is_sized_without_tensorflow(model_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give a MODEL.tflite, or some of --alpha"),
+        ([], "give a MODEL.tflite, or one of --alpha"),
         (["{model}", "--alpha", "0.5"], "not both"),
-        (["{model}", "--classes", "5"], "not both"),
+        (["{model}", "--n-classes", "5"], "not both"),
         (["--alpha", "9"], "alpha: 9.0 is too large: the maximum is 2.0"),
         (["--image-size", "8"], "image_size: 8 is too small"),
-        (["--classes", "1"], "n_classes: 1 is too small"),
+        (["--n-classes", "1"], "n_classes: 1 is too small"),
         (["no.tflite"], "no.tflite: cannot be read"),
     ],
 )
@@ -84,7 +84,7 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, model_path, caps
 
 
 def test_an_untrained_model_is_named_by_options_with_defaults(beside, capsys):
-    assert cli.main(["footprint", "--color", "gray", "--json"]) == 0
+    assert cli.main(["footprint", "--color-mode", "gray", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["activation_ram_bytes"] / 1024 == pytest.approx(38.64, abs=0.005)
     assert values["weights_flash_bytes"] / 1024 == pytest.approx(214.55, abs=0.005)

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
-from mbutils.config import TrainParameters
+from mbutils.config import PROJECT, DataParameters, TrainParameters, read_recipe
+from mbutils.data import datasets
 from mbutils.errors import WorkbookError
 from mbutils.runs import identify
 
@@ -129,3 +131,10 @@ def test_what_is_in_the_teachers_recipe_changes_run_id_and_configuration(recipes
 def test_bad_recipe_of_a_teacher_is_refused(recipes, text, message):
     with pytest.raises(WorkbookError, match=message):
         run_id(TrainParameters(teacher=recipes("teacher", text)))
+
+
+def test_recipes_are_those_of_the_reference_results(flowers):
+    reference = set(pd.read_csv(PROJECT / "results" / "reference" / "flowers.csv")["run_id"])
+    data = datasets.load(DataParameters(validation_fraction=0.05))
+    for name in ("flowers_0.5_224_rgb", "flowers_0.25_224_rgb", "flowers_0.25_96_rgb", "flowers_0.25_96_gray"):
+        assert run_id(TrainParameters.from_dict(read_recipe(name)), data.fingerprint) in reference

@@ -6,7 +6,7 @@ import yaml
 from stand_ins import Network
 
 from mbutils import runs, sweep
-from mbutils.config import PROJECT, DeployParameters, TrainParameters
+from mbutils.config import PROJECT, DeployParameters, TrainParameters, read_recipe
 from mbutils.data import datasets
 from mbutils.errors import WorkbookError
 from mbutils.progress import duration
@@ -117,7 +117,7 @@ def test_sweep_files_in_params_are_valid(path, digits, monkeypatch):
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "params" / "runs").glob("*.yaml")), ids=lambda path: path.name)
 def test_single_runs_in_params_are_valid(path):
-    assert TrainParameters.from_dict(yaml.safe_load(path.read_text()))
+    assert TrainParameters.from_dict(read_recipe(path.stem))
 
 
 def keys(plan):

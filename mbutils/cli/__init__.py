@@ -34,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     results = argparse.ArgumentParser(add_help=False)
     results.add_argument(
-        "--results", default="", metavar="DIR", help="results folder (default: the project's results/)"
+        "--results-dir", dest="results", default="", metavar="DIR", help="results folder (default: the project's own)"
     )
     sweeps.add_commands(commands, results)
     models.add_commands(commands, results)

@@ -7,42 +7,38 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from mbutils.cli.options import add_parameters, parameters_in
 from mbutils.config import (
-    COLOR_MODES,
-    INT8_VARIANTS,
-    INTERPOLATIONS,
     DataParameters,
     DeployParameters,
     EvaluateParameters,
     ModelParameters,
     Preprocessing,
+    TrainParameters,
     cache_dir,
 )
 from mbutils.errors import WorkbookError
 
+_MODEL_PARAMETERS = tuple(spec.name for spec in fields(ModelParameters))
+
 
 def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
-    """Adds them to the parsers of `mb`; `results` has the option `--results`."""
+    """Adds them to the parsers of `mb`; `results` has the option `--results-dir`."""
     evaluate = commands.add_parser(
         "evaluate",
         help="score any .tflite classifier on a dataset's test part",
         description="Scores a .tflite image classifier from anywhere on the test part of a dataset: prints top-1 with "
-        "its 95 %% interval. Image size and colour come from the model's input.",
+        "its 95 % interval. Image size and colour come from the model's input.",
     )
     evaluate.add_argument("model", type=Path, metavar="MODEL.tflite")
-    evaluate.add_argument("--dataset", default="tf_flowers", metavar="D", help="dataset (default: %(default)s)")
-    evaluate.add_argument("--image-size", type=int, metavar="N", help="pixels (default: the model's own)")
-    evaluate.add_argument("--color", choices=COLOR_MODES, help="colour (default: the model's own)")
-    evaluate.add_argument(
-        "--interpolation", default=INTERPOLATIONS[0], choices=INTERPOLATIONS, help="resizing (default: %(default)s)"
-    )
+    add_parameters(evaluate, TrainParameters, "dataset", "data_dir", "interpolation")
+    add_parameters(evaluate, TrainParameters, "image_size", "color_mode", default="the model's own")
+    add_parameters(evaluate, EvaluateParameters, "batch_size")
     evaluate.add_argument(
         "--class-order",
         metavar="A,B,...",
         help="the model's classes in its order, quoted where a name has a comma (default: the dataset's order)",
     )
-    evaluate.add_argument("--batch-size", type=int, default=64, metavar="N", help="(default: %(default)s)")
-    evaluate.add_argument("--data-dir", default="", metavar="DIR", help="for --dataset folder: the images")
     evaluate.set_defaults(command=_evaluate)
 
     footprint = commands.add_parser(
@@ -52,10 +48,8 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         "file, the options below name a MobileNet v1, which is built untrained and converted.",
     )
     footprint.add_argument("model", type=Path, nargs="?", metavar="MODEL.tflite")
-    footprint.add_argument("--alpha", type=float, metavar="A", help="width multiplier (default: 0.25)")
-    footprint.add_argument("--image-size", type=int, metavar="N", help="pixels (default: 96)")
-    footprint.add_argument("--color", choices=COLOR_MODES, dest="color_mode", help="colour (default: rgb)")
-    footprint.add_argument("--classes", type=int, dest="n_classes", metavar="N", help="classes (default: 5)")
+    for name in _MODEL_PARAMETERS:
+        add_parameters(footprint, ModelParameters, name, default=str(getattr(ModelParameters, name)))
     footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
     footprint.set_defaults(command=_footprint)
 
@@ -67,18 +61,8 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         "Makefile and a README. Compiles and checks it, and measures it on an emulated Cortex-M7, where the tools are "
         "installed.",
     )
-    deploy.add_argument("run", nargs="?", default="", metavar="RUN", help="run id (default: the newest finished run)")
-    deploy.add_argument("--variant", default=INT8_VARIANTS[0], choices=INT8_VARIANTS, help="(default: %(default)s)")
-    deploy.add_argument("--out", default="", metavar="DIR", help="output folder (default: in the folder of the run)")
-    deploy.add_argument("--ram-kib", type=float, default=0.0, metavar="N", help="refuse an arena of more than N KiB")
-    deploy.add_argument(
-        "--streamed-layers",
-        type=int,
-        default=0,
-        metavar="N",
-        help="run the first N layers row by row together, for less RAM (default: %(default)s)",
-    )
-    deploy.add_argument("--vectors", type=int, default=8, metavar="N", help="test images (default: %(default)s)")
+    deploy.add_argument("run_id", nargs="?", default="", metavar="RUN", help="empty for the newest finished run")
+    add_parameters(deploy, DeployParameters, "variant", "out", "streamed_layers", "vectors", "ram_kib")
     deploy.set_defaults(command=_deploy)
 
     cached = commands.add_parser(
@@ -120,12 +104,12 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
     height, width, channels = image_shape
     contract = Preprocessing(
-        options.image_size or height, options.color or ("rgb" if channels == 3 else "gray"), options.interpolation
+        options.image_size or height, options.color_mode or ("rgb" if channels == 3 else "gray"), options.interpolation
     )
     if contract.shape != image_shape:
         raise WorkbookError(
             f"{options.model} takes images of {height}x{width}x{channels}, not {'x'.join(map(str, contract.shape))}: "
-            "leave out --image-size and --color"
+            "leave out --image-size and --color-mode"
         )
     return contract
 
@@ -154,29 +138,21 @@ def _footprint(options: argparse.Namespace) -> int:
 
 def _model_source(options: argparse.Namespace) -> Path | bytes:
     """Returns the path that was given, or the untrained model that the options name."""
-    given = {spec.name: getattr(options, spec.name) for spec in fields(ModelParameters)}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = parameters_in(options, ModelParameters)
     if options.model and given:
-        raise WorkbookError("give a MODEL.tflite, or --alpha, --image-size, --color and --classes, not both")
+        raise WorkbookError("give a MODEL.tflite, or the options of an untrained model, not both")
     if options.model:
         return options.model
     if not given:
-        raise WorkbookError("give a MODEL.tflite, or some of --alpha, --image-size, --color and --classes")
+        raise WorkbookError("give a MODEL.tflite, or one of --alpha, --image-size, --color-mode and --n-classes")
     from mbutils.report import before_training
 
     return before_training.tflite(ModelParameters(**given))
 
 
 def _deploy(options: argparse.Namespace) -> int:
-    parameters = DeployParameters(
-        run_id=Path(options.run).name,
-        variant=options.variant,
-        out=options.out,
-        streamed_layers=options.streamed_layers,
-        vectors=options.vectors,
-        ram_kib=options.ram_kib,
-        results_dir=options.results,
-    )
+    values = parameters_in(options, DeployParameters) | {"run_id": Path(options.run_id).name}
+    parameters = DeployParameters(**values, results_dir=options.results)
     from mbutils import deploy
     from mbutils.report import tables
 
