@@ -1,8 +1,8 @@
-"""The one exception that a user is meant to read."""
+"""The exception whose message is written for users."""
 
 
 class WorkbookError(Exception):
-    """Bad input or a missing resource, told in one line that names the thing and the way out.
+    """Bad input or a missing resource. The message is one line that names the problem and the way out.
 
     The command line prints the line and exits with status 2; a notebook shows it without a traceback.
     """

@@ -147,7 +147,7 @@ def test_damaged_manifest_is_named(finished, tmp_path):
     with pytest.raises(WorkbookError, match=r"has no readable manifest.json: remove the folder"):
         runs.find(tmp_path)
     (finished.path / "manifest.json").write_text("{}")
-    with pytest.raises(WorkbookError, match=r"is of an earlier version of the workbook: remove the folder"):
+    with pytest.raises(WorkbookError, match=r"was written by an earlier version of the workbook: remove the folder"):
         runs.find(tmp_path)
 
 

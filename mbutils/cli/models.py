@@ -115,7 +115,7 @@ def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) ->
 
 
 def _class_order(given: str | None, class_names: tuple[str, ...]) -> list[int]:
-    """Returns where in the model's scores each class of the dataset stands."""
+    """Returns the position of each class of the dataset in the model's scores."""
     order = next(csv.reader([given], skipinitialspace=True)) if given else list(class_names)
     order = [name.strip() for name in order]
     if sorted(order) != sorted(class_names):

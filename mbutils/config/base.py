@@ -1,4 +1,4 @@
-"""What every set of parameters has in common: defaults, meanings and valid values, checked when it is made."""
+"""What all parameters have in common: defaults, meanings and valid values, which are checked."""
 
 import re
 from collections.abc import Mapping
@@ -52,7 +52,7 @@ def parameter(
 
 @dataclass(frozen=True)
 class Parameters:
-    """Base of the parameters of one notebook: checks types and values when made.
+    """Base of the parameters of a notebook; checks types and values.
 
     Raises:
         WorkbookError: If a value has the wrong type or is impossible.
@@ -65,7 +65,7 @@ class Parameters:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Makes the parameters from names and values, defaults for the rest.
+        """Returns parameters with the values of a mapping, and defaults for the rest.
 
         Raises:
             WorkbookError: If a name is unknown (the nearest valid one is named) or a value is invalid.
@@ -78,7 +78,7 @@ class Parameters:
 
     @classmethod
     def from_notebook(cls, namespace: Mapping[str, Any]) -> Self:
-        """Makes the parameters from a notebook's `globals()`, after its parameters cell has run.
+        """Returns parameters with the values in a notebook's `globals()`, after its parameters cell has run.
 
         papermill injects any name, so those of the cell that it adds are checked. Where the parameter `recipe` names a
         recipe, its values stand in for the defaults; values that papermill injects, or that differ from their default,

@@ -1,25 +1,19 @@
 """Run folders, their manifests, and the results table made from them."""
 
-from mbutils.runs.folder import (
+from mbutils.runs.folder import FLOAT32, Run, all_runs, find, load_dataset
+from mbutils.runs.identity import Identity, identify
+from mbutils.runs.provenance import git_commit, machine
+from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
+from mbutils.runs.training import Training, begin, finish
+from mbutils.runs.variants import (
     CHANGED_KEPT,
-    FLOAT32,
     MEASURED_COLUMNS,
-    Run,
-    Training,
-    all_runs,
-    begin,
     changed_name,
-    find,
-    finish,
-    load_dataset,
     record_deployment,
     record_evaluation,
     save_changed,
     save_variant,
 )
-from mbutils.runs.identity import Identity, identify
-from mbutils.runs.provenance import git_commit, machine
-from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
 
 __all__ = [
     "CHANGED_KEPT",

@@ -1,4 +1,4 @@
-"""By what a result was made: the commit of the workbook, the versions, the machine, the time."""
+"""What made a result: the commit of the workbook, the versions, the machine, the time."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ def made_by() -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python, the workbook and the packages that decide over results."""
+    """Returns the versions of Python, the workbook and the packages that results depend on."""
     return {name: metadata.version(name) for name in _VERSIONED} | {"python": platform.python_version()}
 
 

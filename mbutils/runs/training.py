@@ -1,0 +1,124 @@
+"""The record of a training: begun before it, written as a run folder when it has ended."""
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mbutils import files
+from mbutils.config import TrainParameters
+from mbutils.data.dataset import EXCLUDED, PARTS, Dataset
+from mbutils.errors import WorkbookError
+from mbutils.runs.folder import Run
+from mbutils.runs.identity import Identity, identify
+from mbutils.runs.provenance import made_by, now, versions
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A run that is being trained; nothing of it is on disk until `finish`.
+
+    Attributes:
+        identity: What determines its result.
+        path: Where the run folder will be.
+        facts: The first part of its manifest.
+    """
+
+    identity: Identity
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.identity.run_id
+
+    @property
+    def parameters(self) -> TrainParameters:
+        """The parameters that it is trained with."""
+        return self.identity.parameters
+
+
+def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Training:
+    """Starts the record of a run.
+
+    Raises:
+        WorkbookError: If the results folder cannot be written, or the dataset was loaded with other parameters.
+    """
+    if dataset.loaded_with not in (None, parameters.data):
+        raise WorkbookError("the parameters of the data have changed since it was loaded: run the cells above again")
+    identity = identify(parameters, dataset.fingerprint)
+    path = results_dir / "runs" / identity.run_id
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise WorkbookError(
+            f"cannot write in the results folder {results_dir} ({error.strerror}): set another results_dir"
+        ) from error
+    facts = {
+        "run_id": identity.run_id,
+        "configuration": identity.configuration,
+        "parameters": _recorded(parameters),
+        "teacher": identity.teacher
+        and {"run_id": identity.teacher.run_id, "parameters": _recorded(identity.teacher.parameters)},
+        "preprocessing": asdict(parameters.preprocessing),
+        "dataset": _dataset_facts(dataset),
+        **made_by(),
+        "versions": versions(),
+        "started": now(),
+    }
+    return Training(identity, path, facts)
+
+
+def _recorded(parameters: TrainParameters) -> dict[str, Any]:
+    return {name: value for name, value in asdict(parameters).items() if name != "results_dir"}
+
+
+def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
+    duplicates = dataset.duplicates()
+    return {
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "n_classes": dataset.n_classes,
+        "class_names": list(dataset.class_names),
+        **{f"n_{part}": len(dataset.positions(part)) for part in PARTS},
+        "n_excluded": len(dataset.positions(EXCLUDED)),  # copies of test images, and of validation images in train
+        "n_duplicated": int(duplicates["copies"].sum()),
+        "skipped": list(dataset.skipped),
+        "contradicting_identities": duplicates.loc[duplicates["contradicting"], "identity"].tolist(),
+    }
+
+
+def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any) -> Run:  # noqa: ANN401
+    """Writes the folder of a run that has been trained; an earlier run of the same id is replaced as a whole.
+
+    Args:
+        training: What `begin` returned.
+        network: The trained `keras.Model`.
+        history: What `training.fit` returned.
+        **facts: More facts for the manifest, such as `param_count` and `macs`.
+
+    Raises:
+        WorkbookError: If it cannot be written; the earlier run is then still there.
+    """
+    last = history.iloc[-1]
+    manifest = {
+        **training.facts,
+        "status": "finished",
+        "finished": now(),
+        "train_seconds": float(last["seconds"]),
+        "validation_top1": float(last["validation_top1"]),
+        **facts,
+        "variants": {},
+        "artefacts": {},
+    }
+    with files.locked(training.path.parent), files.folder_written_beside(training.path) as folder:
+        run = Run(folder)
+        run._write_manifest(manifest)
+        run.save("history.csv", lambda path: history.to_csv(path, index=False))
+        run.save("model.keras", network.save)
+    return Run(training.path)

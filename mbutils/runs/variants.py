@@ -1,0 +1,108 @@
+"""The record of the variants of a run: conversion, evaluation, deployment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mbutils.config import DeployParameters
+from mbutils.runs.folder import Run
+from mbutils.runs.provenance import made_by
+
+MEASURED_COLUMNS = (
+    "measured_ram_bytes",
+    "measured_stack_bytes",
+    "measured_flash_bytes",
+    "measured_code_bytes",
+    "measured_instructions",
+)
+CHANGED_KEPT = 12  # images that int8 changed, kept of each variant
+# Columns of `evaluation.accuracy_table` that the manifest keeps.
+_RECORDED = (
+    "top1",
+    "top1_low",
+    "top1_high",
+    "drop_from_float",
+    "p_value",
+    "agreement_with_float",
+    "macro_recall",
+)
+
+
+def save_variant(run: Run, variant: str, tflite: bytes, conversion: Mapping[str, Any], **costs: float) -> None:
+    """Saves a converted model as `<variant>.tflite`; an earlier evaluation of the variant is forgotten.
+
+    Args:
+        run: The run.
+        variant: "int8_per_channel" or "int8_per_tensor".
+        tflite: The model.
+        conversion: The parameters that determine it, by name.
+        **costs: What it takes on the device, by the columns of `results.csv`.
+    """
+    run.save(f"{variant}.tflite", lambda path: path.write_bytes(tflite))
+    facts = {"conversion": dict(conversion), **costs, "tflite_bytes": len(tflite)}
+    run.update(variants={**run.manifest["variants"], variant: facts})
+
+
+def record_evaluation(
+    run: Run,
+    accuracies: pd.DataFrame,
+    identities: np.ndarray,
+    labels: np.ndarray,
+    scores: dict[str, np.ndarray],
+    validation_top1: Mapping[str, float] | None = None,
+) -> None:
+    """Saves the test predictions of each variant and records its accuracy.
+
+    Args:
+        run: The run.
+        accuracies: What `evaluation.accuracy_table` returned.
+        identities: The identities of the test images, shape (n,).
+        labels: Their true classes: int64, shape (n,).
+        scores: The scores of each variant: float32, shape (n, n_classes).
+        validation_top1: The accuracy of variants on the validation images, fractions. Those left out have the float32
+            accuracy that training ended with.
+    """
+    for variant, given in scores.items():
+        _save_predictions(run, variant, identities, labels, given)
+    variants = run.manifest["variants"]
+    for row in accuracies.to_dict("records"):
+        facts = {name: row[name] for name in _RECORDED if not pd.isna(row[name])}
+        variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
+    for variant, top1 in (validation_top1 or {}).items():
+        variants[variant]["validation_top1"] = top1
+    run.update(variants=variants, evaluated=made_by())
+
+
+def save_changed(run: Run, variant: str, positions: np.ndarray, images: np.ndarray) -> None:
+    """Saves which test images an int8 variant changed, and the first of them, so that a report can show them.
+
+    Args:
+        run: The run.
+        variant: The variant.
+        positions: The positions among the test images that exactly one of float32 and the variant gets right.
+        images: The images at the first `CHANGED_KEPT` of them: uint8, shape (n, height, width, channels).
+    """
+    run.save(changed_name(variant), lambda path: np.savez_compressed(path, positions=positions, images=images))
+
+
+def changed_name(variant: str) -> str:
+    """Returns the name of the file that `save_changed` writes."""
+    return f"changed_{variant}.npz"
+
+
+def _save_predictions(run: Run, variant: str, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
+    def write(path: Path) -> None:
+        np.savez_compressed(path, identities=identities.astype("U32"), labels=labels, scores=scores)
+
+    run.save(f"predictions_{variant}.npz", write)
+
+
+def record_deployment(run: Run, parameters: DeployParameters, measured: Mapping[str, int]) -> None:
+    """Records how a variant was deployed, and what its C code takes by `MEASURED_COLUMNS`; replaces earlier records."""
+    variant = parameters.variant
+    variants = run.manifest["variants"]
+    kept = {name: value for name, value in variants[variant].items() if name not in MEASURED_COLUMNS}
+    run.update(variants={**variants, variant: {**kept, **measured, "deployment": parameters.choices}})
