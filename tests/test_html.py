@@ -43,7 +43,8 @@ def test_page_shows_tables_and_pictures_and_no_code(opened):
     pictures = page.locator("img")
     assert pictures.count() >= 2
     assert all(pictures.nth(i).evaluate("image => image.naturalWidth") > 100 for i in range(pictures.count()))
-    assert "import" not in page.inner_text("body")
+    text = page.inner_text("body")
+    assert "import" not in text and "Try:" not in text
 
 
 def test_every_picture_says_what_it_is(opened):

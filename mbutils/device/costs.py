@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mbutils.columns import by_name
-from mbutils.device import latency, published
+from mbutils.columns import KIB, by_name
+from mbutils.device import estimates, latency, published
 from mbutils.device.footprint import Footprint
 
 # In the order in which one reads them.
@@ -69,13 +69,25 @@ def columns(model: Footprint) -> dict[str, float]:
 
 def bands(model: Footprint) -> dict[str, float]:
     """Returns the bands of the estimates, by column with "_low" or "_high" behind."""
-    estimates = [cost for cost in costs(model) if cost.is_estimate]
-    return {f"{cost.column}_{end}": getattr(cost, end) for cost in estimates for end in ("low", "high")}
+    banded = [cost for cost in costs(model) if cost.is_estimate]
+    return {f"{cost.column}_{end}": getattr(cost, end) for cost in banded for end in ("low", "high")}
 
 
 def notes(model: Footprint) -> list[str]:
-    """Returns how far the figures of a model hold."""
+    """Returns how far the figures of a model hold, in sentences."""
     return [PLANNER_NOTE, *(f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS)]
+
+
+def general_notes() -> str:
+    """Returns how far the figures of MobileNet v1 hold on STM32H7, in sentences."""
+    board = latency.BOARDS["STM32H747I-DISCO"]
+    worst = 100 * max(estimates.MOBILENET_V1_ERRORS)
+    return (
+        f"{PLANNER_NOTE} Code flash and runtime RAM are estimates, off by at most {worst:.1f} % on the published "
+        f"models; latency is an estimate within a factor of {latency.error_factor(board.name):.2f}. With more than "
+        f"{board.internal_ram_bytes // KIB} KiB of total RAM the STM32H747 needs its external RAM, and is up to "
+        f"{latency.EXTERNAL_RAM_PENALTY} % slower."
+    )
 
 
 def text(model: Footprint) -> str:
@@ -98,8 +110,10 @@ def _line(cost: Cost) -> str:
 
 def _bytes(model: Footprint, column: str) -> Cost:
     band = model.ranges.get(column)
-    ends = (band.low, band.high, "estimate") if band else (None, None, "by the rules of STM32Cube.AI 7.3.0")
-    return Cost(column, getattr(model, column), *ends)
+    if band:
+        return Cost(column, getattr(model, column), band.low, band.high, "estimate")
+    note = PLANNER_NOTE if column == "activation_ram_bytes" else "by the rules of STM32Cube.AI 7.3.0"
+    return Cost(column, getattr(model, column), note=note)
 
 
 def _latency(model: Footprint, board: str) -> Cost:

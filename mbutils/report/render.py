@@ -8,11 +8,14 @@ import nbformat
 from mbutils.errors import WorkbookError
 from mbutils.files import written_beside
 
+NOTEBOOK_ONLY = "notebook-only"  # the tag of cells that are for the user of a notebook, not for readers of its HTML
 _TEMPLATES = Path(__file__).parent / "html"
 
 
 def render(notebook: Path, html: Path) -> None:
-    """Renders an executed notebook without its code cells, as one HTML file that loads nothing from elsewhere.
+    """Renders an executed notebook as one HTML file that loads nothing from elsewhere.
+
+    Its code and the cells tagged `notebook-only` are left out.
 
     Raises:
         WorkbookError: If there is no such notebook, or the HTML cannot be written.
@@ -30,6 +33,7 @@ def render(notebook: Path, html: Path) -> None:
     )
     try:
         content = nbformat.read(notebook, as_version=4)
+        content.cells = [cell for cell in content.cells if NOTEBOOK_ONLY not in cell.metadata.get("tags", [])]
         headings = _headings(content)
         titles = [title for level, title in headings if level == 1]
         resources = {
