@@ -1,4 +1,4 @@
-"""Conversion: what the .tflite files are, with the converter's own calibration and with ranges of the model's own."""
+"""Conversion: what is in the .tflite files, with the converter's ranges and with those of the fake-quantized model."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,6 @@ from mbutils import evaluation, quantization
 from mbutils.backend import keras
 from mbutils.config import INT8_VARIANTS, ConvertParameters
 from mbutils.errors import WorkbookError
-from mbutils.quantization.ranges import activation_ranges
 from mbutils.tflite.interpreter import TFLiteModel
 
 SHAPE = (32, 32, 3)
@@ -21,7 +20,7 @@ def variant(request):
 
 @pytest.fixture(scope="module")
 def prepared(small_network, noise_images, variant):
-    return quantization.prepare(small_network, noise_images, ConvertParameters(variant=variant, qat_epochs=0))
+    return quantization.prepare(small_network, noise_images, ConvertParameters(variant=variant))
 
 
 @pytest.fixture(scope="module", params=["converter's ranges", "own ranges"])
@@ -66,7 +65,7 @@ def fake_quantized(request, prepared, noise_images, variant):
     if request.param == "weights anywhere":
         return prepared[1]
     folded = prepared[0]
-    model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), variant == "int8_per_channel")
+    model = quantization.fake_quantize(folded, noise_images, variant)
     for kernel in model.network.trainable_variables:
         if len(kernel.shape) > 1:
             kernel.assign(halfway(kernel.numpy(), model.per_channel))
@@ -94,8 +93,8 @@ def test_converter_rounds_to_the_weights_of_the_fake_quantized_model(fake_quanti
         scales = facts["scales"].reshape([-1 if i == axis else 1 for i in range(values.ndim)])
         # TensorFlow Lite: (out, height, width, in), depthwise (1, height, width, channels), dense (out, in).
         layout = (3, 0, 1, 2) if values.ndim == 4 else (1, 0)
-        given = np.transpose(expected, layout) if expected.shape[-1] != 1 else expected[None, ..., 0]
-        assert np.abs(values - given / np.maximum(scales, 1e-12)).max() < 0.01
+        weights = np.transpose(expected, layout) if expected.shape[-1] != 1 else expected[None, ..., 0]
+        assert np.abs(values - weights / np.maximum(scales, 1e-12)).max() < 0.01
 
 
 def test_converter_rounds_to_the_biases_of_the_fake_quantized_model(fake_quantized):
@@ -111,7 +110,7 @@ def test_converter_rounds_to_the_biases_of_the_fake_quantized_model(fake_quantiz
 def test_int8_scores_are_those_of_the_fake_quantized_model(prepared, noise_images):
     scores = TFLiteModel(quantization.to_int8_with_ranges(prepared[1])).predict(noise_images)
     expected = evaluation.predict_keras(prepared[1], noise_images)
-    # Scores are rounded to 1/256, and ties between the steps of an activation are rounded otherwise.
+    # Scores are rounded to 1/256, and activations halfway between two steps may be rounded the other way.
     assert np.abs(scores - expected).mean() < 0.005
     assert np.mean(scores.argmax(1) == expected.argmax(1)) >= 0.95
 
@@ -131,5 +130,5 @@ def test_conversion_prints_nothing(small_network, noise_images, prepared, capfd)
 def test_model_without_batch_normalization_is_refused():
     image = keras.Input(SHAPE)
     bare = keras.Model(image, keras.layers.Conv2D(4, 3, name="conv1")(image))
-    with pytest.raises(WorkbookError, match="layer conv1 has no batch normalization behind it: give a model of this"):
+    with pytest.raises(WorkbookError, match="layer conv1 is not followed by batch normalization: give a model that"):
         quantization.fold(bare)

@@ -1,4 +1,4 @@
-"""The steps before the conversion: what each leaves as it is, and what each improves."""
+"""The steps before the conversion: what each preserves, and what each improves."""
 
 import numpy as np
 import pytest
@@ -9,16 +9,25 @@ from mbutils.config import INT8_VARIANTS, ConvertParameters, TrainParameters, no
 from mbutils.data import datasets, preprocessing
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
-from mbutils.quantization.bias import correct_biases
-from mbutils.quantization.equalization import equalize, soften_outliers
-from mbutils.quantization.folding import kernel_layers, output_ranges
-from mbutils.quantization.ranges import activation_ranges, evenly_spaced
+from mbutils.quantization.equalization import soften_outliers
+from mbutils.quantization.folding import copied, kernel_layers, output_ranges
+from mbutils.quantization.ranges import evenly_spaced
 from mbutils.report import plots
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def folded(small_network):
     return quantization.fold(small_network)
+
+
+@pytest.fixture(scope="module", params=INT8_VARIANTS)
+def variant(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def rounded(folded, noise_images, variant):
+    return quantization.fake_quantize(folded, noise_images, variant)
 
 
 def scores(model, pixels):
@@ -32,8 +41,8 @@ def imbalance(folded):
     return np.mean([values.max() / np.median(values) for values in ranges])
 
 
-def error_of_int8(folded, noise_images, per_channel=False):
-    model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), per_channel)
+def error_of_int8(folded, noise_images):
+    model = quantization.fake_quantize(folded, noise_images, "int8_per_tensor")
     return np.abs(scores(model, noise_images) - scores(folded, noise_images)).mean()
 
 
@@ -46,84 +55,119 @@ def test_folding_leaves_the_scores_and_names(small_network, folded, noise_images
 
 @pytest.mark.parametrize("count", [1, 40])
 def test_equalization_leaves_the_scores_of_calibration_images(folded, noise_images, count):
-    before = scores(folded, noise_images[:count])
-    equalize(folded, noise_images[:count])
-    assert np.abs(scores(folded, noise_images[:count]) - before).max() < 1e-4
+    calibration = noise_images[:count]
+    equalized = quantization.equalize(folded, calibration, "int8_per_channel")
+    assert np.abs(scores(equalized, calibration) - scores(folded, calibration)).max() < 1e-4
 
 
 def test_equalization_evens_out_the_weights_of_the_channels(folded, noise_images):
-    before = imbalance(folded)
-    equalize(folded, noise_images)
-    assert imbalance(folded) < before
-    assert all(np.isfinite(values).all() for values in folded.get_weights())
+    equalized = quantization.equalize(folded, noise_images, "int8_per_channel")
+    assert imbalance(equalized) < imbalance(folded)
+    assert all(np.isfinite(values).all() for values in equalized.get_weights())
 
 
 def test_softening_lowers_the_error_of_one_scale_where_a_channel_dwarfs_the_others(folded, noise_images):
+    folded = copied(folded)
     layer = folded.get_layer("conv1")
     kernel, bias = layer.get_weights()
     kernel[..., 1] *= 200  # a steep threshold, which equalization must leave: it reaches 6
     layer.set_weights([kernel, bias])
-    equalize(folded, noise_images)
-    before, error = imbalance(folded), error_of_int8(folded, noise_images)
-    soften_outliers(folded, noise_images)
-    assert imbalance(folded) < before
-    assert error_of_int8(folded, noise_images) < error
+    equalized = quantization.equalize(folded, noise_images, "int8_per_channel")
+    softened = soften_outliers(equalized, noise_images)
+    assert imbalance(softened) < imbalance(equalized)
+    assert error_of_int8(softened, noise_images) < error_of_int8(equalized, noise_images)
+    per_tensor = quantization.equalize(folded, noise_images, "int8_per_tensor")
+    for values, expected in zip(per_tensor.get_weights(), softened.get_weights(), strict=True):
+        np.testing.assert_array_equal(values, expected)
 
 
-@pytest.mark.parametrize("per_channel", [True, False])
-def test_bias_correction_gives_channels_their_mean_back(folded, noise_images, per_channel):
-    model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), per_channel)
-    before = np.abs(scores(model, noise_images) - scores(folded, noise_images)).mean()
-    correct_biases(model, folded, noise_images)
-    assert np.abs(scores(model, noise_images) - scores(folded, noise_images)).mean() < before
+def test_bias_correction_gives_channels_their_mean_back(folded, rounded, noise_images):
+    corrected = quantization.correct_biases(rounded, folded, noise_images)
+    exact = scores(folded, noise_images)
+    before, after = (np.abs(scores(model, noise_images) - exact).mean() for model in (rounded, corrected))
+    assert after < before
 
 
 def test_a_kernel_of_zeros_stays_finite(folded, noise_images):
+    folded = copied(folded)
     layer = folded.get_layer("conv_pw_5")
     layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
-    equalize(folded, noise_images)
-    soften_outliers(folded, noise_images)
-    model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), False)
-    correct_biases(model, folded, noise_images)
-    assert np.isfinite(scores(model, noise_images)).all()
+    equalized = quantization.equalize(folded, noise_images, "int8_per_tensor")
+    model = quantization.fake_quantize(equalized, noise_images, "int8_per_tensor")
+    assert np.isfinite(scores(quantization.correct_biases(model, equalized, noise_images), noise_images)).all()
 
 
-@pytest.mark.parametrize("per_channel", [True, False])
-def test_fine_tuning_lowers_the_divergence_from_the_float_scores(small_network, folded, noise_images, per_channel):
-    model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), per_channel)
-    kernels = [variable.numpy() for variable in model.network.trainable_variables]
+def test_fine_tuning_lowers_the_divergence_from_the_float_scores(small_network, rounded, noise_images):
     batches = tf.data.Dataset.from_tensors(
         (normalize(noise_images), np.zeros((len(noise_images), 5), np.float32))
     ).repeat(8)
-    losses = quantization.fine_tune(model, quantization.with_scores_of(small_network, batches), 8, 0.00003)
+    tuned = quantization.fine_tune(rounded, quantization.soft_targets(small_network, batches), 8, 0.00003)
+    losses = tuned.history.history["loss"]
     assert len(losses) == 8 and losses[-1] < losses[0]
     changed = [
         not np.array_equal(variable, before)
-        for variable, before in zip(model.network.trainable_variables, kernels, strict=True)
+        for variable, before in zip(tuned.network.trainable_variables, rounded.network.trainable_variables, strict=True)
     ]
     assert all(changed)
 
 
-def test_batches_of_unknown_number_are_refused(folded, noise_images):
-    model = quantization.FakeQuantized(folded, activation_ranges(folded, noise_images), True)
+def test_no_step_changes_the_model_that_it_starts_from(folded, rounded, noise_images, variant):
+    def weights():
+        return [values.copy() for model in (folded, rounded) for values in model.get_weights()]
+
+    before = weights()
+    batches = tf.data.Dataset.from_tensors((normalize(noise_images), np.eye(40, 5, dtype=np.float32)))
+    quantization.equalize(folded, noise_images, variant)
+    quantization.correct_biases(rounded, folded, noise_images)
+    quantization.fine_tune(rounded, batches, 1, 0.001)
+    for values, expected in zip(weights(), before, strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_batches_of_unknown_number_are_refused(rounded, noise_images):
     batches = tf.data.Dataset.from_tensors((normalize(noise_images), np.eye(40, 5, dtype=np.float32))).repeat()
-    with pytest.raises(WorkbookError, match="number of batches is unknown: give batches a cardinality"):
-        quantization.fine_tune(model, batches, 1, 0.001)
+    with pytest.raises(WorkbookError, match="number of batches is unknown: set it with"):
+        quantization.fine_tune(rounded, batches, 1, 0.001)
 
 
-@pytest.mark.parametrize("variant", INT8_VARIANTS)
 def test_steps_that_are_off_change_nothing(small_network, folded, noise_images, variant):
-    off = ConvertParameters(variant=variant, equalize=False, bias_correction=False, qat_epochs=0)
+    off = ConvertParameters(variant=variant, equalize=False, bias_correction=False)
     reference, model = quantization.prepare(small_network, noise_images, off)
-    for given, expected in zip(reference.get_weights(), folded.get_weights(), strict=True):
-        np.testing.assert_array_equal(given, expected)
-    for given, expected in zip(model.network.trainable_variables, folded.trainable_variables, strict=True):
-        np.testing.assert_array_equal(given, expected)
+    for values, expected in zip(reference.get_weights(), folded.get_weights(), strict=True):
+        np.testing.assert_array_equal(values, expected)
+    for values, expected in zip(model.network.trainable_variables, folded.trainable_variables, strict=True):
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_table_of_steps_has_the_accuracy_after_each_and_names_those_that_are_off():
+    labels, right, wrong = np.array([0, 1]), np.eye(2), np.array([[1, 0], [1, 0]])
+    scores = {"float32": right, "fold": wrong, "equalize": wrong, "fine-tune": right}
+    table = quantization.accuracy_by_step(labels, scores, ConvertParameters(equalize=False)).set_index("step")
+    assert list(table.index) == list(scores)
+    assert table["top1"].tolist() == [1, 0.5, 0.5, 1]
+    assert table.loc["fold", "drop"] == 0.5 and table.loc["fine-tune", "agreement"] == 1
+    assert table["note"].tolist() == ["", "", "skipped", ""]
+
+
+@pytest.mark.parametrize(("layer", "weights"), [("conv1", 27), ("conv_dw_2", 9), ("conv_pw_1", 8), ("classifier", 256)])
+def test_int8_kernel_is_a_real_channel_and_what_it_is_rounded_to(folded, rounded, variant, layer, weights):
+    table = quantization.int8_kernel(rounded, layer)
+    assert len(table) == weights
+    kernel, channel = folded.get_layer(layer).get_weights()[0], table["channel"][0]
+    np.testing.assert_array_equal(table["weight"], np.take(kernel, channel, -2 if layer == "conv_dw_2" else -1).ravel())
+    assert (np.abs(table["int8"] - table["weight"] / table["scale"]) <= 0.5001).all()
+    most = np.abs(kernel).max() if variant == "int8_per_tensor" else table["weight"].abs().max()
+    assert table["scale"].to_numpy() == pytest.approx(most / 127)
+    assert plots.int8_kernel(table).axes[0].get_ylabel().startswith("int8 value")
+
+
+def test_kernel_of_an_unknown_layer_is_refused(rounded):
+    with pytest.raises(WorkbookError, match="no layer 'conv_dw1' with a kernel: did you mean 'conv_dw_1'"):
+        quantization.int8_kernel(rounded, "conv_dw1")
 
 
 def test_signal_to_noise_is_that_of_the_rounding_and_worst_first(small_network, noise_images):
-    parameters = ConvertParameters(variant="int8_per_channel", qat_epochs=0)
-    reference, model = quantization.prepare(small_network, noise_images, parameters)
+    reference, model = quantization.prepare(small_network, noise_images, ConvertParameters(variant="int8_per_channel"))
     table = quantization.signal_to_noise(reference, quantization.to_int8_with_ranges(model), noise_images)
     assert set(table["layer"]) == {layer.name for layer in kernel_layers(reference)} | {"pool", "softmax"}
     assert table["snr_db"].is_monotonic_increasing
@@ -135,7 +179,9 @@ def test_signal_to_noise_of_another_model_is_refused(small_network, folded, nois
     other = quantization.to_int8(
         mobilenet.build(0.5, small_network.input_shape[1:], 5), noise_images[:2], "int8_per_channel"
     )
-    with pytest.raises(WorkbookError, match=r"has other layers than mobilenet_v1_0\.25_32: give its own conversion"):
+    with pytest.raises(
+        WorkbookError, match=r"does not have the layers of mobilenet_v1_0\.25_32: give its own conversion"
+    ):
         quantization.signal_to_noise(folded, other, noise_images)
 
 
@@ -163,13 +209,13 @@ def test_accuracy_by_calibration_has_a_row_for_each_count_and_draw():
 
 
 @pytest.mark.parametrize(("total", "count", "expected"), [(1, 3, [0]), (5, 3, [0, 2, 4]), (4, 4, [0, 1, 2, 3])])
-def test_spread_takes_images_from_all_over(total, count, expected):
+def test_evenly_spaced_values_reach_from_the_first_to_the_last(total, count, expected):
     assert evenly_spaced(np.arange(total), count).tolist() == expected
 
 
 def test_scores_of_a_model_become_targets(small_network, noise_images):
     batch = normalize(noise_images[:4])
     batches = tf.data.Dataset.from_tensors((batch, np.zeros((4, 5), np.float32)))
-    ((given, targets),) = quantization.with_scores_of(small_network, batches)
-    np.testing.assert_array_equal(given, batch)
+    ((images, targets),) = quantization.soft_targets(small_network, batches)
+    np.testing.assert_array_equal(images, batch)
     np.testing.assert_allclose(targets, keras.ops.convert_to_numpy(small_network(batch)), atol=1e-5)

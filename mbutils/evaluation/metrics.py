@@ -38,7 +38,7 @@ def predict_keras(model: keras.Model, images: np.ndarray, batch_size: int = 64) 
     Returns:
         The scores: float32, shape (n, n_classes).
     """
-    with progress(len(images), "float32", "image") as bar:
+    with progress(len(images), "score", "image") as bar:
         batches = []
         for start in range(0, len(images), batch_size):
             batches.append(model.predict_on_batch(normalize(images[start : start + batch_size])))

@@ -1,22 +1,29 @@
 """From a trained Keras model to an int8 TensorFlow Lite model, and what the conversion costs where."""
 
-from mbutils.quantization.analysis import accuracy_by_calibration, channel_ranges, signal_to_noise
-from mbutils.quantization.aware import FakeQuantized, fine_tune, with_scores_of
+from mbutils.quantization.analysis import accuracy_by_calibration, channel_ranges, int8_kernel, signal_to_noise
+from mbutils.quantization.aware import FakeQuantized, fake_quantize, fine_tune, soft_targets
+from mbutils.quantization.bias import correct_biases
 from mbutils.quantization.convert import describe, to_int8, to_int8_uncalibrated, to_int8_with_ranges
+from mbutils.quantization.equalization import equalize
 from mbutils.quantization.folding import fold
-from mbutils.quantization.recipe import prepare
+from mbutils.quantization.steps import accuracy_by_step, prepare
 
 __all__ = [
     "FakeQuantized",
     "accuracy_by_calibration",
+    "accuracy_by_step",
     "channel_ranges",
+    "correct_biases",
     "describe",
+    "equalize",
+    "fake_quantize",
     "fine_tune",
     "fold",
+    "int8_kernel",
     "prepare",
     "signal_to_noise",
+    "soft_targets",
     "to_int8",
     "to_int8_uncalibrated",
     "to_int8_with_ranges",
-    "with_scores_of",
 ]

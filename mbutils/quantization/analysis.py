@@ -1,6 +1,4 @@
-"""Where int8 costs accuracy: layer by layer, channel by channel, and by the number of calibration images."""
-
-from dataclasses import replace
+"""Where int8 costs accuracy: in each layer and channel, and by the number of calibration images."""
 
 import numpy as np
 import pandas as pd
@@ -9,12 +7,13 @@ from mbutils.backend import keras
 from mbutils.config import ConvertParameters, normalize
 from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
-from mbutils.errors import WorkbookError
+from mbutils.errors import WorkbookError, nearest
 from mbutils.evaluation import accuracy
 from mbutils.progress import progress
-from mbutils.quantization.folding import kernel_layers, output_ranges
+from mbutils.quantization.aware import FakeQuantized
+from mbutils.quantization.folding import is_depthwise, kernel_layers, output_ranges
 from mbutils.quantization.ranges import evenly_spaced, highest_activations
-from mbutils.quantization.recipe import prepare
+from mbutils.quantization.steps import prepare
 from mbutils.tflite.interpreter import layer_outputs
 
 CALIBRATION_COUNTS = (1, 10, 100, 500)
@@ -31,7 +30,7 @@ def signal_to_noise(folded: keras.Model, tflite: bytes, images: np.ndarray) -> p
         images: uint8, shape (n, height, width, channels); at most 64 are used.
 
     Returns:
-        `layer` (a convolution with its ReLU6, "pool", "classifier", "softmax") and `snr_db`, worst first.
+        `layer` (a convolution with its ReLU6, "pool", "classifier" or "softmax") and `snr_db`, worst first.
 
     Raises:
         WorkbookError: If the two models do not have the same layers.
@@ -39,16 +38,16 @@ def signal_to_noise(folded: keras.Model, tflite: bytes, images: np.ndarray) -> p
     images = evenly_spaced(images, _IMAGES)
     layers = [folded.get_layer(f"{layer.name}_relu") for layer in kernel_layers(folded)[:-1]]
     layers += [folded.get_layer(name) for name in ("pool", "classifier", "softmax")]
-    wanted = keras.Model(folded.input, [layer.output for layer in layers]).predict_on_batch(normalize(images))
-    given = layer_outputs(tflite, images)
-    if [values.shape for values in wanted] != [values.shape for values in given]:
-        raise WorkbookError(f"the .tflite model has other layers than {folded.name}: give its own conversion")
+    exact = keras.Model(folded.input, [layer.output for layer in layers]).predict_on_batch(normalize(images))
+    rounded = layer_outputs(tflite, images)
+    if [values.shape for values in exact] != [values.shape for values in rounded]:
+        raise WorkbookError(f"the .tflite model does not have the layers of {folded.name}: give its own conversion")
     rows = [
         {
             "layer": layer.name.removesuffix("_relu"),
             "snr_db": _decibel(np.sum(signal**2), np.sum((signal - values) ** 2)),
         }
-        for layer, signal, values in zip(layers, wanted, given, strict=True)
+        for layer, signal, values in zip(layers, exact, rounded, strict=True)
     ]
     return pd.DataFrame(rows).sort_values("snr_db", ignore_index=True)
 
@@ -58,15 +57,15 @@ def _decibel(signal: float, noise: float) -> float:
 
 
 def channel_ranges(folded: keras.Model, calibration: np.ndarray) -> pd.DataFrame:
-    """Returns how far weights and activations of each output channel reach.
+    """Returns the ranges of weights and activations of each output channel.
 
     Args:
-        folded: What `folding.fold` returned, or `recipe.prepare`.
+        folded: What `fold` or `equalize` returned.
         calibration: Training images: uint8, shape (n, height, width, channels).
 
     Returns:
         One row for each channel of each convolution, from input to output: `layer`, `channel`, `weight` (the largest
-        absolute one) and `activation` (the largest after ReLU6).
+        absolute weight) and `activation` (the largest after ReLU6).
     """
     highest = highest_activations(folded, calibration)
     tables = []
@@ -77,22 +76,49 @@ def channel_ranges(folded: keras.Model, calibration: np.ndarray) -> pd.DataFrame
     return pd.concat(tables, ignore_index=True)
 
 
+def int8_kernel(model: FakeQuantized, layer: str) -> pd.DataFrame:
+    """Returns the weights of one channel of a layer and their int8 values; its range is the median of the layer's.
+
+    Args:
+        model: The fake-quantized model.
+        layer: The name of a convolution or of the classifier.
+
+    Returns:
+        One row for each weight, in the order of the kernel: `layer`, `channel`, `weight` (float), `scale` (the size of
+        an int8 step) and `int8` (-127..127).
+
+    Raises:
+        WorkbookError: If the model has no such layer with a kernel.
+    """
+    layers = {found.name: found for found in kernel_layers(model.network)}
+    if layer not in layers:
+        raise WorkbookError(f"no layer {layer!r} with a kernel: {nearest(layer, tuple(layers))}")
+    kernel = layers[layer].kernel
+    ranges = output_ranges(layers[layer], kernel.numpy())
+    channel = np.argsort(ranges)[len(ranges) // 2]
+    axis = -2 if is_depthwise(layers[layer]) else -1
+    scales = np.broadcast_to(model.weight_scale(kernel), kernel.shape)
+    weights, scales = (np.take(values, channel, axis).ravel() for values in (kernel.numpy(), scales))
+    int8 = np.rint(weights / scales).astype(int)
+    return pd.DataFrame({"layer": layer, "channel": channel, "weight": weights, "scale": scales, "int8": int8})
+
+
 def accuracy_by_calibration(
     network: keras.Model, images: np.ndarray, dataset: Dataset, parameters: ConvertParameters
 ) -> pd.DataFrame:
-    """Measures accuracy on validation images against the number of calibration images, without fine-tuning.
+    """Measures accuracy on validation images by the number of calibration images, without fine-tuning.
 
-    Scores are those of the fake-quantized model, which computes as its conversion does.
+    The scores are those of the fake-quantized model, which rounds as its conversion does.
 
     Args:
         network: The trained float model.
         images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
-        dataset: Gives parts and labels; at most 1000 validation images are used, no test images.
+        dataset: The parts and labels; at most 1000 validation images are used, and no test images.
         parameters: The variant, the steps, and the number of draws.
 
     Returns:
-        `images` (calibration images), `draw` and `top1`, a fraction; of 1, 10, 100 and 500 images, as far as there are
-        so many training images.
+        `images` (calibration images), `draw` and `top1`, a fraction; for 1, 10, 100 and 500 images, or as many of these
+        as the training part allows.
     """
     positions = evenly_spaced(dataset.positions("validation"), _VALIDATION_IMAGES)
     labels, validation = dataset.labels[positions], normalize(images[positions])
@@ -102,7 +128,7 @@ def accuracy_by_calibration(
         for count in counts:
             for draw in range(parameters.calibration_draws):
                 calibration = pipeline.calibration_images(images, dataset, count, seed=draw)
-                _, model = prepare(network, calibration, replace(parameters, qat_epochs=0))
+                _, model = prepare(network, calibration, parameters)
                 scores = model.predict(validation, batch_size=64, verbose=0)
                 rows.append({"images": count, "draw": draw, "top1": accuracy(labels, scores).top1})
                 bar.update()

@@ -1,15 +1,18 @@
-"""A float model that rounds its weights and activations as its int8 conversion does, and training with the rounding.
+"""Quantization-aware training: a float model that rounds its weights and activations as its int8 conversion does.
 
 Jacob et al. 2018, arXiv:1712.05877, section 3.
 """
 
+from typing import Any, Self
+
+import numpy as np
+
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
-from mbutils.quantization.ranges import INPUT_SCALE
+from mbutils.quantization.folding import copied
+from mbutils.quantization.ranges import ACTIVATION_STEPS, INPUT_SCALE, LARGEST_WEIGHT, activation_ranges
 
-_LARGEST = 127  # the int8 weights are -127..127
-_STEPS = 255  # of an int8 activation, from its lowest to its highest value
 _LEAST_SCALE = 1e-12
 
 
@@ -27,7 +30,11 @@ class ActivationRange(keras.layers.Layer):
     def __init__(self, low: float, high: float, name: str) -> None:
         super().__init__(name=name)
         self._low, self._high = low, high
-        self.scale = (high - low) / _STEPS
+        self.scale = (high - low) / ACTIVATION_STEPS
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of a layer like this one."""
+        return {"low": self._low, "high": self._high, "name": self.name}
 
     def call(self, values: tf.Tensor) -> tf.Tensor:
         """Returns the rounded values, of any shape."""
@@ -35,55 +42,72 @@ class ActivationRange(keras.layers.Layer):
 
 
 class FakeQuantized(keras.Model):
-    """A folded model with weights and activations rounded to int8; its own weights stay float and can be trained.
+    """A folded model with weights and activations rounded to int8. Its own weights stay float and can be trained.
 
-    Scales are those which the converter chooses: the largest absolute weight is 127, and a bias has the scale of its
-    kernel times that of the input.
+    The scales are those that the converter chooses: the largest absolute weight is 127, and the scale of a bias is that
+    of its kernel times that of the input.
 
     Args:
-        folded: What `folding.fold` returned; its weights are copied.
-        ranges: What `ranges.activation_ranges` returned.
-        per_channel: Whether each output channel of a kernel has a scale of its own, or each kernel one.
+        network: A folded model with an `ActivationRange` wherever a tensor becomes int8; see `fake_quantize`.
+        per_channel: Whether each output channel of a kernel has its own scale; otherwise each kernel has one.
     """
 
-    def __init__(self, folded: keras.Model, ranges: dict[str, tuple[float, float]], per_channel: bool) -> None:
-        super().__init__(name=folded.name)
+    def __init__(self, network: keras.Model, per_channel: bool) -> None:
+        super().__init__(name=network.name)
         self.per_channel = per_channel
-        self.network = _with_ranges(folded, ranges)
-        self.build((None, *folded.input_shape[1:]))
+        self.network = network
+        self.build((None, *network.input_shape[1:]))
+
+    def copy(self) -> Self:
+        """Returns the same model with weights of its own."""
+        return type(self)(copied(self.network), self.per_channel)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the scores (batch, n_classes) of normalized images, float32 in [-1, 1]."""
-        # The device takes a pixel as half a step more than its normalized value.
+        # The device computes with half a step more than the normalized value of a pixel.
         return self.scores(self.rounded_weights(), images + INPUT_SCALE / 2)
 
     def scores(self, weights: list[tf.Tensor], images: tf.Tensor) -> tf.Tensor:
-        """Returns the scores of images as the device takes them, with weights in place of the model's own."""
+        """Returns the scores of images as the device takes them, computed with the weights of the caller."""
         return self.network.stateless_call(weights, self.network.non_trainable_variables, images)[0]
 
     def rounded_weights(self) -> list[tf.Tensor]:
-        """Returns kernels and biases as int8 gives them, in the order of `network.trainable_variables`."""
+        """Returns the int8 values of kernels and biases times their scale, in the order of `trainable_variables`."""
         rounded = []
         for layer, input_scale in _input_scales(self.network):
-            scale = self._scale(layer.kernel)
+            scale = self.weight_scale(layer.kernel)
             bias_scale = input_scale * tf.reshape(scale, [-1])
             rounded += [_rounded(layer.kernel, scale), _rounded(layer.bias, bias_scale)]
         return rounded
 
-    def _scale(self, kernel: keras.Variable) -> tf.Tensor:
+    def weight_scale(self, kernel: keras.Variable) -> tf.Tensor:
+        """Returns the step of int8 for a kernel: a scale for each output channel, or one; broadcast over the kernel."""
         axes = _shared_axes(kernel) if self.per_channel else None
         largest = tf.reduce_max(tf.abs(tf.convert_to_tensor(kernel)), axes, keepdims=True)
-        return tf.maximum(largest / _LARGEST, _LEAST_SCALE)
+        return tf.maximum(largest / LARGEST_WEIGHT, _LEAST_SCALE)
+
+
+def fake_quantize(folded: keras.Model, calibration: np.ndarray, variant: str) -> FakeQuantized:
+    """Returns a model that rounds as the int8 conversion of a folded model does.
+
+    Args:
+        folded: What `folding.fold` returned, equalized or not; its weights are copied.
+        calibration: Training images that the ranges of the activations come from: uint8, shape (n, height, width,
+            channels).
+        variant: "int8_per_channel" or "int8_per_tensor".
+    """
+    network = _with_ranges(folded, activation_ranges(folded, calibration))
+    return FakeQuantized(network, variant == "int8_per_channel")
 
 
 def _rounded(variable: keras.Variable, scale: tf.Tensor) -> tf.Tensor:
-    """Returns multiples of the scale. Straight through: rounding has the gradient 1."""
+    """Returns multiples of the scale. Straight-through estimator: the gradient of the rounding is 1."""
     weights = tf.convert_to_tensor(variable)
     return weights + tf.stop_gradient(tf.round(weights / scale) * scale - weights)
 
 
 def _shared_axes(variable: keras.Variable) -> tuple[int, ...]:
-    """Returns the axes of a kernel along which its output channels have one scale."""
+    """Returns the axes of a kernel that share the scale of an output channel."""
     is_depthwise = len(variable.shape) == 4 and variable.shape[-1] == 1
     return (0, 1, 3) if is_depthwise else tuple(range(len(variable.shape) - 1))
 
@@ -101,7 +125,7 @@ def _with_ranges(folded: keras.Model, ranges: dict[str, tuple[float, float]]) ->
 
 
 def _input_scales(network: keras.Model) -> list[tuple[keras.Layer, float]]:
-    """Returns the layers that have a kernel, each with the scale of its input."""
+    """Returns the layers with a kernel, each with the scale of its input."""
     scales = []
     for layer in network.layers:
         if isinstance(layer, ActivationRange):
@@ -111,30 +135,32 @@ def _input_scales(network: keras.Model) -> list[tuple[keras.Layer, float]]:
     return scales
 
 
-def with_scores_of(network: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns batches whose targets are the scores that a model gives to the images: float32 (batch, n_classes)."""
+def soft_targets(network: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the same batches with a model's scores of the images as targets: float32 (batch, n_classes)."""
     return batches.map(lambda images, _: (images, network(images, training=False))).prefetch(tf.data.AUTOTUNE)
 
 
-def fine_tune(model: FakeQuantized, batches: tf.data.Dataset, epochs: int, learning_rate: float) -> list[float]:
-    """Trains weights and biases with rounded weights and activations: Adam, half a cosine down to zero.
+def fine_tune(model: FakeQuantized, batches: tf.data.Dataset, epochs: int, learning_rate: float) -> FakeQuantized:
+    """Returns a copy that was trained with rounded weights and activations: Adam, half a cosine down to zero.
 
     Args:
-        model: Changed in place.
-        batches: Those of all epochs: normalized images, float32 (batch, height, width, channels) in [-1, 1], and target
-            scores, float32 (batch, n_classes): those of the float model, see `with_scores_of`, or one-hot labels.
+        model: The fake-quantized model to start from.
+        batches: The batches of all epochs: normalized images, float32 (batch, height, width, channels) in [-1, 1], and
+            target scores, float32 (batch, n_classes): those of the float model, see `soft_targets`, or one-hot labels.
         epochs: The number of epochs.
         learning_rate: The learning rate of the first step.
 
     Returns:
-        The mean loss of each epoch: the Kullback-Leibler divergence from the targets.
+        The trained model. `history.history["loss"]` has the mean loss of each epoch: the Kullback-Leibler divergence
+        from the targets.
 
     Raises:
         WorkbookError: If the number of batches is not known.
     """
     steps = int(batches.cardinality())
     if steps <= 0:
-        raise WorkbookError("the number of batches is unknown: give batches a cardinality (assert_cardinality)")
+        raise WorkbookError("the number of batches is unknown: set it with tf.data.experimental.assert_cardinality")
+    model = model.copy()
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     # XLA is far slower for convolutions on a CPU.
     model.compile(keras.optimizers.Adam(schedule), keras.losses.KLDivergence(), jit_compile=False)
@@ -145,7 +171,5 @@ def fine_tune(model: FakeQuantized, batches: tf.data.Dataset, epochs: int, learn
             bar.update()
 
         shown = keras.callbacks.LambdaCallback(on_epoch_end=show)
-        history = model.fit(
-            batches, epochs=epochs, steps_per_epoch=steps // epochs, callbacks=[shown], verbose=0, shuffle=False
-        )
-    return history.history["loss"]
+        model.fit(batches, epochs=epochs, steps_per_epoch=steps // epochs, callbacks=[shown], verbose=0, shuffle=False)
+    return model

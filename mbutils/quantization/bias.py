@@ -1,4 +1,4 @@
-"""Bias correction: the mean error that rounding gives each channel, taken out of its bias.
+"""Bias correction: the mean error that rounding causes in each channel is taken out of its bias.
 
 Nagel et al. 2019, arXiv:1906.04721, section 4.2; here measured on calibration images (their appendix D).
 """
@@ -13,14 +13,15 @@ from mbutils.quantization.ranges import INPUT_SCALE, evenly_spaced
 _IMAGES = 64
 
 
-def correct_biases(model: FakeQuantized, folded: keras.Model, calibration: np.ndarray) -> None:
-    """Shifts biases so that each channel has the mean that it has in the float model, layer by layer, in place.
+def correct_biases(model: FakeQuantized, folded: keras.Model, calibration: np.ndarray) -> FakeQuantized:
+    """Returns a copy in which each channel has the mean that it has in the float model, layer by layer.
 
     Args:
         model: The fake-quantized model.
         folded: The float model that it was made from.
         calibration: Training images: uint8, shape (n, height, width, channels); at most 64 are used.
     """
+    model = model.copy()
     wanted = tf.constant(normalize(evenly_spaced(calibration, _IMAGES)))
     x = wanted + INPUT_SCALE / 2
     rounded = dict(zip((v.path for v in model.network.trainable_variables), model.rounded_weights(), strict=True))
@@ -34,3 +35,4 @@ def correct_biases(model: FakeQuantized, folded: keras.Model, calibration: np.nd
         error = tf.reduce_mean(wanted - x, axis=range(len(x.shape) - 1))
         layer.bias.assign_add(error)
         x += error
+    return model

@@ -1,7 +1,7 @@
-"""Weights of like size in every channel, so that one scale serves a whole kernel.
+"""Cross-layer equalization: weights of similar size in every channel, so that one scale serves a whole kernel.
 
 Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", arXiv:1906.04721,
-section 4.1. Theirs is for ReLU; ReLU6 allows it for the channels that stay below 6.
+section 4.1. The paper equalizes models with ReLU; with ReLU6, only channels that stay below 6 can be scaled.
 """
 
 import itertools
@@ -10,27 +10,42 @@ import numpy as np
 
 from mbutils.backend import keras, tf
 from mbutils.config import normalize
-from mbutils.quantization.folding import input_ranges, kernel_layers, output_ranges, scaled_inputs, scaled_outputs
-from mbutils.quantization.ranges import evenly_spaced, highest_activations
+from mbutils.quantization.folding import (
+    copied,
+    input_ranges,
+    kernel_layers,
+    output_ranges,
+    scaled_inputs,
+    scaled_outputs,
+)
+from mbutils.quantization.ranges import LARGEST_WEIGHT, evenly_spaced, highest_activations
 
 _CLIP = 6.0
-_HEADROOM = 1.1  # by how much other images may exceed the calibration images
-_LEAST_ACTIVATION = 0.1  # a channel that no image excites counts as one of this, which bounds its scale and bias
+_HEADROOM = 1.1  # how far other images may exceed the calibration images
+_LEAST_ACTIVATION = 0.1  # assumed for a channel that no image activates, which bounds its scale and bias
 _SWEEPS = 20
-_LIMITS = 2.0 ** -np.arange(0, 4, 0.5)  # of the largest channel's weights
+_LIMITS = 2.0 ** -np.arange(0, 4, 0.5)  # fractions of the largest weight
 _IMAGES = 32
 
 
-def equalize(folded: keras.Model, calibration: np.ndarray) -> None:
-    """Scales the channels between each two layers so that both have weights of the same range there, in place.
-
-    A channel that comes near 6 on a calibration image is left as it is, the others stay below 6: the scores of
-    calibration images do not change. A channel that is never excited, whose folded weights are often the largest, is
-    scaled as well.
+def equalize(folded: keras.Model, calibration: np.ndarray, variant: str) -> keras.Model:
+    """Returns a copy with weights of similar size in all channels, and almost the same scores.
 
     Args:
         folded: What `folding.fold` returned.
         calibration: Training images: uint8, shape (n, height, width, channels).
+        variant: "int8_per_channel", or "int8_per_tensor", for which outliers are softened as well.
+    """
+    equalized = _equalized(folded, calibration)
+    return equalized if variant == "int8_per_channel" else soften_outliers(equalized, calibration)
+
+
+def _equalized(folded: keras.Model, calibration: np.ndarray) -> keras.Model:
+    """Returns a copy in which the channels between two layers are scaled to the same weight range in both.
+
+    A channel that comes near 6 on a calibration image is left as it is, and the others stay below 6, so the scores of
+    calibration images do not change. A channel that is never active is scaled too: after folding, its weights are often
+    the largest.
     """
     layers = kernel_layers(folded)
     weights = {layer.name: layer.get_weights() for layer in layers}
@@ -45,16 +60,17 @@ def equalize(folded: keras.Model, calibration: np.ndarray) -> None:
             scale = np.where(scalable, np.minimum(wanted, room[first.name]), 1.0)
             room[first.name] = room[first.name] / scale
             _scale_channels(weights, first, second, scale, 1 / scale)
-    _set(folded, weights)
+    return _with_weights(folded, weights)
 
 
-def soften_outliers(folded: keras.Model, calibration: np.ndarray) -> None:
-    """Scales down the channels whose weights dwarf those of their kernel, in place; for one scale for each kernel.
+def soften_outliers(folded: keras.Model, calibration: np.ndarray) -> keras.Model:
+    """Returns a copy in which channels with far larger weights than the rest of their kernel are scaled down.
 
-    These are channels that reach 6, which `equalize` must leave: a steep threshold. Made less steep, with the next
-    layer's weights fitted to it by least squares, it costs less than the step of the scale costs the other channels.
-    For each kernel, of several limits to the weights the one is taken that gives the outputs with the least squared
-    error, each channel weighted by the next layer's weights for it.
+    With one scale for a kernel, such a channel makes the steps coarse for all others. It reaches 6, so equalization
+    cannot scale it: it is a steep threshold. A less steep one, to which the next layer's weights are fitted by least
+    squares, costs less accuracy than coarse steps. Several limits to the weights are tried for each kernel. The one
+    with the smallest squared error of the outputs is taken, where the next layer's weights for a channel are its
+    importance.
 
     Args:
         folded: What `folding.fold` returned, equalized or not.
@@ -67,7 +83,7 @@ def soften_outliers(folded: keras.Model, calibration: np.ndarray) -> None:
         factors, gains = _softest(first, weights, input_ranges(weights[second.name][0]), inputs, reference)
         _scale_channels(weights, first, second, factors, gains)
         inputs = tf.nn.relu6(_outputs(first, *weights[first.name], inputs))
-    _set(folded, weights)
+    return _with_weights(folded, weights)
 
 
 def _softest(
@@ -77,7 +93,7 @@ def _softest(
     inputs: tf.Tensor,
     reference: tf.Tensor,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns by what to scale each output channel of a layer, and by what the next layer's weights for it."""
+    """Returns the factors of the output channels of a layer, and those of the next layer's weights for them."""
     kernel, bias = weights[layer.name]
     ranges = output_ranges(layer, kernel)
     found = []
@@ -94,8 +110,8 @@ def _softest(
 
 
 def _outputs_of_int8(layer: keras.Layer, kernel: np.ndarray, bias: np.ndarray, inputs: tf.Tensor) -> np.ndarray:
-    """Returns what a layer gives after ReLU6 with a kernel in int8 of one scale, its mean error taken away."""
-    step = max(np.abs(kernel).max() / 127, np.finfo(np.float32).tiny)
+    """Returns the outputs after ReLU6 with an int8 kernel of one scale, less the mean error of its rounding."""
+    step = max(np.abs(kernel).max() / LARGEST_WEIGHT, np.finfo(np.float32).tiny)
     rounding = np.rint(kernel / step) * step - kernel
     # A convolution is linear: the mean output is that of the mean input.
     mean = tf.reduce_mean(inputs, axis=0, keepdims=True)
@@ -117,6 +133,8 @@ def _scale_channels(
     weights[second.name] = [scaled_inputs(kernel, following), bias]
 
 
-def _set(folded: keras.Model, weights: dict[str, list[np.ndarray]]) -> None:
+def _with_weights(folded: keras.Model, weights: dict[str, list[np.ndarray]]) -> keras.Model:
+    copy = copied(folded)
     for name, values in weights.items():
-        folded.get_layer(name).set_weights(values)
+        copy.get_layer(name).set_weights(values)
+    return copy

@@ -1,7 +1,7 @@
-"""Batch normalization folded into the convolutions before it, and the channels of the folded chain.
+"""Batch normalization folded into the convolutions, and the channels of the folded model.
 
-Jacob et al. 2018, arXiv:1712.05877, section 3.2. The converter folds the same way; here it is done before, so that the
-weights that become int8 can be looked at, scaled and trained.
+Jacob et al. 2018, arXiv:1712.05877, section 3.2. The converter folds the same way. Folding before it shows the weights
+that become int8, and lets them be scaled and trained.
 """
 
 import itertools
@@ -16,16 +16,16 @@ _TRAINING_ONLY = (keras.layers.BatchNormalization, keras.layers.Dropout)
 
 
 def fold(network: keras.Model) -> keras.Model:
-    """Returns the model without batch normalization and dropout: convolutions with bias, ReLU6, classifier.
+    """Returns the model without batch normalization and dropout: convolutions with a bias, ReLU6, classifier.
 
     Args:
-        network: A MobileNet made by `model.build`: a chain of layers.
+        network: A MobileNet made by `mobilenet.build`: a chain of layers.
 
     Returns:
-        A new model with the same layer names and scores; its classifier gives logits, a layer "softmax" the scores.
+        A new model with the same layer names and scores. Its classifier returns logits, its layer "softmax" the scores.
 
     Raises:
-        WorkbookError: If a convolution has no batch normalization behind it.
+        WorkbookError: If a convolution is not followed by batch normalization.
     """
     image = x = keras.Input(network.input_shape[1:], name="image")
     weights = {}
@@ -50,11 +50,20 @@ def _copy(layer: keras.Layer, **changes: bool | str) -> keras.Layer:
 
 def _folded_weights(layer: keras.Layer, following: keras.Layer | None) -> list[np.ndarray]:
     if not isinstance(following, keras.layers.BatchNormalization):
-        raise WorkbookError(f"layer {layer.name} has no batch normalization behind it: give a model of this workbook")
+        raise WorkbookError(
+            f"layer {layer.name} is not followed by batch normalization: give a model that this workbook trained"
+        )
     gamma, beta, mean, variance = following.get_weights()
     scale = gamma / np.sqrt(variance + following.epsilon)
     kernel = layer.get_weights()[0]
     return [scaled_outputs(layer, kernel, scale), beta - mean * scale]
+
+
+def copied(model: keras.Model) -> keras.Model:
+    """Returns a model with layers and weights of its own."""
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def kernel_layers(folded: keras.Model) -> list[keras.Layer]:
@@ -63,12 +72,12 @@ def kernel_layers(folded: keras.Model) -> list[keras.Layer]:
 
 
 def scaled_outputs(layer: keras.Layer, kernel: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Returns the kernel of a layer with each output channel times its factor, shape (channels,)."""
+    """Returns the kernel of a layer with each output channel multiplied by its factor, shape (channels,)."""
     return kernel * (factors[:, None] if is_depthwise(layer) else factors)
 
 
 def scaled_inputs(kernel: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Returns a kernel with each input channel, its last axis but one, times its factor, shape (channels,)."""
+    """Returns a kernel with each input channel, its last axis but one, multiplied by its factor, shape (channels,)."""
     return kernel * factors[:, None]
 
 
@@ -87,5 +96,5 @@ def _largest(kernel: np.ndarray, axis: int) -> np.ndarray:
 
 
 def is_depthwise(layer: keras.Layer) -> bool:
-    """Says whether the kernel of a layer has the shape (height, width, channels, 1)."""
+    """Returns whether the kernel of a layer has the shape (height, width, channels, 1)."""
     return isinstance(layer, keras.layers.DepthwiseConv2D)

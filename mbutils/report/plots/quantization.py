@@ -57,6 +57,26 @@ def _log_limits(tables: dict[str, pd.DataFrame]) -> tuple[float, float]:
     return largest * 1e-5, largest * 2
 
 
+def int8_kernel(table: pd.DataFrame) -> Figure:
+    """Shows the weights of one channel on the grid of int8, before and after rounding, and the rounding errors.
+
+    Args:
+        table: What `quantization.int8_kernel` returned.
+    """
+    figure, (grid, errors) = plt.subplots(1, 2, figsize=(10, 4), width_ratios=(3, 2), layout="constrained")
+    first, exact, rounded = table.iloc[0], table["weight"] / table["scale"], table["int8"]
+    grid.scatter(table.index, exact, facecolor="none", edgecolor=PALETTE[0], s=90, label="float")
+    grid.scatter(table.index, rounded, color=PALETTE[1], s=36, linewidth=0, label="rounded")
+    grid.set(xlabel="weight of the kernel", ylabel=f"int8 value (one step is {first['scale']:.2g})", ylim=(-135, 135))
+    grid.set(title=f"{first['layer']}, channel {first['channel']}: {rounded.nunique()} of 255 values")
+    grid.set_yticks((-127, -64, 0, 64, 127))
+    grid.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    errors.vlines(table.index, 0, rounded - exact, color=PALETTE[1])
+    errors.scatter(table.index, rounded - exact, color=PALETTE[1], s=36, linewidth=0)
+    errors.set(xlabel="weight of the kernel", ylabel="error (steps)", title="Rounding errors", ylim=(-0.55, 0.55))
+    return figure
+
+
 def accuracy_by_calibration(table: pd.DataFrame, float_top1: float, variant: str) -> Axes:
     """Shows accuracy on validation images against the number of calibration images: each draw, and their mean.
 
