@@ -145,7 +145,7 @@ def test_table_of_steps_has_the_accuracy_after_each_and_names_those_that_are_off
     table = quantization.accuracy_by_step(labels, scores, ConvertParameters(equalize=False)).set_index("step")
     assert list(table.index) == list(scores)
     assert table["top1"].tolist() == [1, 0.5, 0.5, 1]
-    assert table.loc["fold", "drop"] == 0.5 and table.loc["fine-tune", "agreement"] == 1
+    assert table.loc["fold", "drop_from_float"] == 0.5 and table.loc["fine-tune", "agreement_with_float"] == 1
     assert table["note"].tolist() == ["", "", "skipped", ""]
 
 

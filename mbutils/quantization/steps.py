@@ -47,8 +47,8 @@ def accuracy_by_step(labels: np.ndarray, scores: dict[str, np.ndarray], paramete
         parameters: The switches of the steps.
 
     Returns:
-        One row for each step: `step`, `top1`, `low`, `high`, against float32 `drop` and `agreement` (blank for float32
-        itself), and `note` ("skipped" where the parameters switch the step off).
+        One row for each step: `step`, `top1`, `top1_low`, `top1_high`, against float32 `drop_from_float` and
+        `agreement_with_float` (blank for float32 itself), and `note` ("skipped" where the parameters switch it off).
     """
     skipped = {
         "equalize": not parameters.equalize,
@@ -57,4 +57,4 @@ def accuracy_by_step(labels: np.ndarray, scores: dict[str, np.ndarray], paramete
     }
     table = accuracy_table(labels, scores).rename(columns={"variant": "step"})
     table["note"] = ["skipped" if skipped.get(step) else "" for step in table["step"]]
-    return table[["step", "top1", "low", "high", "drop", "agreement", "note"]]
+    return table[["step", "top1", "top1_low", "top1_high", "drop_from_float", "agreement_with_float", "note"]]
