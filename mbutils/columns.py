@@ -98,7 +98,7 @@ RESULTS = (
         "top-1 accuracy",
         "fraction",
         meaning="test images whose highest score is that of the right class, of all test images; the next two columns "
-        "say how much of it may be chance in which images are in the test part",
+        "bound what chance in the choice of the test images may account for",
     ),
     Column("top1_low", "low", "fraction", meaning="lower end of the 95 % Wilson score interval of `top1`"),
     Column("top1_high", "high", "fraction", meaning="upper end"),

@@ -67,8 +67,8 @@ def test_macro_recall_counts_rare_classes_as_much_as_frequent_ones():
     assert evaluation.macro_recall(labels, scores) == pytest.approx((1 + 0.5) / 2)  # class 2 has no images
 
 
-def test_verdicts_name_the_true_class_and_both_predictions():
-    lines = evaluation.verdicts(np.array([0]), scores_of([0]), scores_of([2]), ("a", "b", "c"))
+def test_titles_name_the_true_class_and_both_predictions():
+    lines = evaluation.prediction_titles(np.array([0]), scores_of([0]), scores_of([2]), ("a", "b", "c"))
     assert lines == ["a:\na \u2192 c"]
 
 

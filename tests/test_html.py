@@ -1,11 +1,14 @@
-"""The report and a notebook in a real browser: what they show, on any screen, with nothing asked of a network."""
+"""The report and a notebook in a real browser: what they show, on any screen, without a network."""
 
 import shutil
 
 import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install it to run this test")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine: install it to run this test"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -20,18 +23,17 @@ def browser():
 
 @pytest.fixture(params=["report.html", "runs/*/evaluate.html"])
 def opened(request, browser, tiny_results):
-    """An opened page, the requests it made and the errors its scripts raised."""
+    """An opened page, the requests that it made and the errors that its scripts raised."""
     (path,) = tiny_results.glob(request.param)
     page, requests, errors = browser.new_page(), [], []
     page.on("request", lambda sent: requests.append(sent.url))
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_timeout(500)
+    page.goto(path.as_uri(), wait_until="networkidle")
     yield page, requests, errors
     page.close()
 
 
-def test_page_asks_nothing_of_the_network(opened):
+def test_page_makes_no_request(opened):
     page, requests, errors = opened
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page.url]
     assert errors == []
@@ -47,7 +49,7 @@ def test_page_shows_tables_and_pictures_and_no_code(opened):
     assert "import" not in text and "Try:" not in text
 
 
-def test_every_picture_says_what_it_is(opened):
+def test_every_picture_has_an_alternative_text(opened):
     page, _, _ = opened
     pictures = page.locator("img")
     assert all(pictures.nth(i).get_attribute("alt") for i in range(pictures.count()))
@@ -61,13 +63,13 @@ def test_contents_lead_to_the_sections(opened):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_is_as_wide_as_the_screen(opened, width):
+def test_page_fits_the_width_of_the_screen(opened, width):
     page, _, _ = opened
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_page_is_dark_where_the_reader_wants_it_dark(opened):
+def test_page_follows_the_color_scheme_of_the_reader(opened):
     page, _, _ = opened
     brightness = {}
     for scheme in ("light", "dark"):

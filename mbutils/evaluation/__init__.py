@@ -12,8 +12,8 @@ from mbutils.evaluation.metrics import (
     macro_recall,
     per_class,
     predict_keras,
+    prediction_titles,
     predictions,
-    verdicts,
 )
 
 __all__ = [
@@ -28,6 +28,6 @@ __all__ = [
     "macro_recall",
     "per_class",
     "predict_keras",
+    "prediction_titles",
     "predictions",
-    "verdicts",
 ]

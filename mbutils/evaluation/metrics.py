@@ -142,8 +142,10 @@ def _row(variant: str, labels: np.ndarray, scores: dict[str, np.ndarray]) -> dic
     }
 
 
-def verdicts(labels: np.ndarray, first: np.ndarray, second: np.ndarray, class_names: tuple[str, ...]) -> list[str]:
-    """Returns a line for each image: the true class, and what two models say, such as "tulips: tulips > roses"."""
+def prediction_titles(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, class_names: tuple[str, ...]
+) -> list[str]:
+    """Returns a title for each image: the true class, and what two models predict, as "tulips: tulips → roses"."""
     predicted = zip(labels, first.argmax(axis=1), second.argmax(axis=1), strict=True)
     return [f"{class_names[true]}:\n{class_names[a]} \u2192 {class_names[b]}" for true, a, b in predicted]
 

@@ -84,7 +84,7 @@ def changed_by_int8(results_dir: Path, models: pd.DataFrame) -> list[Changed]:
 def _changed(run: Run, variant: str) -> Changed:
     saved = _read(run.path / runs.changed_name(variant))
     before, after = _predictions(run, FLOAT32), _predictions(run, variant)
-    titles = evaluation.verdicts(after["labels"], before["scores"], after["scores"], _class_names(run))
+    titles = evaluation.prediction_titles(after["labels"], before["scores"], after["scores"], _class_names(run))
     shown = saved["positions"][: len(saved["images"])]
     return Changed(len(saved["positions"]), saved["images"], [titles[position] for position in shown])
 
