@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -27,12 +28,12 @@ class Sweep:
         stand_ins.write_notebooks(self.notebooks)
         self.processes = []
 
-    def start(self, results, *options):
-        """Starts the command as a user would, and returns its process."""
+    def start(self, results, *options, **variables):
+        """Starts the command as a user would, with environment variables besides, and returns its process."""
         command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, "sweep", self.file, "--results", results]
         process = subprocess.Popen(
             [*command, *map(str, options)],
-            env=environment(),
+            env=environment() | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -44,6 +45,7 @@ class Sweep:
         """Kills what a failed test left behind."""
         for process in self.processes:
             process.kill()
+            process.communicate()
 
     def run(self, results, *options):
         """Runs the command to its end; returns its exit status, and what it wrote to standard output and error."""
@@ -54,6 +56,13 @@ class Sweep:
 
 def environment():
     return os.environ | {"PYTHONPATH": os.pathsep.join([str(PROJECT), str(TESTS)]), "CUDA_VISIBLE_DEVICES": ""}
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def wish(results, notebook, seed, what):
@@ -80,31 +89,19 @@ def without_times(manifest):
     return json.loads(json.dumps(kept, sort_keys=True))
 
 
-def workers(sweep):
-    """Returns the worker processes of a sweep."""
-    return [process for process in children(sweep.pid) if "spawn_main" in " ".join(cmdline(process))]
+def fork_servers(sweep):
+    """Returns the process of a sweep that its kernels are forked from."""
+    return [process for process in children(sweep.pid, recursive=False) if "forkserver" in " ".join(cmdline(process))]
 
 
 def kernels(sweep):
-    """Returns the kernel processes of a sweep: below the processes that mind them, below those they are forked from."""
-    return [process for process in children(sweep.pid) if [*map(is_of_kernels, lineage(process))] == [True] * 3]
+    """Returns the kernel processes of a sweep."""
+    return [kernel for server in fork_servers(sweep) for kernel in children(server.pid, recursive=False)]
 
 
-def lineage(process):
+def children(pid, recursive=True):
     try:
-        parents = [process, *process.parents()][:3]
-        return parents if len(parents) == 3 and parents[2].parent() else []
-    except psutil.NoSuchProcess:
-        return []
-
-
-def is_of_kernels(process):
-    return "mbutils.sweep.kernels" in cmdline(process)
-
-
-def children(pid):
-    try:
-        return psutil.Process(pid).children(recursive=True)
+        return psutil.Process(pid).children(recursive)
     except psutil.NoSuchProcess:
         return []
 

@@ -1,19 +1,23 @@
-"""Nothing is lost: sweeps, workers and kernels are killed at random moments, until everything is done all the same."""
+"""Nothing is lost: parts of a sweep are killed at random moments, until everything is done all the same."""
 
 import random
 import time
 
 import psutil
 import pytest
-from sweeping import Sweep, children, facts, kernels, ran, workers
+from sweeping import Sweep, children, facts, fork_servers, kernels, ran, wait_for
 
-KILLS = 21
-SEEDS = 4
+KILLS = 6
+KINDS = ("sweep", "fork server", "kernel")
+SEEDS = 3
 TEXT = f"""
 defaults: {{dataset: digits, image_size: 32, weights: none, epochs: 4}}
 grid: {{variant: [int8_per_channel, int8_per_tensor]}}
 seeds: {list(range(SEEDS))}
 """
+
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def undisturbed(sweep):
 
 def test_killed_sweeps_end_with_the_results_of_an_undisturbed_one(sweep, undisturbed):
     rng = random.Random(0)
-    kills = [kind for kind in ("sweep", "worker", "kernel") for _ in range(KILLS // 3)]
+    kills = [kind for kind in KINDS for _ in range(KILLS // 3)]
     rng.shuffle(kills)
     killed, folder = dict.fromkeys(kills, 0), 0
     while kills:
@@ -46,30 +50,32 @@ def test_killed_sweeps_end_with_the_results_of_an_undisturbed_one(sweep, undistu
     while sweep.run(results, "--workers", 2)[0] != 0:
         pass
     assert facts(results) == undisturbed
-    assert killed == dict.fromkeys(("sweep", "worker", "kernel"), KILLS // 3)
+    assert killed == dict.fromkeys(KINDS, KILLS // 3)
 
 
 def run_and_kill(sweep, results, kills, killed, rng):
     """Starts a sweep, kills parts of it at random moments as long as there is something to kill, returns its status."""
     process = sweep.start(results, "--workers", 2)
-    while process.poll() is None and kills:
-        time.sleep(rng.uniform(0.2, 2.5))
-        victims = {"sweep": lambda: [psutil.Process(process.pid)], "worker": workers, "kernel": kernels}
-        found = victims["sweep"]() if kills[0] == "sweep" else victims[kills[0]](process)
-        if kills[0] == "sweep" and not kernels(process):
-            continue  # it is still starting, and killing it then would show nothing
-        if found and process.poll() is None:
-            below = children(process.pid)
-            try:
-                rng.choice(found).kill()
-            except psutil.NoSuchProcess:
-                continue  # it has just ended by itself
-            killed[kills[0]] += 1
-            if kills.pop(0) == "sweep":
-                process.communicate()
-                # What it started ends without it.
-                assert not psutil.wait_procs(below, timeout=20)[1]
-                return None
+    victims = {"sweep": lambda sweep: [psutil.Process(sweep.pid)], "fork server": fork_servers, "kernel": kernels}
+    while kills:
+        # Killing what is still starting would show nothing.
+        wait_for(lambda: kernels(process) or process.poll() is not None)
+        time.sleep(rng.uniform(0, 2))
+        found = kernels(process) and victims[kills[0]](process)
+        if process.poll() is not None:
+            break
+        if not found:
+            continue
+        below = children(process.pid)
+        try:
+            rng.choice(found).kill()
+        except psutil.NoSuchProcess:
+            continue  # it has just ended by itself
+        killed[kills[0]] += 1
+        if kills.pop(0) == "sweep":
+            process.communicate()
+            assert not psutil.wait_procs(below, timeout=5)[1]  # what it started ends without it
+            return None
     process.communicate()
     return process.returncode
 

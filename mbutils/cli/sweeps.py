@@ -98,10 +98,10 @@ def _sweep(options: argparse.Namespace) -> int:
         certificate = (options.tls_ca, options.tls_cert, options.tls_key)
         cluster = clusters.remote(clusters.Remote(options.scheduler, certificate, options.insecure), results_dir)
     else:
-        cluster = clusters.local(workers, settings.on_gpu)
+        cluster = clusters.local(workers, settings.gpus)
     with cluster as client:
         view = display.Display(plan, left, results_dir, workers)
-        with view.live(client.dashboard_link):
+        with view.live():
             outcomes = execution.run(plan, left, settings, client, view.tell)
     _print_results(results_dir)
     if failures := display.failures_text(outcomes, results_dir):
@@ -125,13 +125,13 @@ def sweep_settings(options: argparse.Namespace, plan: "Plan") -> "tuple[Settings
         raise WorkbookError(f"--time-limit {options.time_limit:g}: must be more than 0 hours")
     if options.scheduler and options.workers:
         raise WorkbookError("--workers is for this machine: a scheduler has the workers that were started for it")
-    cores, gpus = clusters.physical_cores(), 0 if options.scheduler else clusters.gpus()
-    workers = options.workers or min(gpus or cores, max(1, len(plan.configurations)))
-    if gpus and workers > gpus:
-        raise WorkbookError(f"--workers {workers}: there are {gpus} GPUs, and each takes one run at a time")
+    cores, gpus = clusters.physical_cores(), () if options.scheduler else clusters.gpus()
+    workers = options.workers or min(len(gpus) or cores, max(1, len(plan.configurations)))
+    if gpus and workers > len(gpus):
+        raise WorkbookError(f"--workers {workers}: there are {len(gpus)} GPUs, and each takes one run at a time")
     threads = options.threads or (1 if options.scheduler else max(1, cores // workers))
     results_dir = resolve_results_dir(options.results)
-    return Settings(results_dir, Path.cwd(), threads, 3600 * options.time_limit, on_gpu=gpus > 0), workers
+    return Settings(results_dir, Path.cwd(), threads, 3600 * options.time_limit, gpus), workers
 
 
 def _status(options: argparse.Namespace) -> int:

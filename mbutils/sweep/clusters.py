@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import multiprocessing
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,15 +15,13 @@ from subprocess import CalledProcessError, run
 import dask
 import psutil
 from dask.system import CPU_COUNT
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Scheduler, SpecCluster, Worker
 from distributed.security import Security
 
 from mbutils.errors import WorkbookError
+from mbutils.sweep.stages import free_gpus
 
-_LOOPBACK = "127.0.0.1"
-_DASHBOARD = f"{_LOOPBACK}:8787"
 _CONNECT_SECONDS = 15
-_CLOSE_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -44,50 +44,57 @@ def physical_cores() -> int:
     return max(1, min(psutil.cpu_count(logical=False) or CPU_COUNT, CPU_COUNT))
 
 
-def gpus() -> int:
-    """Returns the number of NVIDIA GPUs of this machine."""
+def gpus() -> tuple[str, ...]:
+    """Returns the names of the NVIDIA GPUs of this machine, as `CUDA_VISIBLE_DEVICES` has them."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return len([name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1")])
+        return tuple(name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name not in ("", "-1"))
     try:
-        return len(run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout.splitlines())
+        listed = run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, CalledProcessError):
-        return 0
+        return ()
+    return tuple(str(number) for number in range(len(listed)))
+
+
+class _WithoutPages:
+    """Serves no web pages: other users of this machine could open them."""
+
+    def start_http_server(self, *args: object, **options: object) -> None:
+        """Does nothing. Dask would open a port even without its dashboard."""
+
+
+class _Scheduler(_WithoutPages, Scheduler):
+    pass
+
+
+class _Worker(_WithoutPages, Worker):
+    pass
 
 
 @contextlib.contextmanager
-def local(workers: int, on_gpu: bool) -> Iterator[Client]:
-    """Starts workers on this machine, each for one stage at a time, that only this machine can reach.
+def local(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[Client]:
+    """Starts a scheduler and a worker of several threads within this process, which nobody else can reach.
+
+    Kernels are processes of their own, so threads are enough to start and follow them.
 
     Args:
-        workers: How many.
-        on_gpu: Whether each gets a GPU of its own.
+        workers: How many stages are done at a time.
+        gpus: The names of the GPUs that the stages share, at least as many as there are workers, if any.
     """
-    names = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(workers)))).split(",")
-
-    def options(number: int) -> dict:
-        own = {"resources": {"GPU": 1}, "env": {"CUDA_VISIBLE_DEVICES": names[number]}} if on_gpu else {}
-        # The kernels' memory is not the workers', and limiting it is up to the operating system.
-        return {"host": _LOOPBACK, "nthreads": 1, "memory_limit": 0, "silence_logs": logging.CRITICAL, **own}
-
-    dask.config.set({"distributed.worker.profile.enabled": False})
-    scheduler = {"host": _LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": _DASHBOARD}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Port .* is already in use")  # the dashboard then takes another one
+    for name in gpus:
+        free_gpus.put(name)
+    with tempfile.TemporaryDirectory(prefix="mb-") as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Couldn't detect a suitable IP address")  # without a network
+        dask.config.set({"distributed.worker.profile.enabled": False, "temporary-directory": folder})
+        inside = {"protocol": "inproc://"}
+        # The kernels' memory is not the worker's, and limiting it is up to the operating system.
+        options = inside | {"nthreads": workers, "memory_limit": 0}
         cluster = SpecCluster(
-            workers={number: {"cls": Nanny, "options": options(number)} for number in range(workers)},
-            scheduler={"cls": Scheduler, "options": scheduler},
+            scheduler={"cls": _Scheduler, "options": inside | {"dashboard": False}},
+            workers={0: {"cls": _Worker, "options": options}},
             silence_logs=logging.CRITICAL,
         )
-    try:
-        with Client(cluster) as client:
+        with cluster, Client(cluster) as client:
             yield client
-    finally:
-        workers = psutil.Process().children(recursive=True)  # a kernel ends with its worker
-        with contextlib.suppress(TimeoutError):
-            cluster.close(timeout=_CLOSE_SECONDS)
-        for process in psutil.wait_procs(workers, timeout=1)[1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
 
 
 @contextlib.contextmanager
@@ -133,21 +140,23 @@ def _security(scheduler: Remote) -> Security | None:
 
 def _check_workers(client: Client, results_dir: Path) -> None:
     try:
-        sees = client.run(_sees, str(results_dir))
+        problems = client.run(_problem, str(results_dir))
     except Exception as error:  # whatever is wrong with the other machine
         raise WorkbookError(
             f"a worker cannot run the workbook ({type(error).__name__}: {' '.join(str(error).split())}): install the "
             "same version of it on each machine"
         ) from error
-    for address, result in sees.items():
-        if not result:
-            raise WorkbookError(
-                f"worker {address} does not see {results_dir}: put --results on a file system that all machines share "
-                "under the same path"
-            )
+    for address, problem in problems.items():
+        if problem:
+            raise WorkbookError(f"worker {address} {problem}")
 
 
-def _sees(folder: str) -> bool:
-    from mbutils.sweep import kernels  # noqa: F401  (so that a worker without the workbook is told)
+def _problem(folder: str) -> str:
+    """Returns why this worker cannot do stages, empty if it can."""
+    from mbutils.sweep import kernels  # noqa: F401  (so that a worker without the workbook fails here)
 
-    return Path(folder).is_dir()
+    if multiprocessing.current_process().daemon:
+        return "runs below a nanny, so it may not start kernels: start it with dask worker --no-nanny"
+    if not Path(folder).is_dir():
+        return f"does not see {folder}: put --results on a file system that all machines share under the same path"
+    return ""

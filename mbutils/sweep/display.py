@@ -46,9 +46,8 @@ class Display:
         self._start = time.monotonic()
 
     @contextlib.contextmanager
-    def live(self, dashboard: str) -> Iterator[None]:
+    def live(self) -> Iterator[None]:
         """Shows the table within the block, where standard output is a terminal; where not, `tell` prints lines."""
-        print(f"dashboard: {dashboard}", flush=True)
         if sys.stdout.isatty():
             with Live(get_renderable=self._table, refresh_per_second=1, transient=True):
                 yield

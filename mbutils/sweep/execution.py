@@ -1,21 +1,19 @@
 """Runs the stages of a plan on a Dask cluster and follows them to their end."""
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
-from distributed import Client, Future
+from distributed import Client, Future, as_completed
 
 from mbutils import runs
 from mbutils.errors import WorkbookError
 from mbutils.sweep import records
 from mbutils.sweep.clusters import physical_cores
 from mbutils.sweep.plan import COMPARISON, RENDER, REPORT, Plan, Stage
-from mbutils.sweep.stages import Outcome, Settings, perform
-
-_LOOK_SECONDS = 0.2
+from mbutils.sweep.stages import ATTEMPTS, Outcome, Settings, attempt, perform
 
 
 def unfinished(plan: Plan, results_dir: Path) -> list[Stage]:
@@ -74,11 +72,11 @@ def report(results_dir: Path) -> None:
         WorkbookError: If the folder holds no runs, or the comparison fails.
     """
     if not runs.all_runs(results_dir):
-        raise WorkbookError(f"no runs in {results_dir}: train one first, or give another --results")
-    settings = Settings(results_dir, Path.cwd(), physical_cores(), time_limit=float("inf"), modules=())
+        raise WorkbookError(f"no runs in {results_dir}: train one first, or name another folder with --results")
+    settings = Settings(results_dir, Path.cwd(), physical_cores(), time_limit=float("inf"), preload=())
     for stage in (COMPARISON, REPORT):
-        while (outcome := perform(stage, settings, [])).is_busy:
-            pass
+        with records.lock(results_dir, stage.group):
+            outcome = attempt(stage, settings, is_unwanted=lambda: False)
         if not outcome.is_good:
             raise WorkbookError(outcome.error)
 
@@ -86,66 +84,46 @@ def report(results_dir: Path) -> None:
 def _outcomes(
     stages: list[Stage], settings: Settings, client: Client, tell: Callable[[Outcome], None]
 ) -> Iterator[Outcome]:
-    """Gives each thread of the workers a stage that can be begun, until there are none, and yields how each ended.
-
-    Given to Dask all at once, stages would queue up for the worker that did what they need, while others idle.
-    """
-    waiting = {stage.key: stage for stage in stages}
-    running: dict[str, Stage] = {}
-    futures: dict[str, Future] = {}
-    ended: dict[str, Outcome] = {}
+    """Runs stages and yields how each ended."""
+    futures = _submit(stages, settings, client)
+    keys = {future: key for key, future in futures.items()}
     try:
-        while waiting or running:
-            while len(running) < _threads(client) and (stage := _next(waiting, running)):
-                needed = [ended[key] for key in stage.after if key in ended]
-                futures[stage.key] = _submit(stage, settings, needed, client)
-                running[stage.key] = waiting.pop(stage.key)
-            time.sleep(_LOOK_SECONDS)
-            for key in [key for key in running if futures[key].done()]:
-                stage, outcome = running.pop(key), _outcome(futures.pop(key), key, settings.results_dir)
-                if outcome.is_busy:
-                    waiting[key] = stage  # behind all others
-                    continue
-                tell(outcome)
-                _check_disk(outcome, settings.results_dir)
-                ended[key] = outcome
-                yield outcome
-                if outcome.status == "stopped":  # the scheduler is gone, or does not want us
-                    waiting.clear()
+        for future in as_completed(futures.values()):
+            outcome = _outcome(future, keys[future], settings.results_dir)
+            tell(outcome)
+            _check_disk(outcome, settings.results_dir)
+            yield outcome
+            if outcome.status == "stopped":  # the scheduler is gone, or does not want us
+                return
     finally:
         with contextlib.suppress(Exception):  # a scheduler that is gone has nothing to cancel
             client.cancel(list(futures.values()), force=True)
 
 
-def _threads(client: Client) -> int:
-    return sum(worker["nthreads"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
+def _submit(stages: list[Stage], settings: Settings, client: Client) -> dict[str, Future]:
+    """Gives all stages to Dask, each as a function of the outcomes of those that it needs.
 
-
-def _next(waiting: dict[str, Stage], running: dict[str, Stage]) -> Stage | None:
-    """Returns the first stage that can be begun: what it needs has ended, and no other of its group is running.
-
-    Rendering needs no group for itself, and waits for whatever else can be done.
+    The notebooks of a group follow one another. The first stages go first, and pages are rendered last.
     """
-    unfinished = waiting.keys() | running.keys()
-    groups = {stage.group for stage in running.values() if stage.notebook != RENDER}
-    ready = [
-        stage
-        for stage in waiting.values()
-        if unfinished.isdisjoint(stage.after) and (stage.notebook == RENDER or stage.group not in groups)
-    ]
-    return min(ready, key=lambda stage: stage.notebook == RENDER, default=None)
-
-
-def _submit(stage: Stage, settings: Settings, needed: list[Outcome], client: Client) -> Future:
-    return client.submit(
-        perform,
-        stage,
-        settings,
-        needed,
-        key=f"{stage.key}-{uuid4().hex[:8]}",  # two sweeps on one scheduler are two
-        pure=False,
-        resources={"GPU": 1} if settings.on_gpu and stage.notebook != RENDER else None,
-    )
+    futures: dict[str, Future] = {}
+    latest: dict[str, Future] = {}
+    for position, stage in enumerate(stages):
+        is_rendering = stage.notebook == RENDER
+        futures[stage.key] = client.submit(
+            perform,
+            stage,
+            settings,
+            [futures[key] for key in stage.after if key in futures],
+            None if is_rendering else latest.get(stage.group),
+            # Dask learns how long each kind takes from the first word. Two sweeps on one scheduler are two.
+            key=f"{stage.notebook}-{stage.key}-{uuid4().hex[:8]}",
+            priority=-position - is_rendering * len(stages),
+            retries=ATTEMPTS - 1,
+            pure=False,
+        )
+        if not is_rendering:
+            latest[stage.group] = futures[stage.key]
+    return futures
 
 
 def _check_disk(outcome: Outcome, results_dir: Path) -> None:
@@ -163,7 +141,7 @@ def _outcome(future: Future, key: str, results_dir: Path) -> Outcome:
     if future.status == "cancelled":
         return Outcome(key, "stopped", error="the scheduler stopped it")
     error = " ".join(str(future.exception()).split())
-    record = records.read(results_dir, key) or records.Record("failed")
-    failed = records.Record("failed", record.attempts, record.host, record.started, error=error)
-    records.write(results_dir, key, failed)
-    return Outcome(key, "failed", error=error)
+    record = records.read(results_dir, key) or records.Record("waiting")
+    status = "skipped" if record.status == "waiting" else "failed"  # it was never begun: one that it needs failed
+    records.write(results_dir, key, replace(record, status=status, error=error))
+    return Outcome(key, status, error=error)

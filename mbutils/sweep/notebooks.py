@@ -2,16 +2,20 @@
 
 import contextlib
 import logging
-import os
+import math
 import re
 import signal
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from mbutils.config import PROJECT
 from mbutils.errors import WorkbookError
+from mbutils.progress import duration
+from mbutils.sweep import kernels
 
 NOTEBOOKS = PROJECT / "notebooks"
 _WATCH_SECONDS = 0.5
@@ -22,48 +26,49 @@ def execute(
     output: Path,
     parameters: dict[str, Any],
     *,
-    server: Any = None,  # noqa: ANN401
-    environment: dict[str, str] | None = None,
-    folder: Path | None = None,
-    log: Path | None = None,
-    reason_to_stop: Callable[[], str] = str,
+    environment: dict[str, str],
+    folder: Path,
+    log: Path,
+    preload: tuple[str, ...] = kernels.PRELOADED,
+    time_limit: float,
+    is_unwanted: Callable[[], bool],
 ) -> None:
     """Runs one notebook through papermill.
 
     Args:
         notebook: The notebook.
         output: Where the executed notebook is saved, also when it fails.
-        parameters: What its parameters cell is overridden with.
-        server: The `kernels.KernelServer` that its kernel starts from; one for this notebook alone, if None.
+        parameters: The values that override its parameters cell.
         environment: Environment variables of the kernel, besides those of this process.
-        folder: The kernel's working directory (default: that of this process).
-        log: A file to which what the notebook prints, and the traceback of its error, are appended.
-        reason_to_stop: Asked twice a second; the kernel is killed when it returns a reason.
+        folder: The kernel's working directory.
+        log: The file to which what the notebook prints, and the traceback of its error, are appended.
+        preload: The modules that kernels find imported.
+        time_limit: The longest that it may take, in seconds from the start of its kernel.
+        is_unwanted: Asked twice a second; the kernel is killed when it returns True.
 
     Raises:
-        WorkbookError: If the notebook raises, its kernel dies, or there is a reason to stop it.
+        WorkbookError: If the notebook raises, its kernel dies, it takes too long, or nobody wants it any more.
         OSError: If the disk is full.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    from mbutils.sweep.kernels import KernelServer
-
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it logs of errors is raised as well
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the errors that it logs are raised as well
     output.parent.mkdir(parents=True, exist_ok=True)
-    watch = _Watch(reason_to_stop)
-    with contextlib.ExitStack() as stack:
-        lines = stack.enter_context((log or Path(os.devnull)).open("a"))
-        server = server or stack.enter_context(KernelServer())
-        stack.enter_context(watch.watching())
+    watch = _Watch(time_limit, is_unwanted)
+    with (
+        tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as private,
+        log.open("a") as lines,
+        watch.watching(),
+    ):
+        launch = kernels.Launch(folder, environment, log, Path(private), preload)
         try:
             papermill.execute_notebook(
                 notebook,
                 output,
                 parameters,
                 progress_bar=False,
-                cwd=folder,
-                kernel_manager_class=server.manager(os.environ | (environment or {}), log, watch.begin),
+                kernel_manager_class=kernels.manager(launch, watch.begin),
                 shutdown_kernel="immediate",
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
                 stdout_file=lines,
@@ -71,8 +76,8 @@ def execute(
             )
         except papermill.PapermillExecutionError as error:
             lines.write(_without_colors("\n".join(error.traceback)) + "\n")
-            said = error.evalue if error.ename == WorkbookError.__name__ else f"{error.ename}: {error.evalue}"
-            raise WorkbookError(f"{notebook.stem}: {said}") from error
+            message = error.evalue if error.ename == WorkbookError.__name__ else f"{error.ename}: {error.evalue}"
+            raise WorkbookError(f"{notebook.stem}: {message}") from error
         except (DeadKernelError, RuntimeError) as error:  # RuntimeError: it died while it started
             raise WorkbookError(f"{notebook.stem}: {watch.cause_of_death() or error}") from error
 
@@ -80,14 +85,16 @@ def execute(
 class _Watch:
     """Watches a kernel from another thread, and kills it when there is a reason to."""
 
-    def __init__(self, reason_to_stop: Callable[[], str]) -> None:
-        self._reason_to_stop = reason_to_stop
-        self._kernel: Any = None
+    def __init__(self, time_limit: float, is_unwanted: Callable[[], bool]) -> None:
+        self._time_limit, self._is_unwanted = time_limit, is_unwanted
+        self._deadline = math.inf
+        self._kernel: kernels.Kernel | None = None
         self._reason = ""
         self._over = threading.Event()
 
-    def begin(self, kernel: Any) -> None:  # noqa: ANN401
+    def begin(self, kernel: kernels.Kernel) -> None:
         self._kernel = kernel
+        self._deadline = time.monotonic() + self._time_limit
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -98,20 +105,25 @@ class _Watch:
         finally:
             self._over.set()
             thread.join()
+            if self._kernel:
+                self._kernel.kill()  # with the processes that it left behind
 
     def _watch(self) -> None:
         while not self._over.wait(_WATCH_SECONDS):
-            self._reason = self._reason or self._reason_to_stop()
+            if self._is_unwanted():
+                self._reason = "stopped"
+            elif time.monotonic() > self._deadline:
+                self._reason = f"it took longer than the limit of {duration(self._time_limit)}"
             if self._reason and self._kernel:
                 self._kernel.kill()
 
     def cause_of_death(self) -> str:
         """Returns why the kernel ended, empty where it did not."""
-        status = self._kernel and self._kernel.returncode
+        status = self._kernel and self._kernel.poll()
         if self._reason or status is None:
             return self._reason
         if status == -signal.SIGKILL:
-            return "the kernel was killed, most likely for want of memory"
+            return "the kernel was killed, most likely because memory ran out"
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
         return f"the kernel died with {how}"
 

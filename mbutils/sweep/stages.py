@@ -5,21 +5,25 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 
-from filelock import AcquireReturnProxy, Timeout
+from distributed import get_worker, rejoin, secede
+from filelock import Timeout
 
 from mbutils.errors import WorkbookError
-from mbutils.progress import PROGRESS_FILE, duration
+from mbutils.progress import PROGRESS_FILE
 from mbutils.report import render
 from mbutils.sweep import kernels, notebooks, records
 from mbutils.sweep.plan import RENDER, Stage
 
-_ATTEMPTS = 2
-_PATIENCE_SECONDS = 2  # with another sweep that works on the same group
+ATTEMPTS = 2
+_POLL_SECONDS = 0.5
 _NO_SPACE = os.strerror(errno.ENOSPC)
+
+free_gpus: SimpleQueue[str] = SimpleQueue()  # those of this machine that no kernel uses
 
 
 @dataclass(frozen=True)
@@ -31,25 +35,29 @@ class Settings:
         folder: The working directory of the notebooks.
         threads: The threads of each notebook's TensorFlow.
         time_limit: The longest that a stage may take, in seconds.
-        on_gpu: Whether the notebooks use a GPU.
+        gpus: The names of the GPUs of which each notebook takes one, if any.
         notebooks: The folder of the notebooks.
-        modules: What kernels find imported.
+        preload: The modules that kernels find imported, unless they use a GPU, whose driver does not survive a fork.
     """
 
     results_dir: Path
     folder: Path
     threads: int
     time_limit: float
-    on_gpu: bool = False
+    gpus: tuple[str, ...] = ()
     notebooks: Path = notebooks.NOTEBOOKS
-    modules: tuple[str, ...] = kernels.MODULES
+    preload: tuple[str, ...] = kernels.PRELOADED
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """Environment variables that give the notebooks their share of the cores."""
+    @contextlib.contextmanager
+    def environment(self) -> Iterator[dict[str, str]]:
+        """Yields the environment variables that give a notebook its share of the cores, and a GPU of its own."""
+        gpu = free_gpus.get() if self.gpus else "-1"
         names = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-        threads = dict.fromkeys(names, str(self.threads))
-        return threads if self.on_gpu else threads | {"CUDA_VISIBLE_DEVICES": "-1"}
+        try:
+            yield dict.fromkeys(names, str(self.threads)) | {"CUDA_VISIBLE_DEVICES": gpu}
+        finally:
+            if self.gpus:
+                free_gpus.put(gpu)
 
 
 @dataclass(frozen=True)
@@ -58,10 +66,10 @@ class Outcome:
 
     Attributes:
         key: The stage.
-        status: "finished", "already finished", "failed", "skipped", "stopped" with the sweep, or "busy": another sweep
-            works on its group, and it can be tried again.
+        status: "finished", "already finished", "failed", "skipped", or "stopped" with the sweep.
         seconds: How long it took.
         error: Why it failed, was skipped or stopped, in one line.
+        attempts: How often it was tried, where it failed.
         disk_full: Whether the disk is full.
     """
 
@@ -69,6 +77,7 @@ class Outcome:
     status: str
     seconds: float = 0.0
     error: str = ""
+    attempts: int = 0
     disk_full: bool = False
 
     @property
@@ -76,49 +85,68 @@ class Outcome:
         """Whether what the stage makes is there."""
         return self.status in ("finished", "already finished")
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether another sweep works on the group of the stage."""
-        return self.status == "busy"
+
+class FailedAttemptError(Exception):
+    """A stage failed, and is to be tried again."""
 
 
 class _StoppedError(Exception):
     """The sweep does not want the stage any more."""
 
 
-def perform(
-    stage: Stage, settings: Settings, needed: list[Outcome], is_unwanted: Callable[[], bool] | None = None
-) -> Outcome:
-    """Does a stage, unless it is done already, or none of what it needs is there.
+def perform(stage: Stage, settings: Settings, needed: list[Outcome], previous: Outcome | None = None) -> Outcome:
+    """Does a stage on a Dask worker, unless it is done already, or none of what it needs is there.
 
-    A stage that fails is tried once more. While another sweep works on the same group, it is "busy".
+    While another sweep works on the same group, it waits, and leaves its place on the worker to other stages.
 
     Args:
         stage: The stage.
         settings: Those of the sweep.
         needed: How the stages ended that it needs.
-        is_unwanted: Asked twice a second whether to stop (default: whether Dask has forgotten the task).
+        previous: How the stage before it in its group ended, which makes no difference: it only follows it.
+
+    Raises:
+        FailedAttemptError: If it failed and is worth trying again.
     """
-    is_unwanted = is_unwanted or _is_forgotten()
+    is_unwanted = _is_forgotten()
     bad = [outcome for outcome in needed if not outcome.is_good]
     if bad and (stage.needs_all or len(bad) == len(needed)):
         return _skipped(stage, settings, bad[0])
     try:
         # A page is written beside its place and renamed, so nobody need wait to make it.
-        with contextlib.nullcontext() if stage.notebook == RENDER else _lock(stage, settings):
+        with contextlib.nullcontext() if stage.notebook == RENDER else _locked(stage, settings, is_unwanted) as waited:
             if stage.is_done(settings.results_dir):
                 return Outcome(stage.key, "already finished")
-            return _attempts(stage, settings, is_unwanted)
-    except Timeout:
-        return Outcome(stage.key, "busy")
+            if waited:
+                rejoin()
+            outcome = attempt(stage, settings, is_unwanted)
     except _StoppedError:
         return Outcome(stage.key, "stopped")
     except (WorkbookError, OSError) as error:  # not of the stage, but of the results folder
         return Outcome(stage.key, "failed", error=_one_line(error), disk_full=_is_disk_full(error))
+    if outcome.status == "failed" and outcome.attempts < ATTEMPTS and not outcome.disk_full:
+        raise FailedAttemptError(f"{stage.key}: {outcome.error}")
+    return outcome
 
 
-def _lock(stage: Stage, settings: Settings) -> AcquireReturnProxy:
-    return records.lock(settings.results_dir, stage.group).acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.2)
+@contextlib.contextmanager
+def _locked(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> Iterator[bool]:
+    """Holds the lock of the group of a stage, and yields whether it had to wait for it and so gave up its place."""
+    lock = records.lock(settings.results_dir, stage.group)
+    waited = False
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_POLL_SECONDS if waited else 0)
+        except Timeout as error:
+            if is_unwanted():
+                raise _StoppedError from error
+            if not waited:
+                secede()
+                waited = True
+    try:
+        yield waited
+    finally:
+        lock.release()
 
 
 def _skipped(stage: Stage, settings: Settings, cause: Outcome) -> Outcome:
@@ -129,12 +157,8 @@ def _skipped(stage: Stage, settings: Settings, cause: Outcome) -> Outcome:
 
 
 def _is_forgotten() -> Callable[[], bool]:
-    from distributed import get_worker
-
-    try:
-        worker = get_worker()
-    except ValueError:  # not on a worker
-        return lambda: False
+    """Returns a function that returns whether Dask has forgotten the present task, such as when it is cancelled."""
+    worker = get_worker()
     key = worker.get_current_task()
 
     def is_forgotten() -> bool:
@@ -144,25 +168,34 @@ def _is_forgotten() -> Callable[[], bool]:
     return is_forgotten
 
 
-def _attempts(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> Outcome:
-    for attempt in range(1, _ATTEMPTS + 1):
-        start = time.monotonic()
-        record = records.running(attempt)
-        records.write(settings.results_dir, stage.key, record)
-        try:
-            _do(stage, settings, is_unwanted)
-        except Exception as error:
-            if is_unwanted():
-                raise _StoppedError from error
-            failure = Outcome(stage.key, "failed", time.monotonic() - start, _one_line(error), _is_disk_full(error))
-            _record_failure(failure, record, settings)
-            if failure.disk_full:
-                break
-        else:
-            seconds = round(time.monotonic() - start, 1)
-            records.write(settings.results_dir, stage.key, replace(record, status="finished", seconds=seconds))
-            return Outcome(stage.key, "finished", seconds)
-    return failure
+def attempt(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> Outcome:
+    """Does a stage and records how it ended.
+
+    Args:
+        stage: The stage.
+        settings: Those of the sweep.
+        is_unwanted: Asked twice a second whether to stop.
+
+    Raises:
+        WorkbookError: If the results folder cannot be written.
+    """
+    before = records.read(settings.results_dir, stage.key)
+    number = before.attempts + 1 if before and before.status == "failed" else 1
+    start = time.monotonic()
+    record = records.running(number)
+    records.write(settings.results_dir, stage.key, record)
+    try:
+        _do(stage, settings, is_unwanted)
+    except Exception as error:
+        if is_unwanted():
+            raise _StoppedError from error
+        seconds = time.monotonic() - start
+        failure = Outcome(stage.key, "failed", seconds, _one_line(error), number, _is_disk_full(error))
+        _record_failure(failure, record, settings)
+        return failure
+    seconds = round(time.monotonic() - start, 1)
+    records.write(settings.results_dir, stage.key, replace(record, status="finished", seconds=seconds))
+    return Outcome(stage.key, "finished", seconds)
 
 
 def _record_failure(failure: Outcome, record: records.Record, settings: Settings) -> None:
@@ -182,55 +215,31 @@ def _do(stage: Stage, settings: Settings, is_unwanted: Callable[[], bool]) -> No
     if stage.notebook == RENDER:
         render.render(settings.results_dir / stage.parameters["source"], kept)
         return
-    server = _server(settings)
-    deadline = time.monotonic() + settings.time_limit
-
-    def reason_to_stop() -> str:
-        if is_unwanted():
-            return "stopped"
-        is_late = time.monotonic() > deadline
-        return f"it took longer than the limit of {duration(settings.time_limit)}" if is_late else ""
-
     executed = records.path(settings.results_dir, stage.key, ".ipynb")
     progress = records.path(settings.results_dir, stage.key, ".progress")
     progress.unlink(missing_ok=True)
     results = {} if stage.notebook == "prepare" else {"results_dir": str(settings.results_dir)}
-    notebooks.execute(
-        settings.notebooks / f"{stage.notebook}.ipynb",
-        executed,
-        stage.parameters | results,
-        server=server,
-        environment=settings.environment | {PROGRESS_FILE: str(progress)},
-        folder=settings.folder,
-        log=records.path(settings.results_dir, stage.key, ".log"),
-        reason_to_stop=reason_to_stop,
-    )
-    # Training makes the run folder anew, so a notebook is written elsewhere first; that of a failed stage stays there.
+    with settings.environment() as environment:
+        notebooks.execute(
+            settings.notebooks / f"{stage.notebook}.ipynb",
+            executed,
+            stage.parameters | results,
+            environment=environment | {PROGRESS_FILE: str(progress)},
+            folder=settings.folder,
+            log=records.path(settings.results_dir, stage.key, ".log"),
+            preload=() if settings.gpus else settings.preload,
+            time_limit=settings.time_limit,
+            is_unwanted=is_unwanted,
+        )
+    # Training replaces the run folder, so a notebook is written elsewhere first; that of a failed stage stays there.
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(executed, kept)
     progress.unlink(missing_ok=True)
 
 
-_servers: dict[Settings, kernels.KernelServer] = {}
-
-
-def _server(settings: Settings) -> kernels.KernelServer:
-    """Returns the process that this worker's kernels start from, made at first use."""
-    known = _servers.get(settings)
-    if known is None or not known.is_alive:
-        for server in _servers.values():
-            server.close()
-        _servers.clear()
-        # TensorFlow asks the GPU's driver for devices on import, and the driver does not survive a fork.
-        known = kernels.KernelServer(() if settings.on_gpu else settings.modules, settings.environment)
-        known.wait()
-        _servers[settings] = known
-    return known
-
-
 def _one_line(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return said if isinstance(error, WorkbookError) else f"{type(error).__name__}: {said}"
+    message = " ".join(str(error).split())
+    return message if isinstance(error, WorkbookError) else f"{type(error).__name__}: {message}"
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
