@@ -5,7 +5,8 @@ of a Dask cluster (`stages`, `clusters`, `execution`). What each stage did is re
 folder (`records`), where anyone can follow it (`display`).
 """
 
-from mbutils.sweep.plan import Configuration, Plan, Stage, read
+from mbutils.sweep.configurations import Configuration
+from mbutils.sweep.plan import Plan, Stage, read
 from mbutils.sweep.records import failures
 
 __all__ = ["Configuration", "Plan", "Stage", "failures", "read"]

@@ -1,0 +1,178 @@
+"""A sweep file, and the configurations that it lists.
+
+A sweep file is YAML with these keys, each optional: `include` names files of parameters, `defaults` holds parameters
+for every configuration, `runs` lists single ones, written out or as the name of a recipe in params/runs, `grid` holds
+lists of values that are multiplied out, over each of `runs` if there are any, `seeds` lists seeds for each of those,
+and `notebooks` lists the notebooks to run: all but `deploy`, unless it is there. A parameter goes to each notebook that
+takes it.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from mbutils import runs
+from mbutils.config import (
+    ConvertParameters,
+    DataParameters,
+    DeployParameters,
+    EvaluateParameters,
+    Parameters,
+    PrepareParameters,
+    TrainParameters,
+    read_recipe,
+    read_yaml,
+    with_recipe,
+)
+from mbutils.data import datasets
+from mbutils.data.dataset import Dataset
+from mbutils.errors import WorkbookError, nearest
+
+_PARAMETERS: dict[str, type[Parameters]] = {
+    "prepare": PrepareParameters,
+    "train": TrainParameters,
+    "convert": ConvertParameters,
+    "deploy": DeployParameters,
+    "evaluate": EvaluateParameters,
+}
+NOTEBOOKS = (*_PARAMETERS, "compare")
+_DEFAULT_NOTEBOOKS = tuple(name for name in NOTEBOOKS if name != "deploy")
+_KEYS = {"include": (str, list), "defaults": dict, "runs": list, "grid": dict, "seeds": list, "notebooks": list}
+_FORMS = {
+    "include": "file of parameters, or a list of them",
+    "defaults": "mapping of parameters",
+    "runs": "list of parameters",
+    "grid": "mapping of parameters",
+    "seeds": "list of whole numbers",
+    "notebooks": "list of notebooks",
+}
+_SET_BY_SWEEP = ("run_id", "results_dir", "out")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One configuration of a sweep.
+
+    Attributes:
+        run_id: The id of its run.
+        given: The parameters of each notebook, as given in the file.
+        n_train: The images it is trained on.
+        teacher: The configuration whose run must be finished before this one is trained, if any.
+    """
+
+    run_id: str
+    given: dict[str, dict[str, Any]]
+    n_train: int
+    teacher: "Configuration | None" = None
+
+    def parameters(self, notebook: str) -> Parameters:
+        """Returns all parameters of a notebook."""
+        return _PARAMETERS[notebook].from_dict(self.given[notebook])
+
+
+def read(path: Path, seeds: list[int] | None = None) -> tuple[list[Configuration], list[str]]:
+    """Returns the configurations of a sweep file, teachers before their students, and the notebooks to run.
+
+    Args:
+        path: The file.
+        seeds: In place of those that the file lists.
+
+    Raises:
+        WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
+    """
+    content = _read_yaml(path, {"seeds": seeds} if seeds else {})
+    _dataset.cache_clear()  # the images may have changed
+    try:
+        configurations = [_configuration(values) for values in _points(content, path.parent)]
+    except WorkbookError as error:
+        raise WorkbookError(f"{path}: {error}") from error
+    return _teachers_first(configurations), content.get("notebooks") or list(_DEFAULT_NOTEBOOKS)
+
+
+def _read_yaml(path: Path, overriding: dict[str, Any]) -> dict[str, Any]:
+    content = read_yaml(path, "a sweep file")
+    if not isinstance(content, dict):
+        raise WorkbookError(f"{path}: a sweep file has the keys {', '.join(_KEYS)}: see params/sweeps/")
+    content |= overriding
+    for key, part in content.items():
+        if key not in _KEYS:
+            raise WorkbookError(f"{path}: unknown key {key!r}: {nearest(str(key), tuple(_KEYS))}")
+        if part is not None and not isinstance(part, _KEYS[key]):
+            raise WorkbookError(f"{path}: {key} must be a {_FORMS[key]}")
+    for name in content.get("notebooks") or []:
+        if name not in NOTEBOOKS:
+            raise WorkbookError(f"{path}: notebooks: unknown notebook {name!r}: {nearest(str(name), NOTEBOOKS)}")
+    for name, values in (content.get("grid") or {}).items():
+        if not isinstance(values, list) or not values:
+            raise WorkbookError(f"{path}: grid: {name} must be a list of values, such as [{values}]")
+    if content.get("seeds") and "seed" in (content.get("grid") or {}):
+        raise WorkbookError(f"{path}: seeds are given twice: remove seed from grid")
+    if not all(isinstance(single, dict | str) for single in content.get("runs") or []):
+        raise WorkbookError(
+            f"{path}: each of runs must be a mapping of parameters, such as {{alpha: 0.5}}, or the name of a recipe"
+        )
+    return content
+
+
+def _points(content: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
+    """Yields the parameters of each configuration."""
+    included = content.get("include") or []
+    defaults: dict[str, Any] = {}
+    for name in [included] if isinstance(included, str) else included:
+        is_path = str(name).endswith((".yaml", ".yml"))
+        defaults |= read_recipe(str(folder / Path(name).expanduser()) if is_path else str(name))
+    defaults |= content.get("defaults") or {}
+    singles = [read_recipe(one) if isinstance(one, str) else one for one in content.get("runs") or [{}]]
+    lists = dict(content.get("grid") or {})
+    if content.get("seeds"):
+        lists["seed"] = content["seeds"]
+    for single, *point in itertools.product(singles, *lists.values()):
+        yield with_recipe({**defaults, **single, **dict(zip(lists, point, strict=True))})
+
+
+def _configuration(values: dict[str, Any]) -> Configuration:
+    takes = {
+        notebook: [spec.name for spec in fields(kind) if spec.name not in _SET_BY_SWEEP]
+        for notebook, kind in _PARAMETERS.items()
+    }
+    known = [name for names in takes.values() for name in names]
+    for name in values:
+        if name not in known:
+            raise WorkbookError(f"unknown parameter {name!r}: {nearest(str(name), known)}")
+    given = {notebook: {k: v for k, v in values.items() if k in names} for notebook, names in takes.items()}
+    for notebook, kind in _PARAMETERS.items():
+        kind.from_dict(given[notebook])
+    parameters = TrainParameters.from_dict(given["train"])
+    dataset = _dataset(parameters.data)
+    identity = runs.identify(parameters, dataset.fingerprint)
+    taught_by = identity.teacher and identity.teacher.parameters
+    teacher = _configuration({**given["convert"], **given["evaluate"], **_given(taught_by)}) if taught_by else None
+    return Configuration(identity.run_id, given, len(dataset.positions("train")), teacher)
+
+
+@lru_cache(maxsize=1)
+def _dataset(parameters: DataParameters) -> Dataset:
+    return datasets.load(parameters)
+
+
+def _given(parameters: TrainParameters) -> dict[str, Any]:
+    return {name: value for name, value in asdict(parameters).items() if name not in _SET_BY_SWEEP}
+
+
+def _teachers_first(listed: list[Configuration]) -> list[Configuration]:
+    ordered: list[Configuration] = []
+
+    def place(configuration: Configuration) -> None:
+        teacher = configuration.teacher
+        if teacher and all(placed.run_id != teacher.run_id for placed in ordered):
+            for one in [other for other in listed if other.run_id == teacher.run_id] or [teacher]:
+                place(one)
+        if configuration not in ordered:
+            ordered.append(configuration)
+
+    for configuration in listed:
+        place(configuration)
+    return ordered
