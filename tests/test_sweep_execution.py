@@ -290,7 +290,7 @@ def scheduler(certificate, tmp_path_factory):
 
     yield json.loads(file.read_text())["address"]
     for process in processes:
-        process.terminate()
+        process.kill()
         process.wait()
 
 
