@@ -15,7 +15,7 @@ import psutil
 import pytest
 from sweeping import Sweep, children, environment, kernels, ran, wait_for, wish
 
-from mbutils import cli, runs
+from mbutils import cli
 from mbutils import sweep as sweeps
 from mbutils.errors import WorkbookError
 from mbutils.sweep import execution, records
@@ -60,17 +60,18 @@ def failed(sweep):
     return results, *sweep.run(results, "--workers", 2, "--time-limit", 4 / 3600)
 
 
-def run_ids(results):
-    return {run.parameters.seed: run.run_id for run in runs.all_runs(results)}
+@pytest.fixture(scope="module")
+def run_ids(sweep):
+    return [configuration.run_id for configuration in sweeps.read(sweep.file).configurations]
 
 
 @pytest.mark.parametrize("seed", WISHES)
-def test_stage_that_fails_is_tried_once_more_then_recorded(failed, seed):
+def test_stage_that_fails_is_tried_once_more_then_recorded(failed, run_ids, seed):
     results, status, out, err = failed
     notebook, _, message = WISHES[seed]
     assert message in out
     (row,) = (row for row in sweeps.failures(results).itertuples() if message in row.error)
-    assert row.attempts == 2 and row.run_id == run_ids(results)[seed]
+    assert row.attempts == 2 and row.run_id == run_ids[seed]
     assert len([line for line in ran(results) if line.startswith(notebook) and row.run_id in line]) == 2
     assert status == 1 and message in err
 
@@ -81,12 +82,12 @@ def test_failure_is_shown_with_the_last_lines_of_its_log(failed):
     assert "about to fail" in sweeps.failures(results)["log"].str.cat()
 
 
-def test_what_needs_a_failed_stage_is_skipped_and_the_rest_goes_on(failed):
+def test_what_needs_a_failed_stage_is_skipped_and_the_rest_goes_on(failed, run_ids):
     results, _, out, _ = failed
-    run = run_ids(results)[0]
+    run = run_ids[0]
     assert f"{run}  evaluate: skipped: {run}/train failed" in out
     for seed in (1, 2, 4):
-        assert f"train {run_ids(results)[seed]}" in ran(results)
+        assert f"train {run_ids[seed]}" in ran(results)
     assert "compare  compare: finished" in out
 
 
@@ -117,9 +118,9 @@ def test_status_of_a_folder_without_a_sweep_is_named(tmp_path, capsys):
     assert "no sweep in" in capsys.readouterr().err
 
 
-def test_a_stage_that_fails_once_is_no_failure(failed):
+def test_a_stage_that_fails_once_is_no_failure(failed, run_ids):
     results = failed[0]
-    record = records.read(results, f"{run_ids(results)[5]}/convert_int8_per_channel")
+    record = records.read(results, f"{run_ids[5]}/convert_int8_per_channel")
     assert record.status == "finished" and record.attempts == 2
 
 
@@ -306,16 +307,17 @@ def test_workers_started_apart_do_a_sweep_over_tls(sweep, scheduler, certificate
 
 
 @pytest.mark.slow
-def test_interrupted_sweep_stops_the_kernels_of_other_workers(sweep, scheduler, certificate):
+def test_interrupted_sweep_stops_the_kernels_of_other_workers(sweep, scheduler, certificate, run_ids):
     results = sweep.folder / "remote_interrupted"
     for seed in range(6):
         wish(results, "train", seed, "hang")
     pem, key = certificate
     process = sweep.start(results, "--scheduler", scheduler, "--tls-ca", pem, "--tls-cert", pem, "--tls-key", key)
     wait_for(lambda: (results / "ran.txt").exists() and len(ran(results)) == 2)
+    assert any(records.is_locked(results, run_id) for run_id in run_ids)
     process.kill()
     process.communicate()
-    wait_for(lambda: not any(records.is_locked(results, run.run_id) for run in runs.all_runs(results)))
+    wait_for(lambda: not any(records.is_locked(results, run_id) for run_id in run_ids))
 
 
 @pytest.mark.parametrize(
