@@ -133,9 +133,9 @@ def test_sweep_leaves_a_complete_run_folder(run_folder):
     assert names == {"manifest.json", "history.csv", "model.keras", "int8_per_channel.tflite", *predictions, *notebooks}
 
 
-def tiny_parameters(name, tiny_sweep_file):
+def tiny_parameters(name, tiny_sweep_file, results_dir):
     """Returns the parameters of the sweep that a notebook takes."""
-    values = yaml.safe_load(tiny_sweep_file.read_text())["defaults"]
+    values = yaml.safe_load(tiny_sweep_file.read_text())["defaults"] | {"results_dir": str(results_dir)}
     taken = {spec.name for spec in fields(getattr(config, f"{name.capitalize()}Parameters"))}
     return {key: value for key, value in values.items() if key in taken}
 
@@ -161,12 +161,22 @@ def assert_same_results(run, expected):
 def test_run_from_the_shell_gives_what_it_gives_in_a_sweep(run_folder, tiny_sweep_file, tmp_path):
     """One thread, the same seed: papermill from the shell, against a kernel that a sweep has forked."""
     for name in STAGES:
-        parameters = tiny_parameters(name, tiny_sweep_file) | {"results_dir": "alone"}
+        parameters = tiny_parameters(name, tiny_sweep_file, "alone")
         options = [part for key, value in parameters.items() for part in ("-p", key, str(value))]
         result = run_papermill(name, tmp_path, *options, CUDA_VISIBLE_DEVICES="-1")
         assert result.returncode == 0, result.stderr
     (run,) = runs.all_runs(tmp_path / "alone")
     assert_same_results(run, runs.Run(run_folder))
+
+
+def test_cells_run_twice_record_what_they_record_once(run_folder, tiny_sweep_file, tmp_path):
+    for name in ("prepare", *STAGES, "compare"):
+        notebook_cells.run(name, tiny_parameters(name, tiny_sweep_file, tmp_path), times=2)
+    (run,) = runs.all_runs(tmp_path)
+    assert_same_results(run, runs.Run(run_folder))
+    notebook_cells.run("deploy", {"vectors": 1, "results_dir": str(tmp_path)}, times=2)
+    (run,) = runs.all_runs(tmp_path)
+    assert "deployment" in run.manifest["variants"]["int8_per_channel"]
 
 
 def test_saved_model_opens_in_keras_alone_and_carries_no_optimizer(run_folder):
