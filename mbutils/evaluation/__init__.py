@@ -15,19 +15,3 @@ from mbutils.evaluation.metrics import (
     prediction_titles,
     predictions,
 )
-
-__all__ = [
-    "Accuracy",
-    "Comparison",
-    "accuracy",
-    "accuracy_table",
-    "changed_sides",
-    "compare",
-    "confusion",
-    "lowest_scores",
-    "macro_recall",
-    "per_class",
-    "predict_keras",
-    "prediction_titles",
-    "predictions",
-]
