@@ -26,7 +26,7 @@ def model_path(tmp_path_factory):
 @pytest.fixture(scope="session")
 def beside():
     ours = before_training.published_configurations(pd.DataFrame(columns=runs.RESULT_COLUMNS))
-    return costs.beside_published(ours)
+    return costs.with_published(ours)
 
 
 def test_table_gives_figures_bands_and_how_far_they_hold(model_path, capsys):

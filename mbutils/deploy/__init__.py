@@ -1,7 +1,7 @@
-"""From a run's int8 model to a folder of C99 that any compiler takes, checked bit for bit.
+"""Turns the int8 model of a run into a folder of C99 for any compiler, checked bit for bit.
 
-The expected outputs are those of the LiteRT reference kernels. Memory is planned like that of STM32Cube.AI
-(`mbutils.device.memory`), without its padding, so the arena is below the activation RAM that it reports.
+The expected outputs are those of the LiteRT reference kernels. Memory is planned as in STM32Cube.AI
+(`mbutils.device.memory`) but without padding, so the arena is smaller than the activation RAM that it reports.
 """
 
 import hashlib
@@ -46,9 +46,9 @@ class Deployment:
         network: What it computes.
         memory: Its arena.
         configuration: (alpha, image_size, color_mode, n_classes).
-        predicted: What STM32Cube.AI 7.3.0 would take for the same model.
+        predicted: What STM32Cube.AI 7.3.0 would need for the same model.
         facts: What `deploy.json` holds.
-        measured: What it takes on an emulated Cortex-M7; None without the tools.
+        measured: What it needs on an emulated Cortex-M7; None without the tools.
     """
 
     path: Path
@@ -68,8 +68,8 @@ class Deployment:
 def deploy(parameters: DeployParameters) -> Deployment:
     """Writes the C code of a finished run, checks it on this computer, and measures it on an emulated Cortex-M7.
 
-    The check and the measurement need make, a C compiler, arm-none-eabi-gcc and QEMU; `facts` says which took place.
-    What was measured is recorded with the run.
+    The check and the measurement need make, a C compiler, arm-none-eabi-gcc and QEMU; `facts` records which were made.
+    The measurement is recorded with the run.
 
     Raises:
         WorkbookError: If there is no such run or variant, the model has no C kernels, the arena exceeds
@@ -131,9 +131,9 @@ def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> 
     if not limit or memory.arena_bytes <= limit:
         return
     smallest = streaming(network).sort_values("arena_bytes").iloc[0]
-    way_out = "take a smaller model"
+    way_out = "choose a smaller model"
     if smallest["arena_bytes"] <= limit:
-        way_out = f"{smallest['streamed_layers']} streamed layers take {smallest['arena_bytes'] / 1024:.2f} KiB"
+        way_out = f"{smallest['streamed_layers']} streamed layers need {smallest['arena_bytes'] / 1024:.2f} KiB"
     raise WorkbookError(
         f"the arena of {memory.arena_bytes / 1024:.2f} KiB does not fit {parameters.ram_kib:g} KiB of RAM: {way_out}"
     )
@@ -142,8 +142,8 @@ def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> 
 def _check_contract(network: Network, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
     if network.image_shape != shape or network.n_classes != len(class_names):
         raise WorkbookError(
-            f"the model takes images of {network.image_shape} and has {network.n_classes} scores, the run has "
-            f"{shape} and {len(class_names)} classes: convert it again"
+            f"the model has images of {network.image_shape} and {network.n_classes} scores, the run has {shape} and "
+            f"{len(class_names)} classes: convert it again"
         )
 
 

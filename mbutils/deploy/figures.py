@@ -1,4 +1,4 @@
-"""What C code takes, beside what STM32Cube.AI takes, and what streamed layers save."""
+"""What the C code needs compared with STM32Cube.AI, and what streamed layers save."""
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ _PAIRS = {
 
 
 def columns(memory: Plan, measured: Measurement | None) -> dict[str, int]:
-    """Returns what was measured by the columns of `results.csv`; nothing where nothing was."""
+    """Returns what was measured by the columns of `results.csv`; nothing without the tools."""
     if measured is None:
         return {}
     return {
@@ -69,7 +69,7 @@ def streaming(network: Network) -> pd.DataFrame:
     """Returns the arena for every number of streamed layers.
 
     No row is computed twice, so the MACs stay the same. Patches that are computed one after the other, as in MCUNetV2
-    (arXiv:2110.15352), compute the rows where they overlap again; `patch_macs` says how many MACs that would be for
+    (arXiv:2110.15352), compute the rows where they overlap again; `patch_macs` is how many MACs that would take with
     two patches, the upper and the lower half of the last map.
 
     Returns:

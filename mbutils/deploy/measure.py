@@ -1,4 +1,4 @@
-"""What the C code takes on a Cortex-M7: compiled, and run on an emulated board. Instructions, not time."""
+"""What the C code needs on a Cortex-M7: compiled, and run on an emulated board. Instruction counts are not time."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ _DEADLINE = 600  # seconds for one command
 
 @dataclass(frozen=True)
 class Measurement:
-    """What one inference takes on a Cortex-M7.
+    """What one inference needs on a Cortex-M7.
 
     Attributes:
         compiler: Name and version.
@@ -42,14 +42,14 @@ class Measurement:
 
 
 def missing_tools() -> list[str]:
-    """Returns what is not installed of what `measure` needs."""
+    """Returns the tools that `measure` needs and that are not installed."""
     return [tool for tool in TOOLS if shutil.which(tool) is None]
 
 
 def measure(folder: Path) -> Measurement | None:
     """Compiles a deployed folder for Cortex-M7, runs its test vectors under QEMU and measures; None without the tools.
 
-    What is built lies in `build` in the folder.
+    Leaves what was built in `build` in the folder.
 
     Raises:
         WorkbookError: If the code does not compile, or its outputs are not the expected ones.
@@ -92,7 +92,7 @@ def _run(folder: Path, *command: str) -> str:
     try:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_DEADLINE)
     except subprocess.TimeoutExpired as error:
-        raise WorkbookError(f"{' '.join(command)} did not end within {_DEADLINE} s: give fewer vectors") from error
+        raise WorkbookError(f"{' '.join(command)} did not end within {_DEADLINE} s: choose fewer vectors") from error
     if result.returncode:
         last = (result.stdout + result.stderr).strip().splitlines()[-1:]
         raise WorkbookError(f"{' '.join(command)} failed: {' '.join(last)}")

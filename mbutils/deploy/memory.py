@@ -1,8 +1,8 @@
 """Where every buffer of the C code lies in one arena, and which layers are streamed.
 
 A stage is a run of layers that `nn_run` in kernels.h executes together. With one layer it reads and writes whole maps,
-and the output overwrites rows of the input that are read no more. With more layers, only the rows that the next kernel
-covers are held of the maps between them; each row is computed once (Lin et al. 2021, MCUNetV2, arXiv:2110.15352,
+and the output overwrites rows of the input that are no longer read. With more layers, of the maps between them only
+the rows that the next kernel covers are held; each row is computed once (Lin et al. 2021, MCUNetV2, arXiv:2110.15352,
 computes the rows where patches overlap again).
 """
 
@@ -16,7 +16,7 @@ from mbutils.device.placement import Block, place
 from mbutils.errors import WorkbookError
 
 ALIGNMENT = 4  # bytes
-STRIDE = 8  # weights of one output channel that a convolution takes at a time
+STRIDE = 8  # weights of one output channel that a convolution reads at a time
 LANES = 4  # pixels that a convolution works on at a time: NN_LANES in kernels.h
 
 
@@ -38,7 +38,7 @@ class Plan:
 
     Attributes:
         arena_bytes: All buffers, the image included.
-        image: The offset of the image and of the quantized image, which takes its place.
+        image: The offset of the image and of the quantized image, which replaces it.
         stages: The layers that run together, in the order of execution.
         logits, scores: The offsets of the int8 logits and scores, which stay until the end.
         buffers: The memory map over the stages: 0 quantizes the image, the last is the softmax.
@@ -82,7 +82,7 @@ def deepest(network: Network) -> int:
 
 
 def is_flat(stage: list[Layer] | tuple[Step, ...], layer: Layer) -> bool:
-    """Whether a layer takes its map as one row of pixels: a pointwise one that runs alone."""
+    """Whether a layer treats its map as one row of pixels: a pointwise one that runs alone."""
     return len(stage) == 1 and layer.is_pointwise
 
 
@@ -131,7 +131,7 @@ def _steps(
 
 
 def _clearance(stage: list[Layer]) -> int | None:
-    """Returns by how much the input of a stage must end behind its output, where the output may overwrite it."""
+    """Returns by how much the input of a stage must end after its output if the output may overwrite it."""
     if not stage[0].works_by_rows:
         return None
     size_in, size_out = _size(stage[0].input_shape), _size(stage[-1].output_shape)
@@ -143,7 +143,7 @@ def _clearance(stage: list[Layer]) -> int | None:
 
 
 def _accesses(stage: list[Layer]) -> Iterator[tuple[int, int]]:
-    """Yields in the order of execution where a stage starts to read its input and up to where it has written, bytes."""
+    """Yields in the order of execution where a stage starts to read its input and where its output ends, in bytes."""
     first, last = stage[0], stage[-1]
     if is_flat(stage, first):
         pixels = first.output_shape[0] * first.output_shape[1]
@@ -177,7 +177,7 @@ def _schedule(stage: list[Layer]) -> Iterator[tuple[int, int]]:
 
 
 def _scratch_bytes(layer: Layer) -> int:
-    """Returns the working memory of a layer: what lies below its kernel, as bytes and as lanes of halfwords."""
+    """Returns the working memory of a layer: the inputs under its kernel, as bytes and as lanes of halfwords."""
     if layer.kernel == "nn_depthwise":
         return layer.weights.size
     if layer.kernel != "nn_convolution":
@@ -189,12 +189,12 @@ def _scratch_bytes(layer: Layer) -> int:
 
 
 def padded(count: int) -> int:
-    """Returns the weights of one output channel in C, padded with zeros to what an inner loop takes at a time."""
+    """Returns the weights of one output channel in C, padded with zeros to what an inner loop reads at a time."""
     return -(-count // STRIDE) * STRIDE
 
 
 def _overread(network: Network) -> int:
-    """Returns how far behind a map an inner loop may read, where weights are padded."""
+    """Returns how far past the end of a map an inner loop may read if weights are padded."""
     convolutions = [layer for layer in network.layers if layer.kernel == "nn_convolution"]
     return max(_aligned(padded(layer.weights.shape[1]) - layer.weights.shape[1]) for layer in convolutions)
 

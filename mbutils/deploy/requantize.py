@@ -1,4 +1,4 @@
-"""Real multipliers as integers, exactly as the TensorFlow Lite reference kernels take them.
+"""Real multipliers as integers, exactly as in the TensorFlow Lite reference kernels.
 
 Jacob et al. 2018, arXiv:1712.05877, section 2.2; the rounding is that of `quantization_util.cc` and `common.cc`.
 """
@@ -51,9 +51,9 @@ def softmax_scaling(beta: float, scale: float) -> tuple[int, int, int]:
 
 
 def constant(low: int, high: int, multiplier: int, shift: int, bounds: tuple[int, int]) -> tuple[int, int, int] | None:
-    """Returns another bias, multiplier and shift for a channel that gives one output whatever its input.
+    """Returns another bias, multiplier and shift for a channel whose output does not depend on its input.
 
-    The converter gives a channel whose weights are next to nothing a bias of up to 2^30, which no other channel has.
+    The converter sets the bias of a channel with weights near zero to up to 2^30, which no other channel has.
 
     Args:
         low: The least sum, bias included.
@@ -63,8 +63,8 @@ def constant(low: int, high: int, multiplier: int, shift: int, bounds: tuple[int
         bounds: The least and largest output less its zero point.
 
     Returns:
-        What to take instead, with sums below `SMALL_SUM`; the bias is that for sums around 0. None where the output
-        depends on the input, or its sums differ too much.
+        The replacement, with sums below `SMALL_SUM`; its bias is that for sums around 0. None if the output depends on
+        the input, or its sums differ too much.
     """
     ends = [min(max(scaled(end, multiplier, shift), bounds[0]), bounds[1]) for end in (low, high)]
     bits = 22

@@ -1,1 +1,1 @@
-"""What a model takes on a device: memory plan, footprint, latency; and the published tables."""
+"""What a model needs on a device: memory plan, footprint, latency; and the published tables."""

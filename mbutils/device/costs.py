@@ -1,4 +1,4 @@
-"""What a model costs on the device, by the columns of `results.csv`: each figure with its band where it is an estimate.
+"""What a model costs on the device, by the columns of `results.csv`: each figure, and its band if it is an estimate.
 
 No TensorFlow is needed: everything comes from the .tflite, through `footprint` and `latency`.
 """
@@ -21,10 +21,6 @@ FOOTPRINT_COLUMNS = (
     "total_flash_bytes",
 )
 LATENCY_COLUMNS = tuple(board.column for board in latency.BOARDS.values())
-PLANNER_NOTE = (
-    "Activation RAM follows the rules of STM32Cube.AI 7.3.0. Later versions plan it differently: 9.1 and 10.0 report "
-    "272.96 KiB for alpha 0.25 at 224 px, where 7.3.0 reports 202.14 KiB."
-)
 
 
 @dataclass(frozen=True)
@@ -68,25 +64,35 @@ def columns(model: Footprint) -> dict[str, float]:
 
 
 def bands(model: Footprint) -> dict[str, float]:
-    """Returns the bands of the estimates, by column with "_low" or "_high" behind."""
-    banded = [cost for cost in costs(model) if cost.is_estimate]
-    return {f"{cost.column}_{end}": getattr(cost, end) for cost in banded for end in ("low", "high")}
+    """Returns the bands of the estimates, by column with "_low" or "_high" added."""
+    estimated = [cost for cost in costs(model) if cost.is_estimate]
+    return {f"{cost.column}_{end}": getattr(cost, end) for cost in estimated for end in ("low", "high")}
 
 
 def notes(model: Footprint) -> list[str]:
     """Returns how far the figures of a model hold, in sentences."""
-    return [PLANNER_NOTE, *(f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS)]
+    return [planner_note(), *(f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS)]
 
 
 def general_notes() -> str:
     """Returns how far the figures of MobileNet v1 hold on STM32H7, in sentences."""
     board = latency.BOARDS["STM32H747I-DISCO"]
-    worst = 100 * max(estimates.MOBILENET_V1_ERRORS)
+    ram, flash = (100 * error["mobilenet_v1"] for error in (estimates.RUNTIME_RAM_ERROR, estimates.CODE_FLASH_ERROR))
     return (
-        f"{PLANNER_NOTE} Code flash and runtime RAM are estimates, off by at most {worst:.1f} % on the published "
-        f"models; latency is an estimate within a factor of {latency.error_factor(board.name):.2f}. With more than "
-        f"{board.internal_ram_bytes // KIB} KiB of total RAM the STM32H747 needs its external RAM, and is up to "
-        f"{latency.EXTERNAL_RAM_PENALTY} % slower."
+        f"{planner_note()} Runtime RAM and code flash are estimates, off by at most {ram:.1f} % and {flash:.1f} % on the "
+        f"published models; latency is an estimate within a factor of {latency.error_factor(board.name):.2f}. With more "
+        f"than {board.internal_ram_bytes // KIB} KiB of total RAM the STM32H747 needs its external RAM, and is up to "
+        f"{100 * latency.external_ram_slowdown(board.name):.0f} % slower."
+    )
+
+
+def planner_note() -> str:
+    """Returns which planner activation RAM follows, and what later ones report for the same model."""
+    table = published.footprint().set_index(["alpha", "image_size", "channels"])
+    return (
+        "Activation RAM follows the rules of STM32Cube.AI 7.3.0. Later versions plan it differently: 9.1 and 10.0 "
+        f"report {published.LATER_ACTIVATION_RAM_KIB} KiB for alpha 0.25 at 224 px, where 7.3.0 reports "
+        f"{table.loc[(0.25, 224, 3), 'activation_ram_kib']} KiB."
     )
 
 
@@ -112,7 +118,7 @@ def _bytes(model: Footprint, column: str) -> Cost:
     band = model.ranges.get(column)
     if band:
         return Cost(column, getattr(model, column), band.low, band.high, "estimate")
-    note = PLANNER_NOTE if column == "activation_ram_bytes" else "by the rules of STM32Cube.AI 7.3.0"
+    note = planner_note() if column == "activation_ram_bytes" else "by the rules of STM32Cube.AI 7.3.0"
     return Cost(column, getattr(model, column), note=note)
 
 
@@ -121,8 +127,8 @@ def _latency(model: Footprint, board: str) -> Cost:
     return Cost(latency.BOARDS[board].column, estimate.milliseconds, estimate.low, estimate.high, estimate.note)
 
 
-def beside_published(ours: pd.DataFrame) -> pd.DataFrame:
-    """Returns every cell of the published footprint and latency tables with our figure beside.
+def with_published(ours: pd.DataFrame) -> pd.DataFrame:
+    """Returns every cell of the published footprint and latency tables with our figure.
 
     Args:
         ours: One row for each of `published.footprint_configurations()`: its `alpha`, `image_size` and `color_mode`,
@@ -130,23 +136,23 @@ def beside_published(ours: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row for each published cell: `alpha`, `image_size`, `color_mode`, `source`, `column` (of `results.csv`),
-        `published` and `ours` (bytes or milliseconds), `difference` (ours less published, a fraction), and `note`: why
-        a published cell is inconsistent, blank for the others. A cell that was published in kB is taken as such.
+        `published` and `ours` (bytes or milliseconds), `difference` (ours relative to published, a fraction), and
+        `note`: why a published cell is inconsistent, blank for the others. A cell in kB is converted.
     """
     cells = pd.concat([_footprint_cells(), _latency_cells()], ignore_index=True)
     cells["color_mode"] = cells["channels"].map(published.COLOR_MODES)
     keys = ["alpha", "image_size", "color_mode"]
     long = ours.melt([*keys, "source"], cells["column"].unique(), "column", "ours")
-    beside = cells.merge(long, on=[*keys, "column"], how="left")
-    beside["difference"] = beside["ours"].astype(float) / beside["published"] - 1
-    return beside[[*keys, "source", "column", "published", "ours", "difference", "note"]]
+    table = cells.merge(long, on=[*keys, "column"], how="left")
+    table["difference"] = table["ours"].astype(float) / table["published"] - 1
+    return table[[*keys, "source", "column", "published", "ours", "difference", "note"]]
 
 
 def _footprint_cells() -> pd.DataFrame:
     cells = published.footprint_bytes().melt(
         ["alpha", "image_size", "channels", "note"], list(FOOTPRINT_COLUMNS), "column", "published"
     )
-    # Runtime RAM and code flash are rounded to KiB on the page, so no unit can be told from them.
+    # Runtime RAM and code flash are rounded to KiB on the page, too coarse to show their unit.
     in_kb = ~cells["column"].isin(["runtime_ram_bytes", "code_flash_bytes"])
     return cells.assign(note=cells["note"].where(in_kb, ""))
 

@@ -1,12 +1,13 @@
-"""Code flash and runtime RAM of STM32Cube.AI 7.3.0: estimates, each with the range it may be off by."""
+"""Code flash and runtime RAM of STM32Cube.AI 7.3.0: estimates, each with the range of the true value."""
 
 from dataclasses import dataclass
 
 from mbutils.tflite.graph import Graph, Op
 
 _MOBILENET_V1_BLOCKS = 13
-# The worst leave-one-out errors of code flash and runtime RAM, fractions.
-MOBILENET_V1_ERRORS = (0.023, 0.028)
+# Worst leave-one-out errors of the fits below, fractions of the true value.
+CODE_FLASH_ERROR = {"mobilenet_v1": 0.023, "other": 0.125}
+RUNTIME_RAM_ERROR = {"mobilenet_v1": 0.028, "other": 0.112}
 
 
 @dataclass(frozen=True)
@@ -31,28 +32,27 @@ def code_flash(graph: Graph) -> Range:
     """Estimates the flash for kernels, op descriptors and quantization scales.
 
     Any graph: 36,958 + 581 a node + 6.6 an output channel of a convolution, a fit to 14 published models of several
-    families (leave-one-out error 5.3 % mean, 12.5 % worst).
+    families (mean leave-one-out error 5.3 %).
     MobileNet v1: all have the same nodes, so one constant takes their place, the mean of 63,140 over the four
     published flowers models, and a channel costs 5.04, the difference between their two widths (a float32 scale and
-    an int8 zero point). Leave-one-out error 1.1 % mean, 2.3 % worst.
+    an int8 zero point). Mean leave-one-out error 1.1 %.
     """
     channels = sum(op.outputs[0].shape[3] for op in graph.ops if op.is_convolution)
     if is_mobilenet_v1(graph):
-        return _range(63_140 + 5.04 * channels, MOBILENET_V1_ERRORS[0])
-    return _range(36_958 + 581 * len(graph.ops) + 6.6 * channels, 0.125)
+        return _range(63_140 + 5.04 * channels, CODE_FLASH_ERROR["mobilenet_v1"])
+    return _range(36_958 + 581 * len(graph.ops) + 6.6 * channels, CODE_FLASH_ERROR["other"])
 
 
 def runtime_ram(graph: Graph) -> Range:
     """Estimates the RAM for the network's op descriptors and state.
 
-    Any graph: 917 + 529 a convolution + 153 a node, fitted like the code flash (leave-one-out error 7.3 % mean,
-    11.2 % worst).
-    MobileNet v1: the mean of the four published flowers models, 21,268 (leave-one-out error 2.4 % mean, 2.8 % worst).
+    Any graph: 917 + 529 a convolution + 153 a node, fitted like the code flash (mean leave-one-out error 7.3 %).
+    MobileNet v1: the mean of the four published flowers models, 21,268 (mean leave-one-out error 2.4 %).
     """
     if is_mobilenet_v1(graph):
-        return _range(21_268, MOBILENET_V1_ERRORS[1])
+        return _range(21_268, RUNTIME_RAM_ERROR["mobilenet_v1"])
     convolutions = sum(op.is_convolution for op in graph.ops)
-    return _range(917 + 529 * convolutions + 153 * len(graph.ops), 0.112)
+    return _range(917 + 529 * convolutions + 153 * len(graph.ops), RUNTIME_RAM_ERROR["other"])
 
 
 def is_mobilenet_v1(graph: Graph) -> bool:
@@ -65,6 +65,6 @@ def is_mobilenet_v1(graph: Graph) -> bool:
 
 
 def _is_head_or_tail(op: Op) -> bool:
-    """Whether an op may stand around the backbone: one input, and no spatial work left (a classifier, paddings)."""
+    """Whether an op may come before or after the backbone: one input, and no spatial work (a classifier, paddings)."""
     classifier = op.is_pointwise and op.inputs[0].shape[1:3] == (1, 1)
     return len(op.inputs) == 1 and (classifier or not op.is_convolution)

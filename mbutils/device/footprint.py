@@ -1,7 +1,8 @@
-"""RAM and flash that an int8 .tflite takes on an STM32, from the file alone: no board, no TensorFlow.
+"""RAM and flash that an int8 .tflite needs on an STM32, from the file alone: no board, no TensorFlow.
 
-What STM32Cube.AI 7.3.0 reports with default options, inputs and outputs in the activations: weights flash exactly;
-activation RAM exactly for MobileNet v1, by the same rules for other graphs; code flash and runtime RAM as estimates.
+Predicts what STM32Cube.AI 7.3.0 reports with default options, inputs and outputs in the activations: weights flash
+exactly; activation RAM exactly for MobileNet v1, by the same rules for other graphs; code flash and runtime RAM as
+estimates.
 """
 
 from dataclasses import dataclass, fields
@@ -46,8 +47,8 @@ class Footprint:
         conv_outputs: Elements that all convolutions write.
         tflite_bytes: The size of the file.
         weights_flash_bytes: Exact.
-        activation_ram_bytes: By the 7.3.0 rules, see `mbutils.device.memory`. Neighbours overlap only in part, so it
-            may exceed the `live_bytes` of every single op a little.
+        activation_ram_bytes: By the 7.3.0 rules, see `mbutils.device.memory`. Buffers overlap only in part, so it
+            may slightly exceed the `live_bytes` of every single op.
         runtime_ram_bytes, code_flash_bytes, total_ram_bytes, total_flash_bytes: Estimates, see `ranges`.
         largest_in_out_bytes, tflm_arena_bytes: Other ways to count activations, for comparison.
         peak_op: The index in `layers` of the op with the most bytes in use.
@@ -87,7 +88,7 @@ def footprint(source: Path | str | bytes) -> Footprint:
     """Predicts RAM and flash of an int8 .tflite, from its path or bytes.
 
     Raises:
-        WorkbookError: If it is no usable int8 model, see `read_graph`.
+        WorkbookError: If it is not a usable int8 model, see `read_graph`.
     """
     return graph_footprint(read_graph(source))
 

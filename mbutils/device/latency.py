@@ -1,9 +1,9 @@
 """Inference time on two STM32 boards, estimated from operation counts: each number comes with its error band.
 
-The model is linear: milliseconds = sum of coefficient times count, over four counts that `footprint` takes from
+The model is linear: milliseconds = sum of coefficient times count, over four counts that `footprint` reads from
 the .tflite. The coefficients come from non-negative least squares on the published times of several architectures
 (`published.latency_rows`), on relative errors, so that a model of 5 ms weighs as much as one of 500.
-Depthwise MACs and convolution outputs go together in all these models: do not interpret their coefficients one by one.
+Depthwise MACs and convolution outputs are correlated in all these models: do not interpret their coefficients singly.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,6 @@ from mbutils.device import published
 from mbutils.device.footprint import Footprint
 from mbutils.errors import WorkbookError, nearest
 
-EXTERNAL_RAM_PENALTY = 20  # percent; the three published rows from external RAM took 4, 11 and 20 % longer
 FEATURES = ("conv_macs", "pointwise_macs", "depthwise_macs", "conv_outputs")
 
 
@@ -29,9 +28,9 @@ class Board:
 
     Attributes:
         name: As in the published tables.
-        engine: Processors and clock the times hold for.
+        engine: The processors and clock that the times hold for.
         column: The column of `results.csv` for estimates on this board.
-        internal_ram_bytes: The most total RAM that fits inside the chip, None where the RAM is external anyway.
+        internal_ram_bytes: The most total RAM that fits inside the chip, None if the RAM is external anyway.
     """
 
     name: str
@@ -40,8 +39,8 @@ class Board:
     internal_ram_bytes: int | None
 
 
-# STM32H747: 512 KiB of AXI SRAM, less 64 KiB for the application. It parts the published rows: 425 KiB of total RAM ran
-# from internal RAM, 470 KiB did not.
+# STM32H747: 512 KiB of AXI SRAM, less 64 KiB for the application. This separates the published rows: 425 KiB of total
+# RAM ran from internal RAM, 470 KiB did not.
 BOARDS = {
     board.name: board
     for board in (
@@ -59,7 +58,7 @@ class Estimate:
         milliseconds: The estimate.
         low, high: Where the true time should lie: the estimate divided and multiplied by `error_factor(board)`.
         fits_internal_ram: Whether total RAM fits inside the chip; None if there is no such limit, or RAM is unknown.
-        note: One line that says it is an estimate, and whether it holds.
+        note: One line: that it is an estimate, and how far it holds.
     """
 
     milliseconds: float
@@ -84,7 +83,24 @@ def estimate(model: Footprint | Mapping[str, float], board: str) -> Estimate:
     factor = error_factor(board)
     limit, ram = BOARDS[board].internal_ram_bytes, counts.get("total_ram_bytes")
     fits = None if limit is None or ram is None else bool(ram <= limit)
-    return Estimate(milliseconds, milliseconds / factor, milliseconds * factor, fits, _note(board, factor, fits))
+    note = accuracy_note(board)
+    if fits is False:
+        slower = 100 * external_ram_slowdown(board)
+        note += f"; does not fit the internal RAM ({limit // 1024} KiB): "
+        note += f"expect it to be up to {slower:.0f} % slower from external RAM"
+    return Estimate(milliseconds, milliseconds / factor, milliseconds * factor, fits, note)
+
+
+def accuracy_note(board: str) -> str:
+    """Returns how far the estimates for a board hold."""
+    return f"estimate for {board} ({BOARDS[board].engine}), within a factor of {error_factor(board):.2f}"
+
+
+def external_ram_slowdown(board: str) -> float:
+    """Returns by how much the slowest published row that ran from external RAM exceeds its estimate, a fraction."""
+    rows = published.latency_rows()
+    rows = rows[(rows["board"] == board) & (rows["fits_internal_ram"] == 0)]
+    return float((rows["latency_ms"] / (rows[list(FEATURES)] @ coefficients(board))).max() - 1)
 
 
 @cache
@@ -118,7 +134,7 @@ def _leave_one_out(board: str) -> pd.DataFrame:
 
 
 def leave_one_out(board: str) -> pd.DataFrame:
-    """Returns the training rows, each with the time that a fit to all other rows gives it.
+    """Returns the training rows, each with the time that a fit to all other rows predicts.
 
     Returns:
         `training_rows(board)` with the columns `estimated_ms`, and `error` as a fraction of the published time.
@@ -141,9 +157,9 @@ def error_summary() -> pd.DataFrame:
 def error_factor(board: str) -> float:
     """Returns the factor f of the error band: the true time should lie between estimate / f and estimate * f.
 
-    The largest leave-one-out ratio between estimated and published time, whichever way round. With 10 and 13 rows it
+    The largest leave-one-out ratio between estimated and published time, in either direction. With 10 and 13 rows it
     is also the ceil(0.9 * (rows + 1))-th smallest, so about 90 % of new models like these should fall inside (the
-    jackknife); so few rows cannot support a finer statement.
+    jackknife); so few rows do not support a finer statement.
 
     Raises:
         WorkbookError: If the board is unknown.
@@ -155,12 +171,3 @@ def _fit(rows: pd.DataFrame) -> np.ndarray:
     """Returns non-negative coefficients that minimize the sum of squared relative errors."""
     relative = rows[list(FEATURES)].to_numpy(float) / rows["latency_ms"].to_numpy()[:, np.newaxis]
     return nnls(relative, np.ones(len(rows)))[0]
-
-
-def _note(board: str, factor: float, fits: bool | None) -> str:
-    note = f"estimate for {board} ({BOARDS[board].engine}), within a factor of {factor:.2f}"
-    if fits is False:
-        limit = BOARDS[board].internal_ram_bytes // 1024
-        note += f"; does not fit the internal RAM ({limit} KiB): expect it to be up to {EXTERNAL_RAM_PENALTY} % slower "
-        note += "from external RAM"
-    return note

@@ -1,20 +1,20 @@
 """Activation RAM, by the rules of STM32Cube.AI 7.3.0 and, for comparison, by two simpler ones.
 
-The rules, inputs and outputs allocated in the activations. They give the published figures of MobileNet v1 exactly,
-and those of MobileNet v2 0.35, ResNet v1 8 and SqueezeNet v1.0 and v1.1 (STM32 model zoo). Later versions (9.1, 10.0)
-use another planner, which they do not model.
+The rules, with inputs and outputs allocated in the activations. They reproduce exactly the published figures of
+MobileNet v1, and those of MobileNet v2 0.35, ResNet v1 8 and SqueezeNet v1.0 and v1.1 (STM32 model zoo). Later versions
+(9.1, 10.0) use another planner, which the rules do not model.
 
 1. QUANTIZE and other elementwise ops run in place, RESHAPE is an alias.
 2. Padding (SAME, or PAD before a VALID convolution) is done before the convolution, in place: the tensor grows to its
    padded size, its end stays.
 3. A convolution whose padded input is at least as large as its output overwrites it, one output row (output width
    times channels) ahead: `output_start <= input_start - row`.
-4. One whose output is larger, up to 4 times, overwrites it the other way round: `input_end >= output_end + row`.
+4. One whose output is larger, up to 4 times, overwrites it from the other end: `input_end >= output_end + row`.
 5. A tensor that a later op still reads is not overwritten: padding goes to a copy. No other op overwrites its inputs.
-6. Scratch lies beside all this, see `scratch_bytes`.
-7. A convolution that only the MAX_POOL_2D behind it reads is fused with it: it writes the pooled output, and of its own
-   output only as many rows as the pooling window is high exist. (SqueezeNet v1.1's first convolution alone would exceed
-   the published RAM. How many rows are kept is our assumption; they decide none of the published figures.)
+6. Scratch memory comes on top of all this, see `scratch_bytes`.
+7. A convolution whose output only the following MAX_POOL_2D reads is fused with it: it writes the pooled output, and
+   keeps only as many rows of its own output as the pooling window is high. (SqueezeNet v1.1's first convolution alone
+   would exceed the published RAM. How many rows are kept is our assumption; no published figure depends on it.)
 """
 
 from collections.abc import Iterable, Iterator
@@ -186,7 +186,7 @@ def _fused_poolings(graph: Graph, last_read: dict[Tensor, int]) -> dict[Tensor, 
 
 
 def _take_over(block: Block, op: Op, live_at: range) -> None:
-    """Lets the output of an op that runs in place have the block of its input."""
+    """Puts the output of an op that runs in place into the block of its input."""
     block.sizes |= dict.fromkeys(live_at, op.outputs[0].bytes)
     block.sizes[op.index] = max(op.inputs[0].bytes, op.outputs[0].bytes)
 
@@ -199,7 +199,7 @@ def _pad(block: Block, op: Op) -> None:
 
 
 def _clearance(op: Op) -> int | None:
-    """Returns by how much the input must end behind the output for the two to overlap (rules 3, 4), None if never."""
+    """Returns by how much the input must end after the output so that the two may overlap (rules 3, 4); None: never."""
     size_in, size_out = op.padded_input_bytes, op.outputs[0].bytes
     row = _row_bytes(op)
     if size_in >= size_out:

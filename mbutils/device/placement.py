@@ -14,7 +14,7 @@ class Block:
     Attributes:
         name: The layer that writes it, or that needs it as scratch.
         kind: "activation", "scratch" or "padding" (a padded copy).
-        sizes: The bytes it takes at each op where it is live, by op index. Where the size changes, its end stays.
+        sizes: Its bytes at each op where it is live, by op index. When the size changes, its end stays.
         padding: How many bytes at its start are padding, at the ops where that is not 0.
     """
 
@@ -25,21 +25,21 @@ class Block:
 
     @property
     def largest(self) -> int:
-        """The most bytes it ever takes."""
+        """Its largest size in bytes."""
         return max(self.sizes.values())
 
 
-# (input, output) of an op that may overwrite its own input: by how much the input must end behind the output, at least.
+# (input, output) of an op that may overwrite its own input: by how much the input must end after the output, at least.
 Clearances = dict[tuple[Block, Block], int]
-# For a block: how far its end may not be from the end of another, as open intervals.
+# For a block and each other one: how far the end of the one must not be from that of the other, as open intervals.
 _Relations = dict[Block, dict[Block, set[tuple[int, int]]]]
 
 
 def place(blocks: list[Block], clearances: Clearances) -> dict[Block, int]:
     """Places blocks so that two that are live at one op are disjoint, or overlap as permitted.
 
-    The largest come first, each where it makes the arena grow least. The block that then made it grow last comes
-    first in the next try, until no op could do with less, or an order comes back; the smallest arena wins.
+    The largest come first, each where the arena grows least. The block that made it grow last comes first in the next
+    try, until the arena is as small as some op needs, or an order repeats; the smallest arena wins.
 
     Args:
         blocks: What to place.
@@ -67,7 +67,7 @@ def _extent(ends: dict[Block, int]) -> int:
 
 
 def _largest_need(blocks: list[Block], clearances: Clearances) -> int:
-    """Returns the bytes that some op needs however the blocks are placed."""
+    """Returns a lower bound of the arena: the most bytes that one op needs, however the blocks are placed."""
     need: Counter[int] = Counter()
     for block in blocks:
         need.update(block.sizes)
@@ -91,9 +91,9 @@ def _relations(blocks: list[Block], clearances: Clearances) -> _Relations:
 
 
 def _forbidden(one: Block, other: Block, op: int, clearances: Clearances) -> tuple[int, int]:
-    """Returns the open interval, relative to the end of `other`, that the end of `one` must stay out of."""
+    """Returns the open interval, relative to the end of `other`, that the end of `one` must avoid."""
     low, high = -other.sizes[op], one.sizes[op]
-    if (one, other) in clearances:  # `one` is the input: far enough behind the output is allowed
+    if (one, other) in clearances:  # `one` is the input: it may lie far enough after the output
         high = min(high, clearances[one, other])
     if (other, one) in clearances:
         low = max(low, -clearances[other, one])

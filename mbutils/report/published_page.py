@@ -70,11 +70,11 @@ def costs(results: pd.DataFrame) -> pd.DataFrame:
         results: What `runs.results_table` returns.
 
     Returns:
-        What `device.costs.beside_published` returns, with `verdict` for what was predicted, and for the C code
+        What `device.costs.with_published` returns, with `verdict` for what was predicted, and for the C code
         `measured` (blank if it was not deployed, and for latency), `difference_measured` and `verdict_measured`.
     """
     ours = before_training.published_configurations(results)
-    rows = device_costs.beside_published(ours)
+    rows = device_costs.with_published(ours)
     measured = ours.assign(**_measured(ours)).melt(["alpha", "image_size", "color_mode"], _measured(ours))
     measured["column"] = measured["variable"].str.removesuffix("_measured")
     keys = ["alpha", "image_size", "color_mode", "column"]

@@ -1,4 +1,4 @@
-"""What a graph must satisfy before the memory rules can be trusted with it; each check raises one clear line."""
+"""What a graph must satisfy before the memory rules apply to it; each check raises one clear line."""
 
 from typing import Any
 
@@ -26,13 +26,13 @@ def static_shapes(subgraph: Any) -> None:  # noqa: ANN401
 
 
 def is_quantized(tensors: list[Tensor]) -> None:
-    """Refuses a model without one int8 tensor."""
+    """Refuses a model without a single int8 tensor."""
     if not any(tensor.dtype in _QUANTIZED for tensor in tensors):
         raise WorkbookError(f"a float32 model, no tensor is quantized to int8: {CONVERT_HINT}")
 
 
 def graph(graph: Graph) -> None:
-    """Refuses partly quantized models, and graphs whose parts do not fit together (as only a damaged file has)."""
+    """Refuses partly quantized models, and graphs whose parts do not fit together, as in damaged files."""
     if not graph.ops or not graph.inputs or not graph.outputs:
         raise ValueError("no ops, inputs or outputs")
     known = set(graph.inputs)
@@ -70,7 +70,7 @@ def _fits_together(op: Op) -> None:
 
 
 def _spatial(op: Op) -> list[int]:
-    """Returns the output height and width that input, kernel, stride and padding give."""
+    """Returns the output height and width that follow from input, kernel, stride and padding."""
     if len(op.inputs[0].shape) != 4 or len(op.outputs[0].shape) != 4 or min(op.kernel + op.stride + op.dilation) < 1:
         raise ValueError(f"{op.code} {op.name} is not over height, width and channels")
     reach = [(k - 1) * dilation for k, dilation in zip(op.kernel, op.dilation, strict=True)]

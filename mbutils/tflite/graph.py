@@ -48,7 +48,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """The bytes that it takes; those of an unknown type are taken for bytes."""
+        """The bytes of its data, one an element where the type is unknown."""
         return self.size * (DTYPES[self.dtype].itemsize if self.dtype in DTYPES else 1)
 
     @property

@@ -140,7 +140,7 @@ def reference_outputs(tflite: bytes, images: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _as_input(images: np.ndarray, dtype: type) -> np.ndarray:
-    """Returns uint8 images as an input of a type takes them."""
+    """Converts uint8 images to the type of an input."""
     if dtype == np.uint8:
         return images
     if dtype == np.int8:

@@ -1,4 +1,4 @@
-"""Readable layer names, out of the tensor names that the converter strings together."""
+"""Readable layer names, from the tensor names that the converter joins."""
 
 import re
 
@@ -10,7 +10,7 @@ _SCOPE_END = {
 
 
 def layer_names(codes: list[str], tensor_names: list[list[str]]) -> list[str]:
-    """Returns one name for each op, such as "conv_pw_1"; the op's own, such as "softmax", where there is no better.
+    """Returns one name for each op, such as "conv_pw_1"; that of the op itself, such as "softmax", if there is none.
 
     Args:
         codes: The TFLite name of each op.

@@ -1,4 +1,4 @@
-"""The TFLite ops that have memory rules, by what the rules ask of them."""
+"""The TFLite ops that have memory rules, grouped by what the rules need to know."""
 
 CONVOLUTIONS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"})
 POOLINGS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D"})

@@ -1,4 +1,4 @@
-"""From the bytes of a .tflite file to decoded tables, or one clear error. The schema is that of `ai_edge_litert`."""
+"""Decodes the bytes of a .tflite file into its tables, or raises one clear error. Schema: that of `ai_edge_litert`."""
 
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,13 @@ def load(source: Path | str | bytes) -> tuple[str, bytes]:
 
 
 def decode(data: bytes) -> schema.ModelT:
-    """Decodes every table of the file, so that a missing end shows whatever part of the file it was.
+    """Decodes every table of the file, so that a missing end is noticed, whichever part of the file it holds.
 
     Raises:
         WorkbookError: If this is not TFLite, or truncated or corrupted, or has not exactly one subgraph.
     """
     if not data[4:8] == b"TFL3":
-        raise WorkbookError("not a .tflite file (no TFL3 identifier): give a model converted to TensorFlow Lite")
+        raise WorkbookError("not a .tflite file (no TFL3 identifier): use a model converted to TensorFlow Lite")
     try:
         root = schema.Model.GetRootAs(data, 0)
         subgraphs = root.SubgraphsLength()
@@ -71,7 +71,7 @@ def damaged(cause: Exception) -> WorkbookError:
 
 
 def op_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
-    """Returns the name of an op, such as "CONV_2D"; that of a custom op is the name it was registered under."""
+    """Returns the name of an op, such as "CONV_2D"; of a custom op, the name it was registered under."""
     code = model.operatorCodes[operator.opcodeIndex]
     # Old files only have the 8-bit field, new files mirror small codes into it.
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
