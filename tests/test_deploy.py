@@ -2,15 +2,16 @@
 
 import shutil
 import subprocess
+from itertools import product
 
 import numpy as np
 import pytest
 from deploy_models import C99, HostNetwork, images, network_of, tflite, write_folder
-from tflite_models import BUILDERS, convert, edited
+from tflite_models import edited
 from tflite_models import tflite as other_tflite
 
 from mbutils import deploy
-from mbutils.config import Preprocessing
+from mbutils.config import INT8_VARIANTS, Preprocessing
 from mbutils.deploy import requantize
 from mbutils.deploy.render import string_literal
 from mbutils.device import published
@@ -24,13 +25,14 @@ ODD = [
     (0.25, 50, 3, 101, "int8_per_tensor"),
     (0.1, 127, 3, 7, "int8_per_channel"),
 ]
+FAST = [((0.25, 96, 3), "int8_per_channel"), ((0.25, 96, 1), "int8_per_tensor")]
 TINY = (0.25, 32, 3, 5)
 
 
 def assert_equals_reference(content, count, streamed_layers=(0,)):
-    codes = [HostNetwork(content, depth) for depth in streamed_layers]
-    given = images(count, codes[0].network.image_shape)
-    for image, logits, scores in zip(given, *reference_outputs(content, given), strict=True):
+    codes = [HostNetwork(content, layers) for layers in streamed_layers]
+    vectors = images(count, codes[0].network.image_shape)
+    for image, logits, scores in zip(vectors, *reference_outputs(content, vectors), strict=True):
         for code in codes:
             found = code.run(image)
             np.testing.assert_array_equal(found[0], logits)
@@ -40,13 +42,25 @@ def assert_equals_reference(content, count, streamed_layers=(0,)):
 
 
 @needs_cc
-@pytest.mark.parametrize("configuration", FLOWERS, ids=str)
-@pytest.mark.parametrize(("variant", "count"), [("int8_per_channel", 200), ("int8_per_tensor", 50)])
-def test_flowers_models_equal_the_reference_kernels(configuration, variant, count):
-    (code,) = assert_equals_reference(tflite(*configuration, 5, variant), count)
+@pytest.mark.parametrize(
+    ("configuration", "variant"),
+    [
+        pytest.param(*pair, marks=[] if pair in FAST else pytest.mark.slow)
+        for pair in product(FLOWERS, INT8_VARIANTS)
+    ],
+    ids=str,
+)
+def test_flowers_models_equal_the_reference_kernels(configuration, variant):
+    (code,) = assert_equals_reference(tflite(*configuration, 5, variant), 16)
     assert any("per_channel = 1" in line for line in code.text.splitlines()) == (variant == "int8_per_channel")
 
 
+@needs_cc
+def test_streamed_layers_equal_the_reference_kernels():
+    assert_equals_reference(tflite(*TINY), 16, (0, 4, 27))
+
+
+@pytest.mark.slow
 @needs_cc
 @pytest.mark.parametrize("configuration", ODD, ids=str)
 def test_odd_sizes_channels_and_classes_equal_the_reference_kernels(configuration):
@@ -172,13 +186,11 @@ def test_wrong_outputs_do_not_pass(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (lambda: convert(BUILDERS["mobilenet_v1 0.25/96/1"](), "float32"), "a float32 model"),
-        (lambda: convert(BUILDERS["mobilenet_v1 0.25/96/1"](), "dynamic_range"), "only partly quantized"),
         (lambda: other_tflite("resnet8"), "no C kernel for the op ADD"),
         (lambda: other_tflite("squeezenet"), "no C kernel for the op MAX_POOL_2D"),
         (lambda: b"TFL3 but no model", "not a .tflite file"),
     ],
-    ids=["float32", "partly", "add", "max_pool", "no model"],
+    ids=["add", "max_pool", "no model"],
 )
 def test_models_without_kernels_are_refused_by_name(content, message):
     with pytest.raises(WorkbookError, match=message):
@@ -198,11 +210,19 @@ def test_multipliers_are_31_bits_and_a_power_of_two(real, multiplier, shift):
     assert requantize.quantized_multiplier(real) == (multiplier, shift)
 
 
-@pytest.mark.parametrize(("value", "expected"), [(1, 1), (-1, -1), (2, 1), (-2, -1), (3, 2), (-3, -2), (4, 2)])
-def test_rounding_is_halves_away_from_zero_after_halves_up(value, expected):
-    multiplier, shift = requantize.quantized_multiplier(0.5 * (1 - 2**-30))
-    assert requantize.scaled(value, multiplier, shift) == (expected if value != -1 else 0) or shift == -1
-    assert requantize.scaled(value, 2**30, 0) == (value + 1) // 2
+@pytest.mark.parametrize(("value", "half"), [(1, 1), (-1, 0), (2, 1), (-2, -1), (3, 2), (-3, -1), (4, 2), (-4, -2)])
+def test_products_round_halves_up(value, half):
+    assert requantize.scaled(value, 2**30, 0) == half
+
+
+@pytest.mark.parametrize(("value", "half"), [(1, 1), (-1, -1), (2, 1), (-2, -1), (3, 2), (-3, -2), (4, 2), (-4, -2)])
+def test_shifts_round_halves_away_from_zero(value, half):
+    # So near to 1 that the product is the value itself, and only the shift halves it.
+    assert requantize.scaled(value, 2**31 - 2, -1) == half
+
+
+def test_values_are_rounded_twice():
+    assert requantize.scaled(1, 2**30, -1) == 1  # a quarter: a half rounds up to 1, whose half rounds away from zero
 
 
 @pytest.mark.parametrize("text", ['a "quoted" \\ name', "Gänseblümchen", "tab\there", "what??!", "1\\n2"])

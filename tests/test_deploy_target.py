@@ -29,6 +29,7 @@ def results(tiny_results, tmp_path):
     return Path(shutil.copytree(tiny_results, tmp_path / "results"))
 
 
+@pytest.mark.slow
 @needs_target
 @pytest.mark.parametrize(("size", "most"), [(96, 20_000_000), (224, 100_000_000)])
 def test_instructions_and_code_stay_within_their_goals(tmp_path, size, most):
@@ -42,6 +43,7 @@ def test_instructions_and_code_stay_within_their_goals(tmp_path, size, most):
     assert 100 < measured.stack_bytes < 2048
 
 
+@pytest.mark.slow
 @needs_target
 def test_streamed_layers_pass_on_the_target(tmp_path):
     contract = Preprocessing(50, "rgb", "area")

@@ -77,7 +77,10 @@ def test_published_bytes_correct_the_row_in_kb_and_say_so():
     assert (table["activation_ram_bytes"] + table["runtime_ram_bytes"] == table["total_ram_bytes"]).all()
 
 
-@pytest.mark.parametrize(("alpha", "kib"), [(0.25, 467.33), (0.5, 1314.00), (1.0, 4157.09)])
+@pytest.mark.parametrize(
+    ("alpha", "kib"),
+    [(0.25, 467.33), pytest.param(0.5, 1314.00, marks=pytest.mark.slow), pytest.param(1.0, 4157.09, marks=pytest.mark.slow)],
+)
 def test_weights_of_1000_classes(alpha, kib):
     model = convert(mobilenet_v1(alpha, 32, 3, classes=1000))  # weights do not depend on the image size
     assert footprint(model).weights_flash_bytes / KIB == pytest.approx(kib, abs=0.005)
@@ -208,8 +211,12 @@ def test_layers_add_up_to_the_totals(name):
     assert model.tflite_bytes == len(tflite(name))
 
 
-def test_layers_have_the_names_of_keras():
-    names = [layer.name for layer in predicted(V1_25).layers]
+@pytest.mark.parametrize(
+    "exported", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["frozen weights", "exported"]
+)
+def test_layers_have_the_names_of_keras(exported):
+    model = convert(mobilenet_v1(0.25, 32, 3), exported=exported)
+    names = [layer.name for layer in footprint(model).layers]
     blocks = [f"conv_{kind}_{block}" for block in range(1, 14) for kind in ("dw", "pw")]
     assert names[:28] == ["quantize", "conv1", *blocks]
     assert names[-3:] == ["predictions", "softmax", "dequantize"]

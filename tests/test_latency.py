@@ -1,9 +1,10 @@
-"""Inference times from operation counts: how well the fit predicts rows left out, and what it says of new models."""
+"""Inference times from operation counts: how well the fit predicts rows left out, and its estimates of new models."""
 
 import numpy as np
 import pytest
 
-from mbutils.device import latency, published
+from mbutils.config import PROJECT
+from mbutils.device import costs, estimates, latency, published
 from mbutils.errors import WorkbookError
 
 H7, MP1 = "STM32H747I-DISCO", "STM32MP157F-DK2"
@@ -64,15 +65,16 @@ def test_more_work_takes_longer(board):
 
 
 @pytest.mark.parametrize(("total_kib", "fits"), [(425.43, True), (470, False)])
-def test_a_model_beyond_the_internal_ram_is_said_to_be(total_kib, fits):
+def test_a_model_beyond_the_internal_ram_has_a_note(total_kib, fits):
     counts = {**dict.fromkeys(latency.FEATURES, 1_000_000), "total_ram_bytes": total_kib * 1024}
     estimate = latency.estimate(counts, H7)
     assert estimate.fits_internal_ram is fits
-    assert ("does not fit the internal RAM" in estimate.note) is not fits
+    note = "does not fit the internal RAM (448 KiB): expect it to be up to 20 % slower from external RAM"
+    assert (note in estimate.note) is not fits
     assert latency.estimate(counts, MP1).fits_internal_ram is None
 
 
-def test_every_estimate_says_that_it_is_one():
+def test_the_note_of_an_estimate_calls_it_one():
     estimate = latency.estimate(dict.fromkeys(latency.FEATURES, 1_000_000), MP1)
     assert "estimate" in estimate.note and "factor of 1.22" in estimate.note
 
@@ -93,3 +95,20 @@ def test_changing_a_returned_table_changes_nothing_else():
     rows = latency.leave_one_out(H7)
     rows["error"] = 9.0
     assert latency.error_factor(H7) < 2
+
+
+def test_general_notes_hold_every_limit_of_the_figures():
+    text = "\n".join(costs.general_notes())
+    for figure in ("272.96 KiB", "202.14 KiB", "2.8 % and 2.3 %", "factor of 1.22", "448 KiB", "20 % slower"):
+        assert figure in text
+
+
+def test_the_page_on_figures_quotes_the_errors_of_the_code():
+    page = " ".join((PROJECT / "docs" / "figures.md").read_text().split())
+    ram, flash = estimates.RUNTIME_RAM_ERROR, estimates.CODE_FLASH_ERROR
+    small, other = ([f"{100 * error[family]:.1f} %" for error in (ram, flash)] for family in ("mobilenet_v1", "other"))
+    assert f"at most {' and '.join(small)} for MobileNet v1, {' and '.join(other)} for other networks" in page
+    summary = latency.error_summary()
+    mean, worst = ([f"{100 * error:.1f} %" for error in summary[column]] for column in ("mean_error", "worst_error"))
+    assert f"off by {' and '.join(mean)} in the mean, {' and '.join(worst)} at worst" in page
+    assert f"{published.LATER_ACTIVATION_RAM_KIB} KiB for 0.25 at 224 px" in page

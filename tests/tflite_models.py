@@ -1,4 +1,4 @@
-"""Small and published architectures as .tflite bytes, built once each, and ways to spoil them.
+"""Small and published architectures as .tflite bytes, built once each, and ways to damage them.
 
 Weights are random and biases not zero: the converter drops a bias of zeros, which no trained model has.
 """
@@ -12,6 +12,8 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from keras import layers
+
+from mbutils.backend import convert_variables_to_constants_v2
 
 MOBILENET_V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
 SQUEEZENET_V1_1 = [(16, 64)] * 2 + [(32, 128)] * 2 + [(48, 192)] * 2 + [(64, 256)] * 2
@@ -111,17 +113,25 @@ def tflite(name):
     return convert(BUILDERS[name]())
 
 
-def convert(model, scheme="int8", batch=1):
-    """Converts a model as "int8", "dynamic_range" (int8 weights only) or "float32"."""
-    shape = (batch, *model.input_shape[1:])
+def convert(model, scheme="int8", exported=False):
+    """Converts a model as "int8", "dynamic_range" (int8 weights only) or "float32".
+
+    By default its weights are frozen in one function, which is several times faster than `exported`: the usual way of
+    Keras through a SavedModel.
+    """
+    signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     with tempfile.TemporaryDirectory() as folder:
-        signature = [keras.InputSpec(shape=shape, dtype="float32")]
-        model.export(folder, format="tf_saved_model", verbose=False, input_signature=signature)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if exported:
+            model.export(folder, format="tf_saved_model", verbose=False, input_signature=[signature])
+            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        else:
+            function = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+            frozen = convert_variables_to_constants_v2(function)
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([frozen], tf.Module())
         if scheme != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if scheme == "int8":
-            images = np.random.default_rng(0).uniform(-1, 1, (2, *shape)).astype(np.float32)
+            images = np.random.default_rng(0).uniform(-1, 1, (2, *signature.shape)).astype(np.float32)
             converter.representative_dataset = lambda: ([image] for image in images)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.uint8
