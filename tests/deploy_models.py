@@ -8,6 +8,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from tflite_models import made_once
 
 from mbutils import deploy, quantization
 from mbutils.deploy import folder, source
@@ -20,7 +21,7 @@ SOURCES = Path(deploy.__file__).parent / "c"
 
 
 def images(count, shape, seed=0):
-    """Noise of every grain and brightness: uint8, shape (count, *shape)."""
+    """Noise, coarse and fine, dark and bright: uint8, shape (count, *shape)."""
     rng = np.random.default_rng(seed)
     height, width, channels = shape
     made = []
@@ -36,6 +37,11 @@ def images(count, shape, seed=0):
 @cache
 def tflite(alpha, size, channels, classes, variant="int8_per_channel"):
     """An untrained MobileNet v1 whose normalization fits its activations, so that they differ from image to image."""
+    name = f"deployed {alpha} {size} {channels} {classes} {variant}"
+    return made_once(name, lambda: _converted(alpha, size, channels, classes, variant))
+
+
+def _converted(alpha, size, channels, classes, variant):
     keras.utils.set_random_seed(0)
     shape = (size, size, channels)
     network = mobilenet.build(alpha, shape, classes)
@@ -58,14 +64,14 @@ def network_of(content):
 class HostNetwork:
     """A model as C code, compiled for this computer."""
 
-    def __init__(self, content, streamed_layers=0, flags=("-O3",)):
+    def __init__(self, content, streamed_layers):
         self.network = network_of(content)
         self.plan = deploy.plan(self.network, streamed_layers)
         with tempfile.TemporaryDirectory() as work:
             self.text = source.network_c(self.network, self.plan)
             (Path(work) / "network.c").write_text(self.text)
             (Path(work) / "network.h").write_text(source.network_h(self.network, self.plan))
-            self._library = shared_library(Path(work), "network.c", flags)
+            self._library = shared_library(Path(work), "network.c", "-O3")
 
     def run(self, image, in_arena=True):
         """Returns the logits, int8, the scores, float32, and what network_run returned."""
@@ -74,14 +80,14 @@ class HostNetwork:
         start = guard - (arena.ctypes.data + guard) % 8 + 8
         inside = arena[start : start + self.plan.arena_bytes]
         scores = np.empty(self.network.n_classes, np.float32)
-        given = np.ascontiguousarray(image)
+        pixels = np.ascontiguousarray(image)
         if in_arena:
-            given = inside[self.plan.image : self.plan.image + image.size]
-            given[:] = image.ravel()
-        before = given.copy()
-        best = self._library.network_run(pointer(given), pointer(scores), pointer(inside))
+            pixels = inside[self.plan.image : self.plan.image + image.size]
+            pixels[:] = image.ravel()
+        before = pixels.copy()
+        best = self._library.network_run(pointer(pixels), pointer(scores), pointer(inside))
         assert (arena[:start] == 0xA5).all() and (arena[start + self.plan.arena_bytes :] == 0xA5).all()
-        assert in_arena or (given == before).all()
+        assert in_arena or (pixels == before).all()
         logits = inside[self.plan.logits : self.plan.logits + self.network.n_classes].view(np.int8)
         return logits.copy(), scores, best
 
@@ -90,14 +96,21 @@ class HostNetwork:
         return self._library.network_run(None, None, ctypes.c_void_p(arena.ctypes.data // 8 * 8 + 9))
 
 
+@cache
+def host_network(content, streamed_layers=0):
+    """Returns a model as C code; the same one is compiled once."""
+    return HostNetwork(content, streamed_layers)
+
+
 def pointer(values):
     return values.ctypes.data_as(ctypes.c_void_p)
 
 
-def shared_library(work, name, flags=("-O2",)):
-    """Compiles a C file in `work`, with the fixed sources in reach."""
+def shared_library(work, name, optimization="-O2"):
+    """Compiles a C file in `work`, with the fixed sources on the include path."""
     library = work / "library.so"
-    command = ["cc", *C99, *flags, "-I", str(SOURCES), "-shared", "-fPIC", str(work / name), "-o", str(library), "-lm"]
+    options = [*C99, optimization, "-I", SOURCES, "-shared", "-fPIC"]
+    command = ["cc", *options, work / name, "-o", library, "-lm"]
     subprocess.run(command, check=True)
     return ctypes.CDLL(str(library))
 

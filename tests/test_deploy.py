@@ -6,7 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from deploy_models import C99, HostNetwork, images, network_of, tflite, write_folder
+from deploy_models import C99, host_network, images, network_of, tflite, write_folder
 from tflite_models import edited
 from tflite_models import tflite as other_tflite
 
@@ -30,7 +30,7 @@ TINY = (0.25, 32, 3, 5)
 
 
 def assert_equals_reference(content, count, streamed_layers=(0,)):
-    codes = [HostNetwork(content, layers) for layers in streamed_layers]
+    codes = [host_network(content, layers) for layers in streamed_layers]
     vectors = images(count, codes[0].network.image_shape)
     for image, logits, scores in zip(vectors, *reference_outputs(content, vectors), strict=True):
         for code in codes:
@@ -44,10 +44,7 @@ def assert_equals_reference(content, count, streamed_layers=(0,)):
 @needs_cc
 @pytest.mark.parametrize(
     ("configuration", "variant"),
-    [
-        pytest.param(*pair, marks=[] if pair in FAST else pytest.mark.slow)
-        for pair in product(FLOWERS, INT8_VARIANTS)
-    ],
+    [pytest.param(*pair, marks=[] if pair in FAST else pytest.mark.slow) for pair in product(FLOWERS, INT8_VARIANTS)],
     ids=str,
 )
 def test_flowers_models_equal_the_reference_kernels(configuration, variant):
@@ -75,7 +72,7 @@ def test_test_images_make_a_difference():
 @needs_cc
 @pytest.mark.parametrize("streamed_layers", [0, 4, 27])
 def test_image_may_lie_outside_the_arena_and_stays_as_it_is(streamed_layers):
-    code, image = HostNetwork(tflite(*TINY), streamed_layers), images(1, (32, 32, 3))[0]
+    code, image = host_network(tflite(*TINY), streamed_layers), images(1, (32, 32, 3))[0]
     inside, outside = code.run(image), code.run(image, in_arena=False)
     np.testing.assert_array_equal(inside[0], outside[0])
     np.testing.assert_array_equal(inside[1], outside[1])
@@ -83,7 +80,7 @@ def test_image_may_lie_outside_the_arena_and_stays_as_it_is(streamed_layers):
 
 @needs_cc
 def test_misaligned_arena_is_refused_before_anything_is_touched():
-    assert HostNetwork(tflite(*TINY)).run_misaligned() == -1
+    assert host_network(tflite(*TINY)).run_misaligned() == -1
 
 
 @needs_cc

@@ -3,16 +3,15 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
-import nbformat
+import notebook_cells
 import numpy as np
 import pytest
 from deploy_models import network_of, pointer, shared_library, tflite, write_folder
 from PIL import Image
 
-from mbutils import cli, config, deploy, runs
+from mbutils import cli, deploy, runs
 from mbutils.config import INTERPOLATIONS, Preprocessing
 from mbutils.data import preprocessing
 from mbutils.deploy import folder, measure
@@ -53,7 +52,7 @@ def test_streamed_layers_pass_on_the_target(tmp_path):
 
 
 @needs_cc
-def test_deploy_writes_a_folder_that_passes_and_records_what_it_takes(results, tmp_path, capsys):
+def test_deploy_writes_a_folder_that_passes_and_records_its_measurement(results, tmp_path, capsys):
     out = tmp_path / "c"
     assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "3"]) == 0
     printed = capsys.readouterr().out
@@ -72,7 +71,7 @@ def test_deploy_writes_a_folder_that_passes_and_records_what_it_takes(results, t
     assert json.loads((out / "deploy.json").read_text())["vectors"] == 1
 
 
-def test_measured_sizes_stand_beside_the_predicted_ones():
+def test_measured_sizes_are_in_the_table_of_predicted_ones():
     size = footprint(tflite(0.25, 32, 3, 5))
     recorded = {"measured_ram_bytes": 3 * 1024, "measured_code_bytes": 5632}
     html = tables.costs_of(size, recorded).to_html()
@@ -80,7 +79,7 @@ def test_measured_sizes_stand_beside_the_predicted_ones():
     assert "3.00" not in tables.costs_of(size).to_html()
 
 
-def test_without_the_tools_the_folder_is_written_and_says_so(results, tmp_path, capsys, monkeypatch):
+def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(results, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(measure.shutil, "which", lambda name: None)
     out = tmp_path / "c"
     assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "1"]) == 0
@@ -94,7 +93,7 @@ def test_without_the_tools_the_folder_is_written_and_says_so(results, tmp_path, 
     [
         (["no_such_run"], "no run 'no_such_run' in"),
         (["--variant", "int8_per_tensor"], "has no int8_per_tensor model"),
-        (["--ram-kib", "2"], "does not fit 2 KiB of RAM: take a smaller model"),
+        (["--ram-kib", "2"], "does not fit 2 KiB of RAM: choose a smaller model"),
         (["--streamed-layers", "40"], "40 layers cannot be streamed: at most the first 27"),
         (["--streamed-layers", "-1"], "streamed_layers: -1 is too small"),
         (["--vectors", "0"], "vectors: 0 is too small"),
@@ -115,7 +114,7 @@ def test_ram_that_streamed_layers_would_fit_names_how_many(results, capsys):
     assert best["arena_bytes"] < table["arena_bytes"].iloc[0]
     limit = str(best["arena_bytes"] / 1024)
     assert cli.main(["deploy", "--ram-kib", limit, "--results", str(results)]) == 2
-    assert f"{best['streamed_layers']} streamed layers take" in capsys.readouterr().err
+    assert f"{best['streamed_layers']} streamed layers need" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "deploy.json"])
@@ -149,13 +148,7 @@ def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, interpolatio
         assert np.abs(found.astype(int) - expected).max() <= most
 
 
-def test_notebook_runs_and_shows_the_trade(results, tmp_path):
-    notebook = config.PROJECT / "notebooks" / "deploy.ipynb"
-    options = {"results_dir": results, "out": tmp_path / "c", "streamed_layers": 4, "vectors": 2}
-    pairs = [part for name, value in options.items() for part in ("-p", name, str(value))]
-    command = [Path(sys.executable).parent / "papermill", notebook, tmp_path / "out.ipynb", *pairs]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    outputs = [o for cell in nbformat.read(tmp_path / "out.ipynb", 4).cells for o in cell.get("outputs", [])]
-    assert sum("image/png" in o.get("data", {}) for o in outputs) == 2
+def test_notebook_writes_the_code_and_shows_the_arena_and_streamed_layers(results, tmp_path):
+    options = {"results_dir": str(results), "out": str(tmp_path / "c"), "streamed_layers": 4, "vectors": 2}
+    assert notebook_cells.run("deploy", options) == 2
     assert json.loads((tmp_path / "c" / "deploy.json").read_text())["streamed_layers"] == 4

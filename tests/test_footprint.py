@@ -68,7 +68,7 @@ def test_the_published_lies_in_the_range_of_each_estimate(name, column):
     assert model.ranges[column].high >= published_row(name, published.footprint_bytes())[column]
 
 
-def test_published_bytes_correct_the_row_in_kb_and_say_so():
+def test_published_bytes_correct_the_row_in_kb_and_note_it():
     table = published.footprint_bytes()
     rgb_96, rgb_224 = (published_row(f"v1 0.25/{size}/3", table) for size in (96, 224))
     assert rgb_96["weights_flash_bytes"] == pytest.approx(rgb_224["weights_flash_bytes"], abs=10)
@@ -79,7 +79,11 @@ def test_published_bytes_correct_the_row_in_kb_and_say_so():
 
 @pytest.mark.parametrize(
     ("alpha", "kib"),
-    [(0.25, 467.33), pytest.param(0.5, 1314.00, marks=pytest.mark.slow), pytest.param(1.0, 4157.09, marks=pytest.mark.slow)],
+    [
+        (0.25, 467.33),
+        pytest.param(0.5, 1314.00, marks=pytest.mark.slow),
+        pytest.param(1.0, 4157.09, marks=pytest.mark.slow),
+    ],
 )
 def test_weights_of_1000_classes(alpha, kib):
     model = convert(mobilenet_v1(alpha, 32, 3, classes=1000))  # weights do not depend on the image size
@@ -250,7 +254,7 @@ def test_to_dict_is_json_with_the_columns_of_the_results_table():
     assert all(isinstance(value, int) for value in values.values())
 
 
-def test_a_path_gives_what_its_bytes_give(tmp_path):
+def test_a_path_and_its_bytes_have_the_same_footprint(tmp_path):
     path = tmp_path / "model.tflite"
     path.write_bytes(tflite("ssd"))
     assert footprint(path) == footprint(str(path)) == predicted("ssd")

@@ -1,4 +1,4 @@
-"""`mb footprint`, untrained models, and their costs beside the published ones."""
+"""`mb footprint`, untrained models, and their costs compared with the published ones."""
 
 import json
 import subprocess
@@ -24,12 +24,12 @@ def model_path(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def beside():
+def compared():
     ours = before_training.published_configurations(pd.DataFrame(columns=runs.RESULT_COLUMNS))
     return costs.with_published(ours)
 
 
-def test_table_gives_figures_bands_and_how_far_they_hold(model_path, capsys):
+def test_table_has_figures_bands_and_how_far_they_hold(model_path, capsys):
     assert cli.main(["footprint", model_path]) == 0
     lines = capsys.readouterr().out.splitlines()
 
@@ -83,14 +83,14 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, model_path, caps
     assert len(captured.err.splitlines()) == 1
 
 
-def test_an_untrained_model_is_named_by_options_with_defaults(beside, capsys):
+def test_an_untrained_model_is_named_by_options_with_defaults(compared, capsys):
     assert cli.main(["footprint", "--color-mode", "gray", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["activation_ram_bytes"] / 1024 == pytest.approx(38.64, abs=0.005)
     assert values["weights_flash_bytes"] / 1024 == pytest.approx(214.55, abs=0.005)
 
 
-def test_an_untrained_model_is_converted_once(beside, monkeypatch):
+def test_an_untrained_model_is_converted_once(compared, monkeypatch):
     def fail(parameters):
         raise AssertionError("converted again")
 
@@ -117,13 +117,13 @@ def test_the_results_table_has_the_accuracy_of_the_int8_model_on_validation(tiny
     assert images == pytest.approx(round(images))
 
 
-# Beside the published.
+# Compared with the published.
 
 
-def test_every_published_cell_is_there_once(beside):
-    assert len(beside) == 4 * 6 + len(published.latency())
-    assert not beside.duplicated(["alpha", "image_size", "color_mode", "column"]).any()
-    assert beside["ours"].notna().all()
+def test_every_published_cell_is_there_once(compared):
+    assert len(compared) == 4 * 6 + len(published.latency())
+    assert not compared.duplicated(["alpha", "image_size", "color_mode", "column"]).any()
+    assert compared["ours"].notna().all()
 
 
 @pytest.mark.parametrize(
@@ -139,12 +139,12 @@ def test_every_published_cell_is_there_once(beside):
         ("latency_ms_stm32mp157", 0.1),
     ],
 )
-def test_differences_from_the_published_are_small(beside, column, most):
-    assert beside.loc[beside["column"] == column, "difference"].abs().max() <= most
+def test_differences_from_the_published_are_small(compared, column, most):
+    assert compared.loc[compared["column"] == column, "difference"].abs().max() <= most
 
 
-def test_inconsistent_cells_and_no_others_say_why(beside):
-    marked = beside[beside["note"] != ""]
+def test_inconsistent_cells_and_no_others_have_a_note(compared):
+    marked = compared[compared["note"] != ""]
     in_kb = marked[marked["note"].str.contains("kB")]
     assert set(in_kb["column"]) == {
         "activation_ram_bytes",
@@ -157,7 +157,7 @@ def test_inconsistent_cells_and_no_others_say_why(beside):
     assert (outlier.column, outlier.color_mode) == ("latency_ms_stm32h747", "gray")
 
 
-def test_a_run_of_a_published_configuration_is_preferred_to_an_untrained_model(beside):
+def test_a_run_of_a_published_configuration_is_preferred_to_an_untrained_model(compared):
     row = dict.fromkeys(COST_COLUMNS, 1.0) | {"alpha": 0.25, "image_size": 96, "color_mode": "gray", "n_classes": 5}
     results = pd.DataFrame([row | {"variant": "int8_per_channel", "run_id": "mine"}], columns=runs.RESULT_COLUMNS)
     ours = before_training.published_configurations(results)

@@ -1,4 +1,4 @@
-"""Files that are no usable int8 model: each is refused with one line that names it and the way out."""
+"""Files that are not a usable int8 model: each is refused with one line that names it and the way out."""
 
 import random
 
@@ -75,7 +75,7 @@ def test_unquantized_models_are_refused_with_what_is_missing(scheme, message):
     [(b"", "empty"), (b"PK\x03\x04 a zip file", "not a .tflite"), (b"TFL3", "not a .tflite"), (None, "cannot be read")],
     ids=["empty", "other", "short", "missing"],
 )
-def test_files_that_are_no_model_are_named(tmp_path, content, message):
+def test_files_that_are_not_a_model_are_named(tmp_path, content, message):
     path = tmp_path / "model.tflite"
     if content is not None:
         path.write_bytes(content)

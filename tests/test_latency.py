@@ -98,7 +98,7 @@ def test_changing_a_returned_table_changes_nothing_else():
 
 
 def test_general_notes_hold_every_limit_of_the_figures():
-    text = "\n".join(costs.general_notes())
+    text = costs.general_notes()
     for figure in ("272.96 KiB", "202.14 KiB", "2.8 % and 2.3 %", "factor of 1.22", "448 KiB", "20 % slower"):
         assert figure in text
 

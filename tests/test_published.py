@@ -1,4 +1,4 @@
-"""What the loaders of the published tables give."""
+"""The loaders of the published tables."""
 
 import pandas as pd
 import pytest
@@ -8,7 +8,7 @@ from mbutils.data import editions
 from mbutils.device import published
 
 
-def test_accuracies_of_both_editions_stand_side_by_side():
+def test_accuracies_of_both_editions_are_in_one_row():
     table = published.accuracies().set_index(["dataset", "alpha", "image_size", "color_mode", "variant"])
     assert table.loc[("tf_flowers", 0.25, 96, "gray", "int8_per_channel"), "published"] == pytest.approx(0.7275)
     assert table.loc[("tf_flowers", 0.25, 96, "gray", "int8_per_channel"), "published_later"] == pytest.approx(0.7493)

@@ -1,10 +1,12 @@
-"""Small and published architectures as .tflite bytes, built once each, and ways to damage them.
+"""Small and published architectures as .tflite bytes, made once each, and ways to damage them.
 
 Weights are random and biases not zero: the converter drops a bias of zeros, which no trained model has.
 """
 
+import os
 import tempfile
 from functools import cache
+from pathlib import Path
 
 import flatbuffers
 import keras
@@ -14,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import layers
 
 from mbutils.backend import convert_variables_to_constants_v2
+from mbutils.files import locked
 
 MOBILENET_V1 = [(64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1)]
 SQUEEZENET_V1_1 = [(16, 64)] * 2 + [(32, 128)] * 2 + [(48, 192)] * 2 + [(64, 256)] * 2
@@ -110,7 +113,16 @@ BUILDERS = {
 @cache
 def tflite(name):
     """Returns one of `BUILDERS`, int8."""
-    return convert(BUILDERS[name]())
+    return made_once(name, lambda: convert(BUILDERS[name]()))
+
+
+def made_once(name, make):
+    """Returns the bytes of a model that all workers of a test run share; the first to need it makes it."""
+    path = Path(os.environ["MB_CACHE_DIR"]).parent / "models" / f"{name.replace('/', '_')}.tflite"
+    with locked(path):
+        if not path.exists():
+            path.write_bytes(make())
+    return path.read_bytes()
 
 
 def convert(model, scheme="int8", exported=False):

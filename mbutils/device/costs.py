@@ -79,10 +79,10 @@ def general_notes() -> str:
     board = latency.BOARDS["STM32H747I-DISCO"]
     ram, flash = (100 * error["mobilenet_v1"] for error in (estimates.RUNTIME_RAM_ERROR, estimates.CODE_FLASH_ERROR))
     return (
-        f"{planner_note()} Runtime RAM and code flash are estimates, off by at most {ram:.1f} % and {flash:.1f} % on the "
-        f"published models; latency is an estimate within a factor of {latency.error_factor(board.name):.2f}. With more "
-        f"than {board.internal_ram_bytes // KIB} KiB of total RAM the STM32H747 needs its external RAM, and is up to "
-        f"{100 * latency.external_ram_slowdown(board.name):.0f} % slower."
+        f"{planner_note()} Runtime RAM and code flash are estimates, off by at most {ram:.1f} % and {flash:.1f} % on "
+        f"the published models; latency is an estimate within a factor of {latency.error_factor(board.name):.2f}. With "
+        f"more than {board.internal_ram_bytes // KIB} KiB of total RAM the STM32H747 needs its external RAM, and is up "
+        f"to {100 * latency.external_ram_slowdown(board.name):.0f} % slower."
     )
 
 
