@@ -7,17 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mbutils.columns import RESULTS, names
 from mbutils.config import DeployParameters
 from mbutils.runs.folder import Run
 from mbutils.runs.provenance import made_by
 
-MEASURED_COLUMNS = (
-    "measured_ram_bytes",
-    "measured_stack_bytes",
-    "measured_flash_bytes",
-    "measured_code_bytes",
-    "measured_instructions",
-)
+MEASURED_COLUMNS = tuple(name for name in names(RESULTS) if name.startswith("measured_"))
 CHANGED_KEPT = 12  # images that int8 changed, kept of each variant
 # Columns of `evaluation.accuracy_table` that the manifest keeps.
 _RECORDED = (

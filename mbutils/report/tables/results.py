@@ -61,14 +61,13 @@ def pareto_models(models: pd.DataFrame) -> Styler:
     """Returns the models that are worth their cost, cheapest first; takes what `selection.pareto_models` returns."""
     ranges = [f"{row.top1:.1%} ({row.top1_low:.1%} to {row.top1_high:.1%})" for row in models.itertuples()]
     ram, flash, time = selection.COSTS
-    factor = latency.error_factor("STM32H747I-DISCO")
     table = pd.DataFrame(
         {
             "model": _labels(models),
             "variant": models["variant"],
             by_name[ram].label: [by_name[ram].with_unit(size, 0) for size in models[ram]],
             by_name[flash].label: [by_name[flash].with_unit(size, 0) for size in models[flash]],
-            by_name[time].label: [f"{ms:,.0f} ms ({ms / factor:,.0f} to {ms * factor:,.0f})" for ms in models[time]],
+            by_name[time].label: [f"{ms:,.0f} ms ({_latency_range(ms, 0)})" for ms in models[time]],
             TEST_ACCURACY: ranges,
             "run_id": models["run_id"],
         }
@@ -80,11 +79,6 @@ def provenance(rows: pd.DataFrame) -> Styler:
     """Returns where the figures of each run are from; takes what `review.provenance` returns."""
     own = {"trained": "trained (UTC)", "evaluated_by": "evaluated by", "data": "data and fingerprint"}
     return _table(rows.rename(columns=own), _PROVENANCE_COLUMNS)
-
-
-def latency_errors(table: pd.DataFrame) -> Styler:
-    """Returns the errors of latency on models left out of the fit; takes what `latency.error_summary` returns."""
-    return styled(table)
 
 
 def failures(table: pd.DataFrame) -> Styler:
@@ -103,14 +97,14 @@ def results_text(table: pd.DataFrame) -> str:
 
 
 def budget_sentence(results: pd.DataFrame, budget: Budget) -> str:
-    """Returns what a report was asked, in a sentence: what was run, and within which limits."""
+    """Returns what a report compares, and the budget, as text."""
     limits = [
         f"{by_name[column].label} {by_name[column].with_unit(limit, 1)}" for column, limit in budget.limits.items()
     ]
-    seeds = sorted(results["seed"].unique())
+    count, seeds = results["configuration"].nunique(), sorted(results["seed"].unique())
     return (
-        f"{results['configuration'].nunique()} configurations were run on {', '.join(results['dataset'].unique())}, "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}. "
+        f"Compared: {count} configuration{'s' * (count > 1)} on {', '.join(results['dataset'].unique())}, "
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}. "
         f"Budget: {', '.join(limits) or 'no limits (ram_kib, flash_kib and latency_ms set them)'}."
     )
 
@@ -144,10 +138,14 @@ def _against_limit(row: pd.Series, column: str, budget: Budget) -> str:
     kind = by_name[column]
     text = kind.with_unit(row[column], 1)
     if column.startswith("latency"):
-        factor = latency.error_factor("STM32H747I-DISCO")
-        text += f" (estimate, {kind.scaled(row[column] / factor, 1)} to {kind.scaled(row[column] * factor, 1)})"
+        text += f" (estimate, {_latency_range(row[column], 1)})"
     limit = budget.limits.get(column)
     return f"{text}, limit {limit / kind.scale:g}" if limit else text
+
+
+def _latency_range(milliseconds: float, digits: int) -> str:
+    factor = latency.error_factor("STM32H747I-DISCO")
+    return f"{milliseconds / factor:,.{digits}f} to {milliseconds * factor:,.{digits}f}"
 
 
 def _named(rows: pd.DataFrame) -> pd.DataFrame:
