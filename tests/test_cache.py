@@ -74,7 +74,7 @@ def test_disk_that_fills_while_images_are_made_is_named_and_nothing_is_left(fold
 
 def test_disk_that_is_too_small_is_named_before_any_work(folder, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=2_000_000_000))
-    with pytest.raises(WorkbookError, match=r"it takes 15.1 GB, and 2.0 GB are free"):
+    with pytest.raises(WorkbookError, match=r"15.1 GB are needed, and 2.0 GB are free"):
         cache.stored_images(folder / NAME, (100_000, 224, 224, 3), lambda: pytest.fail("worked in vain"))
 
 

@@ -110,10 +110,10 @@ def test_first_frame_of_an_animation_counts():
     ("data", "message"),
     [
         (b"", "an empty file"),
-        (b"this is a text", "no JPEG, PNG, BMP or WebP image"),
-        (encoded(plain("RGB", RED), "GIF"), "no JPEG, PNG, BMP or WebP image"),
-        (encoded(plain("RGB", RED), "TIFF"), "no JPEG, PNG, BMP or WebP image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "no JPEG, PNG, BMP or WebP image"),
+        (b"this is a text", "not a JPEG, PNG, BMP or WebP image"),
+        (encoded(plain("RGB", RED), "GIF"), "not a JPEG, PNG, BMP or WebP image"),
+        (encoded(plain("RGB", RED), "TIFF"), "not a JPEG, PNG, BMP or WebP image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not a JPEG, PNG, BMP or WebP image"),
     ],
 )
 def test_file_that_is_not_an_image_is_refused(data, message):

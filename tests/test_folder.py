@@ -236,11 +236,11 @@ def damage_link(path):
 
 
 DAMAGES = {
-    damage_text: "no JPEG, PNG, BMP or WebP image",
+    damage_text: "not a JPEG, PNG, BMP or WebP image",
     damage_half: "damaged",
     damage_empty: "an empty file",
     damage_bomb: "more than 128 million pixels",
-    damage_gif: "no JPEG, PNG, BMP or WebP image",
+    damage_gif: "not a JPEG, PNG, BMP or WebP image",
     damage_link: "No such file or directory",
 }
 
@@ -268,7 +268,7 @@ def test_the_first_of_many_unreadable_images_are_named(root):
 def test_image_that_vanishes_later_is_named(root):
     dataset = load(root)
     (root / "rose" / "05.jpg").unlink()
-    with pytest.raises(WorkbookError, match=r"cannot read .*rose/05.jpg \(No such file or directory\): put it back"):
+    with pytest.raises(WorkbookError, match=r"cannot read .*rose/05.jpg \(No such file or directory\): restore it"):
         preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
 
 
@@ -335,13 +335,13 @@ def class_missing_in_test(root):
     ("change", "message"),
     [
         (no_images, "holds no images: give a folder that holds a folder of images for each class"),
-        (only_class, "holds one class only, 'daisy'"),
+        (only_class, "holds only one class, 'daisy'"),
         (empty_class, "data/tulip holds no images: add some, or remove it"),
         (two_images, "class 'rose' has 2 different readable images and none for"),
         (two_different_images, "class 'rose' has 2 different readable images and none for"),
         (link_out, "rose/00.jpg is a link that leaves"),
         (class_link_out, "data/rose is a link that leaves"),
-        (loose_image, "loose.png is in no class folder: move it into one, or away"),
+        (loose_image, "loose.png is not in a class folder: move it into one, or away"),
         (nested, "rose holds a folder, red: give a folder that holds a folder of images for each class"),
         (one_too_deep, "flowers holds a folder, daisy: give a folder"),
         (mixed_parts, "holds parts and other folders (daisy, rose): move the others out of it"),

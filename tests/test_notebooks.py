@@ -232,7 +232,7 @@ def test_own_images_of_two_classes_go_through_every_notebook(two_classes, tiny_s
     manifest, facts = run.manifest, run.manifest["dataset"]
     assert facts["name"] == "folder_day-or-night" and manifest["run_id"].startswith("folder_day-or-night_")
     assert facts["class_names"] == ['it\'s "day"', "night"] and len(facts["contradicting_identities"]) == 1
-    assert facts["skipped"] == ["night/text.jpg (no JPEG, PNG, BMP or WebP image)"]
+    assert facts["skipped"] == ["night/text.jpg (not a JPEG, PNG, BMP or WebP image)"]
     predictions = np.load(run.path / "predictions_int8_per_channel.npz")
     macro_recall = evaluation.macro_recall(predictions["labels"], predictions["scores"])
     assert manifest["variants"]["int8_per_channel"]["macro_recall"] == pytest.approx(macro_recall)

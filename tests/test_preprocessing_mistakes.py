@@ -40,7 +40,7 @@ class RedAgainstBlue:
 
 
 def test_table_has_what_each_mistake_costs(reds_and_blues):
-    table = preprocessing_mistakes.scored(RedAgainstBlue(), reds_and_blues, RGB, 100).set_index("prepared")
+    table = preprocessing_mistakes.measure(RedAgainstBlue(), reds_and_blues, RGB, 100).set_index("preprocessing")
     assert table.loc["as trained", "top1"] == 1 and pd.isna(table.loc["as trained", "drop"])
     assert table.loc["BGR instead of RGB", "top1"] == 0 and table.loc["BGR instead of RGB", "agreement"] == 0
     assert table.loc["BGR instead of RGB", "p_value"] < 0.001
@@ -49,7 +49,7 @@ def test_table_has_what_each_mistake_costs(reds_and_blues):
 
 def test_only_as_many_test_images_as_asked_are_scored(reds_and_blues):
     model = RedAgainstBlue()
-    table = preprocessing_mistakes.scored(model, reds_and_blues, RGB, 5, batch_size=2)
+    table = preprocessing_mistakes.measure(model, reds_and_blues, RGB, 5, batch_size=2)
     assert model.seen == 5 * len(table)
 
 

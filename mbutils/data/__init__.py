@@ -1,1 +1,1 @@
-"""Where images come from, parts and copies, decoding, cache, augmentation, batches."""
+"""Datasets and their parts, decoding, preprocessing with its cache, augmentation, and batches."""

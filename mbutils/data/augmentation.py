@@ -1,6 +1,6 @@
 """Random changes of training images, whole batches at a time: crops, mirroring, brightness and contrast, MixUp.
 
-A view of the images follows from a seed and its number, so that a teacher can score what its student will see.
+The seed and the number of a view determine it, so that a teacher can score the views that its student will see.
 """
 
 from typing import NamedTuple
@@ -16,12 +16,12 @@ _IS_CROP_AREA = np.arange(_CHANGES) == 0
 
 
 class View(NamedTuple):
-    """What happens to each of n training images in one view of them.
+    """The random changes of n training images in one view of them.
 
     Attributes:
-        changes: The draws behind crop, mirroring, contrast and brightness: uniform in [0, 1), shape (n, 7).
-        partners: The image that each is mixed with, 0..n-1: int32, shape (n,).
-        shares: What each keeps of itself in the mixture, 0.5..1: float32, shape (n,).
+        changes: Random numbers for crop, mirroring, contrast and brightness: uniform in [0, 1), shape (n, 7).
+        partners: The image that each image is mixed with, 0..n-1: int32, shape (n,).
+        shares: The share of each image in its mixture, 0.5..1: float32, shape (n,).
     """
 
     changes: tf.Tensor
@@ -35,14 +35,14 @@ def draw_view(
     """Draws a view of `count` images: always the same for the same number and seed.
 
     Args:
-        count: How many images there are.
-        number: Which view.
-        parameters: Give the seed and MixUp.
+        count: The number of images.
+        number: The number of the view.
+        parameters: The seed and MixUp.
         whole: Leave the images whole instead of cropping them.
     """
     seed = (parameters.seed, number)
     changes = tf.random.stateless_uniform([count, _CHANGES], seed)
-    changes = tf.where(whole & _IS_CROP_AREA, 1.0, changes)  # of the areas from the smallest to 1, the last
+    changes = tf.where(whole & _IS_CROP_AREA, 1.0, changes)  # 1 draws the largest area: the whole image
     if not parameters.mixup:
         return View(changes, tf.range(count), tf.ones(count))
     gamma = tf.random.stateless_gamma([2, count], seed, parameters.mixup)
@@ -56,8 +56,8 @@ def augment(images: tf.Tensor, changes: tf.Tensor, parameters: PrepareParameters
 
     Args:
         images: uint8, shape (batch, height, width, channels).
-        changes: What happens to each image: rows of `View.changes`, shape (batch, 7).
-        parameters: Gives `min_crop_area`, `horizontal_flip` and `color_jitter`.
+        changes: The rows of `View.changes` of these images, shape (batch, 7).
+        parameters: `min_crop_area`, `horizontal_flip` and `color_jitter`.
         image_size: Height and width of the result in pixels.
 
     Returns:
@@ -66,7 +66,7 @@ def augment(images: tf.Tensor, changes: tf.Tensor, parameters: PrepareParameters
     draws = tf.unstack(changes, axis=1)
     boxes = _crop_boxes(draws[:4], parameters.min_crop_area)
     if parameters.horizontal_flip:
-        # A box whose left and right are swapped gives the mirrored crop.
+        # A box with left and right swapped is a mirrored crop.
         boxes = tf.where(draws[4][:, None] < 0.5, boxes, tf.gather(boxes, [0, 3, 2, 1], axis=1))
     cropped = tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (image_size, image_size))
     jitter = parameters.color_jitter
@@ -77,10 +77,10 @@ def augment(images: tf.Tensor, changes: tf.Tensor, parameters: PrepareParameters
 
 
 def _crop_boxes(draws: list[tf.Tensor], min_area: float) -> tf.Tensor:
-    """Returns random boxes (top, left, bottom, right) in 0..1, shape (batch, 4), after Inception's random crops."""
+    """Returns random boxes (top, left, bottom, right) in 0..1, shape (batch, 4), like Inception's random crops."""
     area = min_area + (1 - min_area) * draws[0]
     low, high = np.log(_ASPECT_RATIOS)
-    # A full crop stays the whole image: the shape varies only as far as the area leaves room.
+    # The larger the area, the less its shape can vary: a crop of area 1 is the whole image.
     ratio = tf.exp(tf.clip_by_value(low + (high - low) * draws[1], tf.math.log(area), -tf.math.log(area)))
     height, width = tf.sqrt(area / ratio), tf.sqrt(area * ratio)
     top, left = draws[2] * (1 - height), draws[3] * (1 - width)
@@ -92,8 +92,8 @@ def mix(values: tf.Tensor, others: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
 
     Args:
         values: float32, shape (n, ...).
-        others: Those of the partners, same shape.
-        shares: What each keeps of itself, shape (n,).
+        others: The values of the partners, same shape.
+        shares: The share of each image in its mixture, shape (n,).
     """
     kept = tf.reshape(shares, (-1, *[1] * (len(values.shape) - 1)))
     return values * kept + others * (1 - kept)

@@ -1,4 +1,4 @@
-"""The cache folder: what can be made again, made once by whichever process comes first."""
+"""The cache folder: files that can be made again at any time, each made once by the first process that needs it."""
 
 import contextlib
 import errno
@@ -48,7 +48,7 @@ class Entry:
 
 @contextlib.contextmanager
 def made_once(path: Path) -> Iterator[None]:
-    """Makes other processes wait while this one makes a file of the cache folder; see `files.locked`.
+    """Makes other processes wait while this one makes a file in the cache folder; see `files.locked`.
 
     Raises:
         WorkbookError: If the cache folder cannot be written.
@@ -61,12 +61,12 @@ def made_once(path: Path) -> Iterator[None]:
 
 
 def written(path: Path) -> contextlib.AbstractContextManager[Path]:
-    """As `files.written_beside`, for a file of the cache folder."""
+    """Like `files.written_beside`, for a file in the cache folder."""
     return files.written_beside(path, _WAY_OUT)
 
 
 def stored_images(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:
-    """Returns images kept in a file, after making them where the file is missing or damaged.
+    """Returns the images kept in a file, which is made if it is missing or damaged.
 
     Args:
         path: A `.npy` file in the cache folder.
@@ -102,11 +102,11 @@ def _read(path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _write(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> None:
-    # Plain writes, not through a memory map: a full disk is then an error rather than a bus error that kills the
-    # process, and the pages written do not count as its memory.
+    # Plain writes instead of a memory map: a full disk then raises an error instead of killing the process with a bus
+    # error, and written pages do not count as memory of the process.
     needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"it takes {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
     with written(path) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for image in make():
@@ -146,10 +146,10 @@ def _used(path: Path) -> datetime:
 
 
 def clear() -> tuple[list[Entry], list[Entry]]:
-    """Removes what is in the cache folder; runs that read it go on undisturbed.
+    """Removes what is in the cache folder; runs that are reading it are not disturbed.
 
     Returns:
-        What was removed, and what was kept because a process is just making it.
+        What was removed, and what was kept because a process is making it.
 
     Raises:
         WorkbookError: If something cannot be removed.
@@ -164,7 +164,7 @@ def clear() -> tuple[list[Entry], list[Entry]]:
 
 
 def _remove(path: Path) -> bool:
-    name = re.sub(r"^\.(.+)\.\d+(\.\w+)?$", r"\1\2", path.name)  # what a partial file will be
+    name = re.sub(r"^\.(.+)\.\d+(\.\w+)?$", r"\1\2", path.name)  # the final name of a partial file
     lock = files.try_lock(path.with_name(name))
     if lock is None:
         return False

@@ -1,4 +1,4 @@
-"""Labelled images in three parts, and what can be asked of them."""
+"""Labelled images in three parts: training, validation and test."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ class Dataset:
     Attributes:
         name: The name in tables and file names: that in `REGISTRY`, or "folder_" and the name of the folder.
         class_names: The classes in the order of their labels.
-        examples: One row for each image, in reading order: `file` (where it is found), `identity` (md5 of the encoded
+        examples: One row for each image, in reading order: `file` (its path or number), `identity` (md5 of the encoded
             bytes, hexadecimal), `pixels` (a digest of the decoded image), `width` and `height` of the original (px),
             `label` (0..n_classes-1) and `part` ("train", "validation", "test", or "excluded").
         read: Yields the encoded bytes of every image, in the order of `examples`.
@@ -49,7 +49,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of classes, identities, labels and parts: equal for equal data, whatever its order."""
+        """A digest of classes, identities, labels and parts: equal for equal data in any order."""
         columns = ["identity", "label", "part"]
         rows = self.examples[columns].sort_values(columns).to_csv(index=False)
         return hashlib.sha256(f"{self.class_names}\n{rows}".encode()).hexdigest()[:16]
@@ -67,7 +67,7 @@ class Dataset:
         return table.rename_axis(index="class", columns="part").assign(total=table.sum(axis=1))
 
     def class_weights(self) -> np.ndarray:
-        """Returns a weight for each class that makes all classes count alike: float32, shape (n_classes,).
+        """Returns a weight for each class that makes all classes count equally: float32, shape (n_classes,).
 
         `n_train / (n_classes * n_train of the class)`, so that the mean over the training images is 1
         (King and Zeng 2001, "Logistic regression in rare events data", Political Analysis 9).
@@ -76,7 +76,7 @@ class Dataset:
         return (counts.sum() / (self.n_classes * np.maximum(counts, 1))).astype(np.float32)
 
     def duplicates(self) -> pd.DataFrame:
-        """Returns the images that occur more than once, by their bytes or by their decoded pixels.
+        """Returns the images that occur more than once, by their bytes or their decoded pixels.
 
         Returns:
             One row for each image: `identity` (of the first copy), `files` (separated by ", "), `copies`, `same`
@@ -99,7 +99,7 @@ class Dataset:
         return pd.DataFrame(rows, columns=columns)
 
     def copies(self, count: int) -> np.ndarray:
-        """Returns the positions of at most `count` images that occur more than once, copies side by side: int64."""
+        """Returns the positions of at most `count` images that occur more than once, copies adjacent: int64."""
         groups = sorted(self._copies(), key=lambda group: -group[["label", "part"]].nunique().sum())
         return np.array([position for group in groups for position in group.index], np.int64)[:count]
 

@@ -1,7 +1,7 @@
-"""Where images come from: the registry of datasets, the identities of images, the three parts, and leakage.
+"""The registry of datasets.
 
-An image is known by the md5 of its encoded bytes, and by a digest of its decoded pixels. Every dataset has the parts
-"train", "validation" and "test"; copies of test images among the others are "excluded".
+An image is identified by the md5 of its encoded bytes and by a digest of its decoded pixels. Every dataset has the
+parts "train", "validation" and "test"; copies of test images in the other parts are "excluded".
 """
 
 from collections.abc import Callable
@@ -34,13 +34,13 @@ REGISTRY: dict[str, Callable[[DataParameters], Dataset]] = {
 
 
 def load(parameters: DataParameters) -> Dataset:
-    """Loads the index of a dataset; images are read when they are asked for.
+    """Loads the index of a dataset; images are read on demand.
 
     Args:
         parameters: The name of the dataset in `REGISTRY`, and how its parts are made.
 
     Raises:
-        WorkbookError: If the name is unknown, or the dataset is neither here nor downloadable, or unfit.
+        WorkbookError: If the name is unknown, or the dataset is neither stored nor downloadable, or not usable.
     """
     if parameters.dataset not in REGISTRY:
         raise WorkbookError(f"unknown dataset {parameters.dataset!r}: {nearest(parameters.dataset, tuple(REGISTRY))}")

@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-# PGM is that of the digits. Pillow's other decoders are left out: some of them start programs.
+# The digits are PGM. Pillow's other decoders are left out: some of them start programs.
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
-MAX_PIXELS = 128_000_000  # a small file can ask for any amount of memory; phones reach 108 million
+MAX_PIXELS = 128_000_000  # a small file may claim any size, and so any memory; cameras of phones reach 108 million
 _ORIENTATION = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -22,16 +22,16 @@ _UPRIGHT = {
 }
 _MODES = {"rgb": "RGB", "gray": "L"}
 
-# Pillow warns from half of its own limit on; `MAX_PIXELS` is the limit here.
+# Pillow warns above half of its own limit; `MAX_PIXELS` is the limit here.
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 class UnreadableImage(ValueError):  # noqa: N818
-    """Bytes that are no image, a damaged one, or one that is too large; the message says which, in a few words."""
+    """Bytes that are not an image, a damaged image, or one that is too large; the message is the reason."""
 
 
 def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
-    """Decodes an image as the preprocessing contract says; see `config.Preprocessing`.
+    """Decodes an image according to the preprocessing contract; see `config.Preprocessing`.
 
     Args:
         encoded: A JPEG, PNG, BMP, WebP or PGM file.
@@ -41,7 +41,7 @@ def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
         The pixels: uint8, shape (height, width, 3) or (height, width, 1).
 
     Raises:
-        UnreadableImage: If the bytes are no image, a damaged one, or one of more than `MAX_PIXELS`.
+        UnreadableImage: If the bytes are not an image, a damaged image, or one of more than `MAX_PIXELS`.
     """
     if not encoded:
         raise UnreadableImage("an empty file")
@@ -54,7 +54,7 @@ def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
         mode = _MODES[color_mode]
         pixels = np.asarray(upright if upright.mode == mode else upright.convert(mode))
     except UnidentifiedImageError as error:
-        raise UnreadableImage("no JPEG, PNG, BMP or WebP image") from error
+        raise UnreadableImage("not a JPEG, PNG, BMP or WebP image") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(f"more than {MAX_PIXELS // 10**6} million pixels") from error
     except (OSError, SyntaxError, IndexError, struct.error) as error:
@@ -63,7 +63,7 @@ def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Keeps the high byte of 16-bit samples, as Pillow itself does in colour, and puts what is transparent on white."""
+    """Keeps the high byte of 16-bit samples, as Pillow does for colour images, and puts transparent pixels on white."""
     if image.mode.startswith("I"):
         samples = np.asarray(image).astype(np.int64).clip(0, 0xFFFF)
         return _with_exif_of(image, Image.fromarray((samples >> 8).astype(np.uint8)))

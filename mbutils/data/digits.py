@@ -1,4 +1,4 @@
-"""Handwritten digits of scikit-learn: real images that need no download."""
+"""The handwritten digits of scikit-learn: real images without a download."""
 
 import io
 from functools import lru_cache, partial
@@ -35,7 +35,7 @@ def _images() -> tuple[tuple[bytes, ...], pd.DataFrame]:
 
 
 def _portable_graymap(gray: np.ndarray) -> bytes:
-    # PGM has no compressor, so the bytes, and with them the identities, are the same on every machine.
+    # PGM is not compressed, so the bytes, and with them the identities, are the same on every machine.
     buffer = io.BytesIO()
     Image.fromarray(gray).save(buffer, format="PPM")
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Which images and classes the published accuracies are of."""
+"""The images and classes that the published accuracies were measured on."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -16,6 +16,6 @@ def flowers_test_images() -> pd.DataFrame:
 
 
 def edition(class_names: Collection[str]) -> str:
-    """Returns the name of the published dataset that the classes of a folder are those of, "" if there is none."""
+    """Returns the name of the published dataset with exactly these classes, "" if there is none."""
     published = pd.read_csv(_HERE / "plant_village_39.csv")["class"]
     return PLANT_VILLAGE_39 if set(class_names) == set(published) else ""

@@ -1,11 +1,10 @@
 """The user's own images: a folder that holds a folder of images for each class.
 
-    flowers/            or, with parts of its own:      flowers/
+    flowers/            or, already split into parts:   flowers/
       roses/a.jpg ...                                     train/roses/a.jpg ...
       tulips/b.png ...                                    test/roses/b.jpg ...
 
-Parts that are missing are drawn from train. Hidden files and folders, and files that are no images by their name, are
-passed over.
+Missing parts are drawn from train. Hidden files and folders, and files without the suffix of an image, are ignored.
 """
 
 import hashlib
@@ -25,7 +24,7 @@ from mbutils.errors import WorkbookError, nearest
 
 _PART_FOLDERS = {part: part for part in PARTS} | {"val": "validation", "valid": "validation"}
 _READ = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-# Images that are not read are listed as unreadable rather than passed over.
+# Images of these formats are listed as unreadable rather than ignored.
 _NOT_READ = {".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm"}
 _LAYOUT = "give a folder that holds a folder of images for each class"
 
@@ -35,7 +34,7 @@ def load(parameters: DataParameters) -> Dataset:
 
     Raises:
         WorkbookError: If the folder is missing, is not laid out as above, or has fewer than two classes, a class that
-            is not in every part, links that leave it, or unreadable images that are not to be skipped.
+            is missing in a part, links that leave it, or unreadable images and `skip_corrupt` is not set.
     """
     root = Path(parameters.data_dir)
     _refuse_wrong_root(root)
@@ -61,7 +60,7 @@ def load(parameters: DataParameters) -> Dataset:
 
 
 def _name(parameters: DataParameters, class_names: tuple[str, ...]) -> str:
-    """Returns the name of the published edition where the classes are its classes, else that of the folder."""
+    """Returns the name of the published dataset with these classes, or else that of the folder."""
     return editions.edition(class_names) or parameters.data_name
 
 
@@ -69,7 +68,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise WorkbookError(f"cannot read {path} ({error.strerror}): put it back, or start again without it") from error
+        raise WorkbookError(f"cannot read {path} ({error.strerror}): restore it, or start again without it") from error
 
 
 def _refuse_wrong_root(root: Path) -> None:
@@ -77,15 +76,15 @@ def _refuse_wrong_root(root: Path) -> None:
         return
     if root.exists():
         raise WorkbookError(f"data_dir {root} is a file: unpack it, and {_LAYOUT}")
-    beside = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
-    hint = nearest(root.name, beside) if len(beside) in range(1, 20) else _LAYOUT
+    siblings = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
+    hint = nearest(root.name, siblings) if len(siblings) in range(1, 20) else _LAYOUT
     raise WorkbookError(f"data_dir {root} does not exist: {hint}")
 
 
 def _scan(root: Path) -> pd.DataFrame:
-    """Returns a row for each image file, sorted: `file` (relative), `given` (its part, or ""), `class`."""
+    """Returns a row for each image file, sorted: `file` (relative), `given` (the folder's part, or ""), `class`."""
     rows = []
-    for given, folder in _part_folders(root):
+    for part, folder in _part_folders(root):
         _refuse_loose_images(folder)
         seen: dict[str, Path] = {}
         for path in filter(Path.is_dir, _visible(folder, root)):
@@ -96,17 +95,17 @@ def _scan(root: Path) -> pd.DataFrame:
             images = _images(path, root)
             if not images:
                 raise WorkbookError(f"class folder {path} holds no images: add some, or remove it")
-            rows += [(str(image.relative_to(root)), given, name) for image in images]
+            rows += [(str(image.relative_to(root)), part, name) for image in images]
     return pd.DataFrame(rows, columns=["file", "given", "class"])
 
 
 def _part_folders(root: Path) -> list[tuple[str, Path]]:
-    """Returns the folders that hold the classes, each with its part, "" where the parts are still to be drawn."""
+    """Returns the folders that hold the class folders, each with its part, "" if the parts are still to be drawn."""
     folders = [path for path in _visible(root, root) if path.is_dir()]
     parts = [(_PART_FOLDERS[path.name.lower()], path) for path in folders if path.name.lower() in _PART_FOLDERS]
     found = [part for part, _ in parts]
     if "train" not in found or (len(folders) > 1 and len(parts) == 1):
-        return [("", root)]  # without a second part, "train" beside other folders is a class: a picture of a train
+        return [("", root)]  # "train" next to folders that are not parts is a class: pictures of trains
     others = [path.name for path in folders if path.name.lower() not in _PART_FOLDERS]
     if others:
         raise WorkbookError(f"{root} holds parts and other folders ({', '.join(others)}): move the others out of it")
@@ -118,7 +117,7 @@ def _part_folders(root: Path) -> list[tuple[str, Path]]:
 
 
 def _visible(folder: Path, root: Path) -> list[Path]:
-    """Returns what a folder holds, sorted by name, without what is hidden; links must stay in the data."""
+    """Returns the visible entries of a folder, sorted by name; links must not leave the data."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -126,7 +125,7 @@ def _visible(folder: Path, root: Path) -> list[Path]:
     entries = [entry for entry in entries if not entry.name.startswith((".", "__"))]
     for entry in entries:
         if entry.is_symlink() and not Path(entry).resolve().is_relative_to(root.resolve()):
-            raise WorkbookError(f"{entry.path} is a link that leaves {root}: copy what it points to in its place")
+            raise WorkbookError(f"{entry.path} is a link that leaves {root}: replace it with a copy of its target")
     return [Path(entry) for entry in entries]
 
 
@@ -145,16 +144,16 @@ def _images(folder: Path, root: Path) -> list[Path]:
 def _refuse_loose_images(folder: Path) -> None:
     loose = next((path for path in sorted(folder.iterdir()) if _is_image(path) and path.is_file()), None)
     if loose:
-        raise WorkbookError(f"{loose} is in no class folder: move it into one, or away; {_LAYOUT}")
+        raise WorkbookError(f"{loose} is not in a class folder: move it into one, or away; {_LAYOUT}")
 
 
 def _class_name(folder: Path) -> str:
-    """Returns the name of a class: composed Unicode, since some file systems keep names decomposed."""
+    """Returns the name of a class in composed Unicode, since some file systems store names decomposed."""
     name = unicodedata.normalize("NFC", folder.name).strip()
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise WorkbookError(f"the name of class folder {os.fsencode(folder)!r} is no UTF-8: rename it") from error
+        raise WorkbookError(f"the name of class folder {os.fsencode(folder)!r} is not UTF-8: rename it") from error
     if not name or any(unicodedata.category(character) == "Cc" for character in name):
         raise WorkbookError(f"the name of class folder {folder.name!r} cannot be printed: rename it")
     return name
@@ -164,7 +163,7 @@ def _refuse_few_classes(root: Path, class_names: tuple[str, ...]) -> None:
     if not class_names:
         raise WorkbookError(f"data_dir {root} holds no images: {_LAYOUT}")
     if len(class_names) == 1:
-        raise WorkbookError(f"data_dir {root} holds one class only, {class_names[0]!r}: {_LAYOUT}, two at least")
+        raise WorkbookError(f"data_dir {root} holds only one class, {class_names[0]!r}: {_LAYOUT}, at least two")
 
 
 def _described(root: Path, files: pd.DataFrame) -> pd.DataFrame:
@@ -179,12 +178,12 @@ def _stat(path: Path) -> tuple[int, int]:
     try:
         found = path.stat()
     except OSError:
-        return 0, 0  # a broken link: reading it says so
+        return 0, 0  # a broken link: reading it raises the error
     return found.st_size, found.st_mtime_ns
 
 
 def _parts(examples: pd.DataFrame, parameters: DataParameters) -> pd.Series:
-    """Returns the parts as the folders give them, those that are missing drawn from the rest, copies excluded."""
+    """Returns the parts of the folders, with missing parts drawn from train, and copies excluded."""
     fractions = {"test": parameters.test_fraction, "validation": parameters.validation_fraction}
     given = examples["given"].replace("", "train")
     missing = {part: fraction for part, fraction in fractions.items() if not (given == part).any()}
@@ -200,5 +199,5 @@ def _refuse_small_classes(root: Path, class_names: tuple[str, ...], examples: pd
         total = np.unique(examples.loc[examples["label"] == label, "pixels"]).size
         raise WorkbookError(
             f"{root}: class {class_names[label]!r} has {total} different readable images and none for "
-            f"{', '.join(row.index[row == 0])}: add images, one for each part at least, or remove the class"
+            f"{', '.join(row.index[row == 0])}: add images, at least one for each part, or remove the class"
         )

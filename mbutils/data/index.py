@@ -1,7 +1,6 @@
-"""What each image of a dataset is: digests of bytes and pixels, its size, or why it cannot be read.
+"""An index of the images of a dataset: digests of bytes and pixels, sizes, and why an image cannot be read.
 
-Finding out takes decoding every image once. It is kept in the cache folder, and only done for images that are new or
-changed.
+Making it takes decoding every image once. It is kept in the cache folder; only new or changed images are decoded again.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ _TEXT = dict.fromkeys(["file", "given", "class", "split", "identity", "pixels", 
 
 
 def describe(read: Callable[[], bytes]) -> tuple[str, str, int, int, str]:
-    """Returns what an image is: `identity`, `pixels`, `width`, `height`, and `error`, empty for a readable image.
+    """Returns `identity`, `pixels`, `width` and `height` of an image, and `error`, empty for a readable image.
 
     Args:
         read: Returns the encoded bytes.
@@ -43,11 +42,11 @@ def describe(read: Callable[[], bytes]) -> tuple[str, str, int, int, str]:
 
 
 def of_images(keys: pd.DataFrame, reads: Iterable[Callable[[], bytes]], path: Path) -> pd.DataFrame:
-    """Returns what each image is, taking from the file at `path` what was found out before.
+    """Returns the index of images, with the entries of unchanged images taken from the file at `path`.
 
     Args:
-        keys: What tells that an image is unchanged: a row for each, all columns together unique.
-        reads: Returns the encoded bytes of each image; only asked where the image is new.
+        keys: One row for each image, unique, that is the same as long as the image is unchanged.
+        reads: Return the encoded bytes of each image; called only for new images.
         path: A .csv file in the cache folder.
 
     Returns:
@@ -66,7 +65,7 @@ def _completed(keys: pd.DataFrame, reads: Iterable[Callable[[], bytes]], path: P
     new = [image for image in images if image not in known]
     if new:
         is_new = [image not in known for image in images]
-        with progress(len(new), "look at every image", "image") as bar:
+        with progress(len(new), "check every image", "image") as bar:
             for image, facts in zip(new, ordered_map(describe, compress(reads, is_new)), strict=True):
                 known[image] = facts
                 bar.update()
@@ -85,10 +84,10 @@ def _known(path: Path, keys: list[str]) -> dict[tuple, tuple]:
 
 
 def load(path: Path) -> pd.DataFrame | None:
-    """Returns what `of_images` wrote; None where there is no such file, or a damaged one."""
+    """Returns what `of_images` wrote, or None if the file is missing or damaged."""
     try:
         return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, encoding_errors="surrogateescape")
-    except (OSError, ValueError):  # pandas' errors of parsing are ValueErrors
+    except (OSError, ValueError):  # pandas' parser errors are ValueErrors
         return None
 
 
@@ -101,7 +100,7 @@ def refuse_unreadable(table: pd.DataFrame, name: str, skip: bool) -> tuple[pd.Da
         skip: Whether unreadable images are left out.
 
     Raises:
-        WorkbookError: If an image is unreadable and is not to be skipped; the first ones are named.
+        WorkbookError: If an image is unreadable and `skip` is False; the first five are named.
     """
     unreadable = table[table["error"] != ""]
     listed = tuple(f"{row.file} ({row.error})" for row in unreadable.itertuples())

@@ -1,4 +1,4 @@
-"""The same function over many items, on every core, with few of them in memory."""
+"""A function applied to many items on all cores, with few items in memory."""
 
 import os
 from collections import deque
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-_AHEAD = 8  # items in memory for each worker, so that none waits for its neighbour
+_AHEAD = 8  # items in memory for each worker, so that none has to wait for a slow item of another
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,7 +16,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> It
     """Yields `function(item)` for each item, in order; threads work ahead by a bounded number of items.
 
     Raises:
-        Exception: What `function` raises, when its item's turn comes; the items behind it are dropped.
+        Exception: What `function` raised, when its item is next; later items are dropped.
     """
     workers = available_cores()
     waiting: deque[Future[Result]] = deque()

@@ -12,11 +12,11 @@ from mbutils.data.dataset import Dataset
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of the cached images, read from disk when they are indexed, so that any number of them fits in memory.
+    """Some of the cached images, read from disk when they are indexed, so that they need not fit in memory.
 
     Attributes:
-        images: All of them: uint8, shape (n, height, width, channels).
-        positions: Where the images of the subset are, shape (n_subset,).
+        images: All cached images: uint8, shape (n, height, width, channels).
+        positions: The positions of the images of the subset among them, shape (n_subset,).
     """
 
     images: np.ndarray
@@ -30,11 +30,11 @@ class Subset:
 
 
 def augmented_examples(images: np.ndarray, parameters: PrepareParameters, copies: int) -> np.ndarray:
-    """Returns `copies` augmented views of each image, to look at: uint8, shape (copies * n, height, width, c)."""
+    """Returns `copies` augmented views of each image to show: uint8, shape (copies * n, height, width, channels)."""
     count, size = images.shape[:2]
     views = [draw_view(count, number, parameters) for number in range(copies)]
-    seen = [training_view(images, np.arange(count), view, np.arange(count), parameters, size) for view in views]
-    return to_pixels(np.concatenate(seen))
+    shown = [training_view(images, np.arange(count), view, np.arange(count), parameters, size) for view in views]
+    return to_pixels(np.concatenate(shown))
 
 
 def training_view(
@@ -45,13 +45,13 @@ def training_view(
     parameters: PrepareParameters,
     image_size: tf.Tensor | int,
 ) -> tf.Tensor:
-    """Returns images as training sees them: read, augmented and mixed.
+    """Returns images as a model is trained on them: augmented and mixed.
 
     Args:
         images: The cached images: uint8, shape (n, height, width, channels).
-        positions: Where the images of the view are among them, shape (n_view,).
-        view: What happens to each.
-        rows: Which of the view to show.
+        positions: The positions of the images of the view among them, shape (n_view,).
+        view: The random changes of each.
+        rows: The rows of the view to return.
         parameters: The augmentation.
         image_size: Height and width of the result in pixels.
 
@@ -75,19 +75,19 @@ def training_batches(
     epochs: range,
     teacher_scores: np.ndarray | None = None,
 ) -> tf.data.Dataset:
-    """Returns batches of the training part, in another order and another view of each image at each epoch.
+    """Returns batches of the training part; each epoch has a new order and a new view of each image.
 
     Args:
         images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
-        dataset: Gives the training part and the labels.
+        dataset: The training part and the labels.
         parameters: Batch size, seed, augmentation, label smoothing, and the size of the images of each epoch.
         epochs: The epochs, counted from 0; each has `steps_per_epoch` batches.
-        teacher_scores: What a teacher says of each view: float32, shape (views, n_train, n_classes), the last
+        teacher_scores: A teacher's scores of each view: float32, shape (views, n_train, n_classes), the last
             `late_views` of them of whole images. Epochs then take the views in turn.
 
     Returns:
-        Batches of normalized images, float32 (batch, height, width, channels), and targets (batch, n_classes): shares
-        of the classes, times the weight of the image's class, and so its part of the loss.
+        Batches of normalized images, float32 (batch, height, width, channels), and targets (batch, n_classes): the
+        probabilities of the classes times the weight of the image's class, which weights its loss.
     """
     positions = dataset.positions("train")
     count = len(positions)
@@ -119,7 +119,7 @@ def training_batches(
 def _view_of(
     epoch: tf.Tensor, parameters: TrainParameters, teacher_scores: np.ndarray | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the number of the view that an epoch shows, and whether its images are whole."""
+    """Returns the number of the view of an epoch, and whether its images are whole."""
     late = (parameters.late_epochs > 0) & (epoch >= parameters.epochs - parameters.late_epochs)
     if teacher_scores is None:
         return epoch, late
@@ -128,7 +128,7 @@ def _view_of(
 
 
 def steps_per_epoch(dataset: Dataset, parameters: TrainParameters) -> int:
-    """Returns the batches of an epoch: whole ones only, but at least one."""
+    """Returns the number of batches of an epoch: full batches only, but at least one."""
     return max(1, len(dataset.positions("train")) // parameters.batch_size)
 
 
@@ -160,7 +160,7 @@ def _gather(images: np.ndarray, positions: tf.Tensor) -> tf.Tensor:
 def calibration_images(images: np.ndarray, dataset: Dataset, count: int, seed: int) -> np.ndarray:
     """Returns `count` random training images (all, if there are fewer): uint8, shape (count, height, width, channels).
 
-    Images of the validation and test parts are never among them.
+    No image of the validation or test part is among them.
     """
     positions = dataset.positions("train")
     chosen = np.random.default_rng(seed).permutation(positions)[:count]

@@ -1,4 +1,4 @@
-"""From encoded bytes to the images that a model takes: decode, resize, cache.
+"""From encoded bytes to the images that a model takes: decoded, resized and cached.
 
 `preprocess` is the one implementation of the preprocessing contract. Training, calibration and evaluation all read its
 results from the same cache.
@@ -36,23 +36,23 @@ def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
         The image: uint8, shape (image_size, image_size, channels).
 
     Raises:
-        UnreadableImage: If the bytes are not an image, a damaged one, or one that is too large.
+        UnreadableImage: If the bytes are not an image, a damaged image, or one that is too large.
     """
     return resize(decode(encoded, contract.color_mode), contract)
 
 
 def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
-    """Resizes decoded pixels, uint8 (height, width, channels), as the contract says."""
+    """Resizes decoded pixels, uint8 (height, width, channels), according to the contract."""
     method, antialias = _RESIZE[contract.interpolation]
     size = (contract.image_size, contract.image_size)
     return np.rint(tf.image.resize(pixels, size, method, antialias=antialias).numpy()).astype(np.uint8)
 
 
 def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
-    """Returns every image of the dataset after preprocessing, decoded once and kept on disk.
+    """Returns every image of the dataset after preprocessing, computed once and kept on disk.
 
-    The cache is a memory map, so memory stays bounded however large the dataset; it is found again by the identities
-    of the images and the contract, in the folder that `MB_CACHE_DIR` names, or `~/.cache/mbutils`.
+    The cache is a memory map, so a dataset may be larger than memory. The identities of the images and the contract
+    determine its file, in the folder that `MB_CACHE_DIR` names, or `~/.cache/mbutils`.
 
     Returns:
         A read-only memory map: uint8, shape (n, image_size, image_size, channels), in the order of `dataset.examples`.
@@ -74,7 +74,7 @@ def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
 
 
 def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
-    """Returns where `cached_images` keeps its images."""
+    """Returns the path of the file that `cached_images` keeps its images in."""
     digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
     name = f"{dataset.name}_{contract.image_size}_{contract.color_mode}_{contract.interpolation}_{digest}.npy"
     return cache_dir() / name

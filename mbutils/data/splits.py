@@ -1,4 +1,4 @@
-"""Which image is in which part. No image, however encoded, is in two parts."""
+"""The split into parts. No image is in two parts, even if its copies are encoded differently."""
 
 import hashlib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from mbutils.data.dataset import EXCLUDED
 
 
 def hash_fraction(identity: str, purpose: str) -> float:
-    """Returns a number in [0, 1) that depends on the image and the purpose of the draw alone."""
+    """Returns a number in [0, 1) that depends only on the image and on what is drawn."""
     digest = hashlib.sha256(f"{purpose}:{identity}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
@@ -18,7 +18,7 @@ def hash_fraction(identity: str, purpose: str) -> float:
 def assign_parts(examples: pd.DataFrame, is_test: np.ndarray, validation_fraction: float) -> pd.Series:
     """Assigns a part to every image of a dataset with a test part of its own.
 
-    Parts depend on each image alone, so they do not change when images are added.
+    The part of an image depends on that image alone, so it does not change when images are added.
 
     Args:
         examples: A frame with the columns `identity` and `pixels`.
@@ -26,7 +26,7 @@ def assign_parts(examples: pd.DataFrame, is_test: np.ndarray, validation_fractio
         validation_fraction: The part of the remaining images kept for validation, 0..1.
 
     Returns:
-        The parts: "test" as given, "excluded" for further copies of test images, the rest "validation" or "train".
+        The parts: "test" where `is_test`, "excluded" for other copies of test images, the rest "validation" or "train".
     """
     first_copy = examples.groupby("pixels")["identity"].transform("min")
     validation = first_copy.map(lambda i: hash_fraction(i, "validation") < validation_fraction)
@@ -40,9 +40,9 @@ def split_by_class(examples: pd.DataFrame, fractions: Mapping[str, float], seed:
 
     Args:
         examples: A frame with the columns `label` and `pixels`.
-        fractions: The fraction of each class that a part gets, 0..1, of what the parts before it left. It gets at least
-            one image as long as one is left for each of the other parts.
-        seed: Draws another split.
+        fractions: For each part, the fraction, 0..1, of the images of a class that earlier parts have left. A part
+            gets at least one image as long as one is left for each of the other parts.
+        seed: Another seed draws another split.
 
     Returns:
         The parts: those of `fractions`, and "train" for the rest. Copies of an image are in the same part.
@@ -61,7 +61,7 @@ def split_by_class(examples: pd.DataFrame, fractions: Mapping[str, float], seed:
 
 
 def without_copies(examples: pd.DataFrame, parts: pd.Series) -> pd.Series:
-    """Returns parts with "excluded" for copies of test images outside of it, and of validation images in train.
+    """Returns parts with "excluded" for copies of test images in other parts, and of validation images in train.
 
     Args:
         examples: A frame with the column `pixels`.

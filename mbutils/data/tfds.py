@@ -19,13 +19,13 @@ from mbutils.errors import WorkbookError
 
 
 def tf_flowers(parameters: DataParameters) -> Dataset:
-    """3,670 photographs of flowers, 5 classes; the test part is the 734 images behind the published accuracies."""
+    """3,670 photographs of flowers, 5 classes; the test part is the 734 images of the published accuracies."""
     data = _load("tf_flowers", "3.0.1", ("train",), parameters)
     test_rows = editions.flowers_test_images()
     test_keys = set(zip(test_rows["label"], test_rows["md5"], strict=True))
     names = [data.class_names[label] for label in data.labels]
     keys = pd.Series(list(zip(names, data.examples["identity"], strict=True)))
-    # A copy of a test image, with the same label, matches the published row too: only the first one is the test image.
+    # A copy of a test image with the same label also matches the published row: only the first one is the test image.
     is_test = (keys.isin(test_keys) & ~keys.duplicated()).to_numpy()
     if is_test.sum() != len(test_rows):
         raise WorkbookError(
@@ -54,7 +54,7 @@ def food101(parameters: DataParameters) -> Dataset:
 
 
 def _load(name: str, version: str, splits: tuple[str, ...], parameters: DataParameters) -> Dataset:
-    """Returns a dataset whose parts are still to be assigned, with the split of each image in `examples`."""
+    """Returns a dataset without parts, with the tensorflow-datasets split of each image in `examples`."""
     builder = _builder(name, version)
     stored = [_stored(builder, split) for split in splits]
     path = cache_dir() / f"index_{name}_{_stamp(Path(builder.data_path))}.csv"
@@ -80,7 +80,7 @@ def _builder(name: str, version: str) -> Any:  # noqa: ANN401
 
     import mbutils.backend  # noqa: F401  (TensorFlow without its messages, before tensorflow-datasets imports it)
 
-    downloader.MAX_RETRIES = 3  # its 10 take three minutes to say that there is no network
+    downloader.MAX_RETRIES = 3  # the default 10 take three minutes to fail without a network
     folder = os.environ.get("TFDS_DATA_DIR") or tfds.core.constants.DATA_DIR
     try:
         builder = tfds.builder(f"{name}:{version}", data_dir=folder)

@@ -1,4 +1,4 @@
-"""Accuracy and its statistics, and what mistakes in preprocessing would cost."""
+"""Accuracy and its statistics, and what preprocessing mistakes would cost."""
 
 from mbutils.evaluation.metrics import (
     Accuracy,

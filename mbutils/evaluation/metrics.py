@@ -69,12 +69,12 @@ class Comparison:
     """Two models on the same images.
 
     Attributes:
-        drop: Top-1 of the first less top-1 of the second, a fraction.
-        only_first: Images that only the first gets right.
-        only_second: Images that only the second gets right.
-        p_value: Of the exact McNemar test: how likely a split at least as uneven as that of `only_first` and
-            `only_second` is when both models are equally good.
-        agreement: The part of the images on which both predict the same class, right or wrong.
+        drop: Top-1 of the first minus top-1 of the second, a fraction.
+        only_first: The number of images that only the first gets right.
+        only_second: The number of images that only the second gets right.
+        p_value: That of the exact McNemar test: the probability of a split at least as uneven as `only_first` to
+            `only_second` if both models are equally good.
+        agreement: The fraction of the images on which both predict the same class, right or wrong.
     """
 
     drop: float
@@ -97,7 +97,7 @@ def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Compar
 
 
 def macro_recall(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Returns the mean over the classes of the part of their images that is right, a fraction.
+    """Returns the mean recall of the classes, a fraction.
 
     Unlike top-1 it does not depend on how many images each class has. Classes without images do not count.
     """

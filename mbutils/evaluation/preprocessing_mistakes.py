@@ -1,4 +1,4 @@
-"""What a mistake in preprocessing on the device would cost: a finished model on test images prepared wrongly."""
+"""What a preprocessing mistake on the device would cost: a finished model on wrongly preprocessed test images."""
 
 import itertools
 from collections.abc import Callable
@@ -17,16 +17,16 @@ from mbutils.progress import progress
 from mbutils.tflite.interpreter import TFLiteModel
 
 RIGHT = "as trained"
-# Of ImageNet, as torchvision normalizes by.
+# The statistics of ImageNet that torchvision normalizes with.
 _MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 Mistake = Callable[[np.ndarray], np.ndarray]
 
 
 def mistakes(contract: Preprocessing) -> dict[str, tuple[Preprocessing, Mistake]]:
-    """Returns what can go wrong: the contract to resize by, and what happens to the pixels behind it.
+    """Returns what can go wrong: the contract for resizing, and what happens to the pixels after it.
 
-    A wrong scaling is told as the pixels, uint8, that the model takes for the same input; values outside of its range
+    A wrong scaling is expressed in pixels, uint8: those that would be the same input. Values outside the model's range
     are clipped, as its int8 input does.
     """
 
@@ -49,48 +49,48 @@ def mistakes(contract: Preprocessing) -> dict[str, tuple[Preprocessing, Mistake]
     return found
 
 
-def scored(
+def measure(
     model: TFLiteModel, dataset: Dataset, contract: Preprocessing, count: int, batch_size: int = 64
 ) -> pd.DataFrame:
-    """Scores a model on test images that are prepared as it was trained, and with each mistake.
+    """Measures the accuracy on test images that are preprocessed as in training, and with each mistake.
 
     Args:
         model: An int8 or float model.
-        dataset: Gives the test part.
-        contract: What the model was trained with.
-        count: How many test images, drawn at random; all, where there are fewer.
+        dataset: The test part.
+        contract: The preprocessing that the model was trained with.
+        count: The number of test images, drawn at random; all, if there are fewer.
         batch_size: Images scored at a time.
 
     Returns:
-        One row for each of `mistakes`: `prepared`, `top1`, `low`, `high`, and against `RIGHT` on the same images
+        One row for each of `mistakes`: `preprocessing`, `top1`, `low`, `high`, and against `RIGHT` on the same images
         `drop`, `p_value` and `agreement` (blank for `RIGHT` itself).
     """
     positions = np.sort(np.random.default_rng(0).permutation(dataset.positions("test"))[:count])
-    ways = mistakes(contract)
-    contracts = list(dict.fromkeys(way for way, _ in ways.values()))
+    cases = mistakes(contract)
+    contracts = list(dict.fromkeys(used for used, _ in cases.values()))
 
-    def prepared(encoded: bytes) -> dict[Preprocessing, np.ndarray]:
+    def resized(encoded: bytes) -> dict[Preprocessing, np.ndarray]:
         pixels = decode(encoded, contract.color_mode)
-        return {way: resize(pixels, way) for way in contracts}
+        return {used: resize(pixels, used) for used in contracts}
 
-    scores: dict[str, list[np.ndarray]] = {name: [] for name in ways}
-    images = ordered_map(prepared, dataset.stream(positions))
-    with progress(len(positions), "prepared wrongly", "image") as bar:
+    scores: dict[str, list[np.ndarray]] = {name: [] for name in cases}
+    images = ordered_map(resized, dataset.stream(positions))
+    with progress(len(positions), "preprocessing mistakes", "image") as bar:
         while batch := list(itertools.islice(images, batch_size)):
-            for name, (way, mistake) in ways.items():
-                pixels = np.stack([image[way] for image in batch])
+            for name, (used, mistake) in cases.items():
+                pixels = np.stack([image[used] for image in batch])
                 scores[name].append(model.predict_on_batch(np.ascontiguousarray(mistake(pixels))))
             bar.update(len(batch))
-    return _table(dataset.labels[positions], {name: np.concatenate(given) for name, given in scores.items()})
+    return _table(dataset.labels[positions], {name: np.concatenate(batches) for name, batches in scores.items()})
 
 
 def _table(labels: np.ndarray, scores: dict[str, np.ndarray]) -> pd.DataFrame:
     rows = []
-    for name, given in scores.items():
-        result = evaluation.accuracy(labels, given)
-        row = {"prepared": name, "top1": result.top1, "low": result.low, "high": result.high}
+    for name, own in scores.items():
+        result = evaluation.accuracy(labels, own)
+        row = {"preprocessing": name, "top1": result.top1, "low": result.low, "high": result.high}
         if name != RIGHT:
-            against = evaluation.compare(labels, scores[RIGHT], given)
+            against = evaluation.compare(labels, scores[RIGHT], own)
             row |= {"drop": against.drop, "p_value": against.p_value, "agreement": against.agreement}
         rows.append(row)
     return pd.DataFrame(rows)

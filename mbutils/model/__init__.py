@@ -1,1 +1,1 @@
-"""MobileNet v1, its weights, and its training."""
+"""MobileNet v1, its weights, its training, and learning from a teacher."""

@@ -1,7 +1,7 @@
-"""Learning from a teacher: a larger model's scores of the very views that the student is trained on.
+"""Distillation: the student learns a larger model's scores of the same views that it is trained on.
 
-Hinton et al. 2015, arXiv:1503.02531; with the views scored once and reused, as in Shen and Xing 2022,
-arXiv:2112.01528; student and teacher see the same crop, as in Beyer et al. 2022, arXiv:2106.05237.
+Hinton et al. 2015, arXiv:1503.02531. The views are scored once and reused, as in Shen and Xing 2022, arXiv:2112.01528;
+student and teacher see the same crop, as in Beyer et al. 2022, arXiv:2106.05237.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ def stored_scores(
 
     Args:
         teacher: The sha256 of the teacher's model file.
-        dataset: Gives the training images.
-        parameters: The student's.
-        score: Computes what `score_views` returns.
+        dataset: The training images.
+        parameters: The student's parameters.
+        score: Calls `score_views`.
 
     Raises:
         WorkbookError: If the cache folder cannot be written.
@@ -53,13 +53,13 @@ def _scores_path(teacher: str, dataset: Dataset, parameters: TrainParameters) ->
 def score_views(
     teacher: keras.Model, images: np.ndarray, dataset: Dataset, parameters: TrainParameters, batch_size: int = 64
 ) -> np.ndarray:
-    """Scores the augmented views of the training images that a student with these parameters will see.
+    """Returns a teacher's scores of the augmented views that a student with these parameters will be trained on.
 
     Args:
-        teacher: Takes normalized images, float32 in [-1, 1], of its own size and colour.
+        teacher: Takes normalized images, float32 in [-1, 1], of its own size and colour mode.
         images: The cached images of the whole dataset after the teacher's preprocessing: uint8.
-        dataset: Gives the training part.
-        parameters: The student's: its seed, augmentation, `teacher_views` and `late_views`.
+        dataset: The training part.
+        parameters: The student's seed, augmentation, `teacher_views` and `late_views`.
         batch_size: Images scored at a time.
 
     Returns:

@@ -30,10 +30,10 @@ BLOCKS = (
 
 @keras.saving.register_keras_serializable("mbutils")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalization over the channels of NHWC feature maps, on TensorFlow's fused kernel in training.
+    """Keras' batch normalization over the channels of NHWC feature maps, with TensorFlow's fused kernel in training.
 
-    Weights, names and results are those of `keras.layers.BatchNormalization`, which Keras 3 composes of single ops
-    that take most of a training step on a CPU. At inference it is Keras' own.
+    Weights, names and results are those of `keras.layers.BatchNormalization`. Keras 3 composes that layer of many small
+    ops, which take most of a training step on a CPU. At inference this layer calls Keras' own.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
@@ -43,7 +43,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
         )
-        # The kernel gives the unbiased variance, Keras keeps the biased one.
+        # The kernel returns the unbiased variance; Keras keeps the biased one.
         count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], variance.dtype)
         self._move(self.moving_mean, mean)
         self._move(self.moving_variance, variance * (count - 1) / count)
@@ -62,15 +62,15 @@ def build(
 ) -> keras.Model:
     """Builds MobileNet v1 with random weights and a softmax classifier.
 
-    Every convolution pads with "same", so that the converted model has no padding ops. For even feature maps, as at
-    96, 128, 160, 192 and 224 px, that computes what `keras.applications.MobileNet` computes with explicit padding.
+    Every convolution pads with "same", so that the converted model has no padding ops. With feature maps of even size,
+    as at 96, 128, 160, 192 and 224 px, this equals the explicit padding of `keras.applications.MobileNet`.
 
     Args:
         alpha: Width multiplier: each convolution has `int(alpha * filters)` output channels.
         input_shape: Height, width and channels of the normalized images, float32 in [-1, 1].
         n_classes: The number of classes.
-        dropout: The part of the pooled features dropped in training, 0..1.
-        batch_norm_momentum: What the moving mean and variance keep at each training step, 0..1.
+        dropout: The fraction of the pooled features that is dropped in training, 0..1.
+        batch_norm_momentum: The fraction that the moving mean and variance keep at each training step, 0..1.
 
     Returns:
         A model from images (batch, height, width, channels) to softmax scores (batch, n_classes).
@@ -96,7 +96,7 @@ def build(
 
 
 def with_variable_size(model: keras.Model) -> keras.Model:
-    """Returns the same layers, with the same weights, as a model that takes images of any height and width."""
+    """Returns a model of the same layers, sharing their weights, that takes images of any height and width."""
     image = x = keras.layers.Input((None, None, model.input_shape[-1]), name="image")
     for layer in model.layers[1:]:
         x = layer(x)
@@ -104,7 +104,7 @@ def with_variable_size(model: keras.Model) -> keras.Model:
 
 
 def with_keras_layers(model: keras.Model) -> keras.Model:
-    """Returns the same model with Keras' own layers only, so that its file opens without this package."""
+    """Returns a copy with only Keras' own layers, so that its file opens without this package."""
 
     def plain(layer: keras.Layer) -> keras.Layer:
         kind = keras.layers.BatchNormalization if isinstance(layer, FusedBatchNormalization) else type(layer)
@@ -112,7 +112,7 @@ def with_keras_layers(model: keras.Model) -> keras.Model:
 
     copy = keras.models.clone_model(model, clone_function=plain)
     copy.set_weights(model.get_weights())
-    # Made anew from its ends: a clone would carry the optimizer, twice the size of the model, into the file.
+    # Built from input and output: a clone would carry the optimizer, twice the size of the model, into the file.
     return keras.Model(copy.input, copy.output, name=model.name)
 
 
@@ -131,7 +131,7 @@ def layer_table(model: keras.Model) -> pd.DataFrame:
     """Returns the layers that have a kernel, one row each.
 
     Returns:
-        `layer`, `output` (its shape), `parameters` (with those of the batch normalization behind it) and `macs`.
+        `layer`, `output` (its shape), `parameters` (including the batch normalization that follows) and `macs`.
     """
     rows = []
     for layer in model.layers:
@@ -144,7 +144,7 @@ def layer_table(model: keras.Model) -> pd.DataFrame:
 
 
 def layer_macs(layer: keras.Layer) -> int:
-    """Returns the multiply-accumulate operations of one layer for one image; 0 where it has no kernel."""
+    """Returns the multiply-accumulate operations of one layer for one image; 0 if it has no kernel."""
     if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D):
         height, width = layer.output.shape[1:3]
         return height * width * int(np.prod(layer.kernel.shape))

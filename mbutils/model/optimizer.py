@@ -1,7 +1,7 @@
-"""AdamW in one kernel for each weight.
+"""AdamW with one kernel for each update of a weight.
 
-Keras 3 composes each update of a dozen small ops; for a model with as many and as small weights as MobileNet v1, these
-take a noticeable part of a training step on a CPU.
+Keras 3 composes each update of a dozen small ops. For a model with many small weights such as MobileNet v1, they take a
+noticeable part of a training step on a CPU.
 """
 
 from collections.abc import Sequence
@@ -12,20 +12,20 @@ NOT_DECAYED = ("gamma", "beta", "bias")
 
 
 class FusedAdamW(keras.optimizers.AdamW):
-    """Keras' AdamW on TensorFlow's fused Adam kernel, without decay of `NOT_DECAYED` weights.
+    """Keras' AdamW with TensorFlow's fused Adam kernel, without decay of `NOT_DECAYED` weights.
 
     Loshchilov and Hutter 2019, arXiv:1711.05101. Updates are those of `keras.optimizers.AdamW` with the same weights
     excluded from the decay.
     """
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
-        """Makes the moments of the weights, once."""
+        """Creates the moments of the weights, once."""
         if not self.built:
             self.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
         super().build(variables)
 
     def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
-        """Updates the weights by their gradients."""
+        """Updates the weights with their gradients."""
         step = tf.cast(self.iterations + 1, tf.float32)
         self._beta_powers = self.beta_1**step, self.beta_2**step
         super().apply(grads, trainable_variables)

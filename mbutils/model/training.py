@@ -18,7 +18,7 @@ from mbutils.progress import progress
 
 
 def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
-    """Seeds every generator, then builds the model with the weights that the parameters name.
+    """Seeds every random generator, then builds the model with the weights that the parameters name.
 
     Raises:
         WorkbookError: If the weights are not available, or do not fit.
@@ -42,14 +42,14 @@ def fit(
     parameters: TrainParameters,
     teacher_scores: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The result is that of the last epoch.
+    """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The model of the last epoch is kept.
 
     Args:
         network: The model, changed in place.
         images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
-        dataset: Gives the parts and labels; the test part is not touched.
+        dataset: The parts and labels; the test part is not used.
         parameters: The optimization and the augmentation.
-        teacher_scores: What a teacher says of each view of the training images: float32, shape (views, n_train,
+        teacher_scores: A teacher's scores of each view of the training images: float32, shape (views, n_train,
             n_classes).
 
     Returns:
@@ -83,7 +83,7 @@ def fit(
 def compile_model(network: keras.Model, parameters: TrainParameters) -> None:
     """Prepares a model for training: AdamW with a constant learning rate, cross-entropy, top-1."""
     optimizer = FusedAdamW(parameters.learning_rate, weight_decay=parameters.weight_decay)
-    optimizer.build(network.trainable_variables)  # else the first step makes its variables, and is traced twice
+    optimizer.build(network.trainable_variables)  # otherwise the first step creates its variables, and is traced twice
     network.compile(
         optimizer,
         keras.losses.CategoricalCrossentropy(),
@@ -102,11 +102,11 @@ def learning_rate(step: int, parameters: TrainParameters, steps_per_epoch: int) 
 
 
 def schedule(parameters: TrainParameters, steps_per_epoch: int) -> pd.DataFrame:
-    """Returns what each training step is like.
+    """Returns the learning rate and the images of each training step.
 
     Returns:
-        A row for each step: `epoch` (a fraction, from 0), `learning_rate`, `image_size`, and `whole`, whether its
-        images are whole instead of crops.
+        One row for each step: `epoch` (a fraction, from 0), `learning_rate`, `image_size`, and `whole` (whether its
+        images are whole instead of crops).
     """
     steps = range(parameters.epochs * steps_per_epoch)
     epochs = np.array(steps) / steps_per_epoch
@@ -124,7 +124,7 @@ def schedule(parameters: TrainParameters, steps_per_epoch: int) -> pd.DataFrame:
 class _Schedule(keras.callbacks.Callback):
     """Sets the learning rate before each step.
 
-    Keras' own schedules are computed anew for the decay of each weight: more graph to trace, and part of each step.
+    Keras computes its own schedules again for the decay of each weight, which takes time when tracing and in each step.
     """
 
     def __init__(self, parameters: TrainParameters, steps_per_epoch: int) -> None:

@@ -1,4 +1,4 @@
-"""Where the weights of a model come from: ImageNet, a file, or a finished run."""
+"""The weights of a model: from ImageNet, a file, or a finished run."""
 
 import os
 from pathlib import Path
@@ -12,16 +12,16 @@ IMAGENET_ALPHAS = (0.25, 0.5, 0.75, 1.0)
 def load_weights(model: keras.Model, weights: str, alpha: float) -> None:
     """Sets the weights of every layer but the classifier, in place.
 
-    A kernel for three channels is summed over them where the model takes one: the gray model then gives for a gray
-    image what the colour model gives for the same image in three equal channels.
+    For a model of gray images, a kernel of three channels is summed over them: the gray model then has the features
+    that the colour model has for the same image in three equal channels.
 
     Args:
         model: A model made by `build`.
-        weights: "imagenet", "none" (nothing is changed), or the path of a .keras or .weights.h5 file.
+        weights: "imagenet", "none" (changes nothing), or the path of a .keras or .weights.h5 file.
         alpha: The model's width multiplier.
 
     Raises:
-        WorkbookError: If the weights are not available, or do not fit. Nothing falls back to random weights.
+        WorkbookError: If the weights are not available, or do not fit. There is no fallback to random weights.
     """
     if weights == "none":
         return
@@ -39,7 +39,7 @@ def _imagenet_model(alpha: float) -> keras.Model:
     folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "models"
     stored = folder / f"mobilenet_{width}_224_tf_no_top.h5"
     try:
-        # Keras looks for stored weights only where it may also write; a read-only folder serves as well.
+        # Keras finds stored weights only in a folder that it can write to; a path works in a read-only folder too.
         return keras.applications.MobileNet(
             (224, 224, 3), alpha, include_top=False, weights=str(stored) if stored.exists() else "imagenet"
         )
@@ -71,7 +71,7 @@ def read_model(path: Path) -> keras.Model:
     """Reads a .keras file in Keras' safe mode, so that no code in the file runs.
 
     Raises:
-        WorkbookError: If the file is missing or no Keras model.
+        WorkbookError: If the file is missing or not a Keras model.
     """
     if not path.is_file():
         raise WorkbookError(f"no file {path}: give the path of a .keras file")

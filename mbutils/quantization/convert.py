@@ -39,9 +39,9 @@ def to_int8(model: keras.Model, calibration: np.ndarray, variant: str) -> bytes:
 
 
 def to_int8_uncalibrated(model: keras.Model) -> bytes:
-    """Converts a model to int8 with ranges from one image of noise: enough to know its ops, shapes and sizes.
+    """Converts a model to int8 with ranges from one image of noise: enough for its ops, shapes and sizes.
 
-    Footprint, operation counts and latency are those of the trained and calibrated model; its scores mean nothing.
+    Footprint, operation counts and latency are those of the trained and calibrated model; its scores are meaningless.
 
     Raises:
         WorkbookError: If the converter refuses the model.
@@ -51,20 +51,20 @@ def to_int8_uncalibrated(model: keras.Model) -> bytes:
 
 
 def to_int8_with_ranges(model: FakeQuantized) -> bytes:
-    """Converts a fake-quantized model to int8: same weights, and the activation ranges of its nodes.
+    """Converts a fake-quantized model to int8, with its rounded weights and its activation ranges.
 
     Returns:
-        The .tflite file, with inputs and outputs as `to_int8` gives them.
+        The .tflite file, with inputs and outputs like those of `to_int8`.
 
     Raises:
         WorkbookError: If the converter refuses the model.
     """
-    # Rounded already: trained with rounding, weights rest halfway between two steps, where the converter's division and
-    # the model's may go different ways (Nagel et al. 2022, arXiv:2203.11086, on why they do).
+    # Rounded beforehand: training with rounding leaves weights halfway between two steps (Nagel et al. 2022,
+    # arXiv:2203.11086), where the converter's division may round them differently than the model's.
     weights = [values.numpy() for values in model.rounded_weights()]
 
     def scores(image: tf.Tensor) -> tf.Tensor:
-        # Without such nodes on its weights, the converter takes one scale for each output channel.
+        # Without these nodes on the weights, the converter uses one scale for each output channel.
         return model.scores(weights if model.per_channel else [_with_one_scale(values) for values in weights], image)
 
     with native_output_silenced():
@@ -72,7 +72,7 @@ def to_int8_with_ranges(model: FakeQuantized) -> bytes:
 
 
 def _with_one_scale(values: np.ndarray) -> np.ndarray | tf.Tensor:
-    """Returns a kernel with the node that gives it one scale; a bias as it is."""
+    """Returns a kernel with the node for a single scale; a bias is returned as it is."""
     largest = float(np.abs(values).max())
     if values.ndim == 1 or largest == 0:
         return values
@@ -91,9 +91,9 @@ def _convert_calibrated(
 
 
 def _converter(scores: Callable[[tf.Tensor], tf.Tensor], model: keras.Model) -> tf.lite.TFLiteConverter:
-    """Returns a converter of a function of one image of a model's shape, its weights constants.
+    """Returns a converter of a function of one image of a model's shape, with constants for weights.
 
-    Same result as `from_keras_model` and `keras.Model.export`, in a quarter of their time and without their output.
+    The result is that of `from_keras_model` and `keras.Model.export`, in a quarter of their time, without their output.
     """
     signature = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
     frozen = convert_variables_to_constants_v2(tf.function(scores).get_concrete_function(signature))
