@@ -15,7 +15,7 @@ SWEEPS = "sweeps"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the benchmarks and returns 0, 1 if a ratio is below the expected one, 2 if something was not measured."""
+    """Runs the benchmarks and returns 0, 1 if a ratio is below the expected one, or 2 if a case was not measured."""
     options = _parser().parse_args(arguments)
     try:
         return _run(options)
@@ -84,7 +84,7 @@ def _measured_sweeps(configurations: int) -> list[dict]:
 
 
 def _measured(names: list[str], rounds: int) -> list[dict]:
-    """Returns the rows of the cases that can be measured, tells each ratio once it is known, and why others are not."""
+    """Returns the rows of the cases, and prints each ratio once it is known, or why a case cannot be measured."""
     rows = []
     for name in names:
         try:

@@ -1,4 +1,4 @@
-"""Building the image cache against decoding the same images and keeping nothing, on the same number of threads."""
+"""Building the image cache against only decoding the same images, on the same number of threads."""
 
 import contextlib
 import io
@@ -14,14 +14,14 @@ from mbutils.data.parallel import ordered_map
 
 
 def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
-    """Prepares builds of the cache: decode, resize, write. What a round has built is removed after it."""
+    """Prepares builds of the cache: decode, resize, write. Each round removes what it has built."""
     data, contract = photographs.dataset(count, side), Preprocessing(image_size, "rgb", "area")
     path = preprocessing.cache_path(data, contract)
 
     def one_round() -> float:
         path.unlink(missing_ok=True)
         start = time.perf_counter()
-        with contextlib.redirect_stderr(io.StringIO()):  # the bar of the comparison is the one to show
+        with contextlib.redirect_stderr(io.StringIO()):  # only the progress bar of the comparison is shown
             preprocessing.cached_images(data, contract)
         seconds = time.perf_counter() - start
         path.unlink()
@@ -31,7 +31,7 @@ def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
 
 
 def stock(image_size: int, count: int, side: int, resized: bool = False) -> Callable[[], float]:
-    """Prepares decoding alone, or with the resizing of the contract where `resized`: the pixels are dropped."""
+    """Prepares decoding alone, or with the resizing of the contract if `resized`: the pixels are dropped."""
     data, contract = photographs.dataset(count, side), Preprocessing(image_size, "rgb", "area")
     work = partial(preprocessing.preprocess, contract=contract) if resized else decode
 

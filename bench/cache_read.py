@@ -1,4 +1,4 @@
-"""Batches of normalized images from the image cache on disk, against the same from an array in memory."""
+"""Batches of normalized images from the image cache on disk, against batches from an array in memory."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import numpy as np
 
 from bench import photographs
 from mbutils.backend import tf
-from mbutils.config import Preprocessing
+from mbutils.config import HALF_RANGE, Preprocessing
 from mbutils.data import pipeline, preprocessing
 
 BATCH_SIZE = 64
@@ -21,10 +21,10 @@ def ours(image_size: int, count: int, side: int) -> Callable[[], float]:
 
 
 def stock(image_size: int, count: int, side: int) -> Callable[[], float]:
-    """Prepares `tf.data.Dataset.from_tensor_slices` on images that are in memory, all of them."""
+    """Prepares `tf.data.Dataset.from_tensor_slices` on images that are all in memory."""
     images = np.random.default_rng(0).integers(0, 256, (count, image_size, image_size, 3), np.uint8)
     batches = tf.data.Dataset.from_tensor_slices(images).batch(BATCH_SIZE)
-    normalized = batches.map(lambda x: tf.cast(x, tf.float32) / 127.5 - 1, tf.data.AUTOTUNE)
+    normalized = batches.map(lambda x: tf.cast(x, tf.float32) / HALF_RANGE - 1, tf.data.AUTOTUNE)
     return _rounds(normalized.prefetch(tf.data.AUTOTUNE), count)
 
 

@@ -1,4 +1,4 @@
-"""What is compared, and the ratio that is expected of it."""
+"""The comparisons, and the ratio that is expected of each."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison of our way with the stock way.
+    """One comparison of the workbook's way with the stock way.
 
     Attributes:
-        module: The module whose `ours` and `stock` are compared, imported by the processes that work.
-        arguments: What both functions are called with.
-        stock_arguments: What only `stock` is called with besides.
-        expected: The least ratio of images per second, ours to stock; None where nothing is expected.
+        module: The module whose `ours` and `stock` are compared, imported by the worker processes.
+        arguments: The arguments of both functions.
+        stock_arguments: Further arguments of `stock` alone.
+        expected: The least ratio of images per second, ours to stock; None if no ratio is expected.
     """
 
     module: str

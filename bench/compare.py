@@ -1,4 +1,4 @@
-"""Both sides of a case in turn, and what is made of their figures."""
+"""Measures both sides of a case in turn, and summarizes the results."""
 
 from statistics import median
 from typing import Any
@@ -33,12 +33,12 @@ COLUMNS = (
 
 
 def compare(name: str, case: Case, rounds: int) -> dict[str, Any]:
-    """Measures both sides of a case, a round of one after a round of the other, so that noise hits both alike.
+    """Measures both sides of a case in alternating rounds, so that noise affects both equally.
 
     Args:
         name: The name of the case.
-        case: What is compared.
-        rounds: How many rounds of each side count. One more comes before them, to trace and to warm up.
+        case: The comparison.
+        rounds: The number of rounds of each side that count. One more comes before them, to trace and to warm up.
 
     Returns:
         A row of `bench.csv`: the values of `COLUMNS`.
@@ -53,7 +53,7 @@ def compare(name: str, case: Case, rounds: int) -> dict[str, Any]:
         progress(1 + rounds, name, "round") as bar,
     ):
         ours.round(), stock.round()
-        # Asked for now: a further training in the same process keeps what the one before has traced.
+        # Measured now: a further training in the same process keeps the graphs of the one before.
         memory = ours.peak_memory(), stock.peak_memory()
         bar.update()
         for _ in range(rounds):
@@ -82,7 +82,7 @@ def summary(
 
 
 def reached(row: dict[str, Any]) -> bool:
-    """Returns whether the median ratio is at least the expected one, as it is where nothing is expected."""
+    """Returns whether the median ratio is at least the expected one, or no ratio is expected."""
     return row["ratio_expected"] is None or row["ratio"] >= row["ratio_expected"]
 
 

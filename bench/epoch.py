@@ -2,7 +2,7 @@
 
 The stock way is that of Keras' tutorials: JPEG files in a folder for each class, `image_dataset_from_directory`,
 Keras' augmentation layers in the input pipeline, `keras.applications.MobileNet` and `fit`. Both sides train on the same
-images, change crop, mirroring, brightness and contrast of each, and take the training steps that `step` compares.
+images with random crops, mirroring, brightness and contrast, and take the training steps that `step` compares.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import step
 from mbutils.backend import keras, tf
-from mbutils.config import DataParameters, TrainParameters, cache_dir
+from mbutils.config import HALF_RANGE, DataParameters, TrainParameters, cache_dir
 from mbutils.data import datasets, preprocessing
 from mbutils.errors import WorkbookError
 from mbutils.model import training
@@ -28,7 +28,7 @@ DEFAULTS = TrainParameters()
 def ours(
     alpha: float, image_size: int, dataset: str = DEFAULTS.dataset, batch_size: int = DEFAULTS.batch_size
 ) -> Callable[[], float]:
-    """Prepares epochs the workbook's way. Each round traces the step anew, in an epoch that is not counted."""
+    """Prepares epochs the workbook's way. Each round traces the step again, in an epoch that is not counted."""
     parameters = TrainParameters(
         dataset=dataset,
         alpha=alpha,
@@ -43,7 +43,7 @@ def ours(
     images_per_epoch = len(data.positions("train")) // batch_size * batch_size  # an incomplete batch is left out
 
     def one_round() -> float:
-        with contextlib.redirect_stderr(io.StringIO()):  # the bar of the comparison is the one to show
+        with contextlib.redirect_stderr(io.StringIO()):  # only the progress bar of the comparison is shown
             seconds = training.fit(network, images, data, parameters)["seconds"]
         return EPOCHS_PER_ROUND * images_per_epoch / (seconds.iloc[-1] - seconds.iloc[0])
 
@@ -57,13 +57,13 @@ def stock(
     batch_size: int = DEFAULTS.batch_size,
     cached: bool = False,
 ) -> Callable[[], float]:
-    """Prepares epochs the stock way. The first round traces the step, and is the one that is not counted.
+    """Prepares epochs the stock way. The first round, which is not counted, traces the step.
 
     Args:
         alpha: Width multiplier.
         image_size: Height and width in pixels.
         dataset: A name in `mbutils.data.datasets.REGISTRY`; its images are JPEG files.
-        batch_size: Images a training step.
+        batch_size: Images per training step.
         cached: Whether the resized images stay in memory (`.cache()`), instead of being decoded in each epoch.
     """
     folder = _exported(dataset)
@@ -80,7 +80,7 @@ def stock(
     train, validation = (batches.cache() if cached else batches for batches in (files, held_out))
     train = train.map(_augmentation(), num_parallel_calls=tf.data.AUTOTUNE)
     train, validation = (
-        batches.map(lambda x, y: (x / 127.5 - 1, y)).prefetch(tf.data.AUTOTUNE) for batches in (train, validation)
+        batches.map(lambda x, y: (x / HALF_RANGE - 1, y)).prefetch(tf.data.AUTOTUNE) for batches in (train, validation)
     )
     network = step.keras_mobilenet(alpha, image_size, len(files.class_names))
 
@@ -99,7 +99,7 @@ def stock(
 
 
 def _exported(dataset: str) -> Path:
-    """Calls `export` in another process, for loading a dataset takes memory that the stock way does not need."""
+    """Calls `export` in another process, because loading a dataset takes memory that the stock way does not need."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(export, dataset).result()
 
@@ -129,8 +129,8 @@ def export(dataset: str) -> Path:
 
 
 def _augmentation() -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns Keras' layers that change what `augmentation.augment` changes, as a function of images and labels."""
-    jitter = DEFAULTS.color_jitter / 2  # of 0..255, where ours is of -1..1
+    """Returns Keras' layers for the changes of `augmentation.augment`, as a function of images and labels."""
+    jitter = DEFAULTS.color_jitter / 2  # a fraction of 0..255, where ours is a fraction of half of it
     layers = keras.Sequential(
         [
             keras.layers.RandomFlip("horizontal"),

@@ -1,4 +1,4 @@
-"""Made-up photographs in any number, of which only a few are different, so that they cost nothing to keep."""
+"""Generated photographs in any number, of which only a few are different, so that they take little memory."""
 
 import io
 import itertools
@@ -14,7 +14,7 @@ _DIFFERENT = 32
 
 
 def dataset(count: int, side: int) -> Dataset:
-    """Returns `count` JPEG images with a short side of `side` px, in two classes, all of them to train on."""
+    """Returns `count` JPEG images with a short side of `side` px, in two classes, all in the training part."""
     encoded = _encoded(side)
     examples = pd.DataFrame({"identity": [f"{side} {number}" for number in range(count)], "label": 0, "part": "train"})
     examples.loc[1::2, "label"] = 1
@@ -27,7 +27,7 @@ def _encoded(side: int) -> tuple[bytes, ...]:
 
 
 def _photograph(number: int, side: int) -> bytes:
-    """Returns a JPEG with the smoothness of a photograph: noise, enlarged."""
+    """Returns a JPEG that is as smooth as a photograph: enlarged noise."""
     noise = np.random.default_rng(number).integers(0, 256, (side // 8, side // 6, 3), np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).resize((side * 4 // 3, side), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)

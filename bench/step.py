@@ -1,6 +1,6 @@
 """Training steps on one batch of random images: the workbook's way against `keras.applications.MobileNet`.
 
-Both with AdamW, the same loss and inputs, float32, without XLA; the stock way with Keras' own AdamW.
+Both use AdamW, the same loss and inputs, float32, and no XLA; the stock way uses Keras' own AdamW.
 """
 
 import time

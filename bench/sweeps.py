@@ -1,8 +1,8 @@
 """Sweeps against a shell loop: the same notebooks for the same configurations, one after another through papermill.
 
-Everything is counted: a sweep's workers, its cluster and its HTML; the loop's kernels and imports. What is no work of
-the notebooks themselves is overhead: the time that passes, idle workers included, less that of the cells behind the
-first imports, shared by the workers.
+Everything counts: a sweep's workers, its cluster and its HTML; the loop's kernels and imports. Overhead is the time
+that is not work of the notebooks: elapsed time, idle workers included, minus the time of the cells after the imports
+divided by the number of workers.
 """
 
 import os
@@ -51,8 +51,8 @@ def measure(configurations: int = CONFIGURATIONS, parameters: dict[str, Any] | N
     """Returns the rows of `bench_sweeps.csv`: a loop, a sweep of 2 workers with 1 thread, one of 1 worker with 2.
 
     Args:
-        configurations: How many, each with a seed of its own.
-        parameters: Those of every configuration (default: params/shared/quick.yaml).
+        configurations: Their number, each with its own seed.
+        parameters: The parameters of every configuration (default: params/sweeps/shared/quick.yaml).
 
     Raises:
         WorkbookError: If one way fails.
@@ -65,7 +65,7 @@ def measure(configurations: int = CONFIGURATIONS, parameters: dict[str, Any] | N
     )
     try:
         with progress(4, "sweeps", "way") as bar:
-            # The first run is not counted: it decodes the images, which are then in the cache for all.
+            # The first run does not count: it decodes the images, which all others then find in the cache.
             _loop(folder / "first", parameters, 1)
             bar.update()
             loop = _loop(folder / "loop", parameters, configurations)
@@ -89,8 +89,8 @@ def _loop(results: Path, parameters: dict[str, Any], configurations: int) -> flo
     for seed in range(configurations):
         for stage in PARAMETERS_OF:
             taken = {spec.name for spec in fields(PARAMETERS_OF[stage])}
-            given = {name: value for name, value in (parameters | {"seed": seed}).items() if name in taken}
-            options = [part for name, value in given.items() for part in ("-p", name, str(value))]
+            used = {name: value for name, value in (parameters | {"seed": seed}).items() if name in taken}
+            options = [part for name, value in used.items() for part in ("-p", name, str(value))]
             output = results / f"{stage}_{seed}.ipynb"
             notebook = PROJECT / "notebooks" / f"{stage}.ipynb"
             _call("papermill", notebook, output, *options, "-p", "results_dir", results, "--no-progress-bar")
@@ -122,7 +122,7 @@ def _row(
 
 
 def seconds_of_work(notebook: Path) -> float:
-    """Returns the seconds of the cells of an executed notebook, without those that only import and set up."""
+    """Returns the seconds of the cells of an executed notebook, without those that only import."""
     cells = nbformat.read(notebook, 4).cells
     return sum(
         cell.metadata.get("papermill", {}).get("duration") or 0.0
@@ -132,7 +132,7 @@ def seconds_of_work(notebook: Path) -> float:
 
 
 def reached(row: dict[str, Any]) -> bool:
-    """Returns whether a row keeps within what is expected of it."""
+    """Returns whether a row is within the limits that are expected of it."""
     within = (("part_of_loop", "part_of_loop_expected"), ("overhead_seconds", "overhead_seconds_expected"))
     return all(row[most] is None or row[value] <= row[most] for value, most in within)
 

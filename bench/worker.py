@@ -1,4 +1,4 @@
-"""One side of a comparison in a process of its own, which works when it is told to and is idle otherwise."""
+"""One side of a comparison in its own process, which works on command and is idle otherwise."""
 
 import importlib
 import multiprocessing
@@ -17,17 +17,17 @@ class Worker:
     """A process that prepares the work of one side and does a round of it on command.
 
     Args:
-        module: The name of the module that holds the function.
+        module: The name of the module of the function.
         function: Prepares the work and returns a function that does a round of it: "ours" or "stock".
-        arguments: What the function is called with.
+        arguments: The arguments of the function.
 
     Raises:
-        WorkbookError: If the process cannot do the work, or ends unasked.
+        WorkbookError: If the process cannot do the work, or ends unexpectedly.
     """
 
     def __init__(self, module: str, function: str, arguments: dict[str, Any]) -> None:
         self._name = f"{module}.{function}"
-        # Spawned, not forked: TensorFlow does not survive a fork, and a fork would inherit this process' memory.
+        # Spawned, not forked: TensorFlow does not survive a fork, and a fork would inherit the memory of this process.
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, module, function, arguments))
@@ -46,7 +46,7 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """Ends the process: at once where it waits for a command, by force where it works."""
+        """Ends the process: at once if it waits for a command, by force if it is working."""
         self._pipe.close()
         self._process.join(timeout=2)
         self._process.terminate()
@@ -68,8 +68,8 @@ class Worker:
         except (EOFError, ConnectionError) as error:
             self._process.join()
             raise WorkbookError(
-                f"the process of {self._name} ended with exit code {self._process.exitcode}: -9 is a lack of memory, "
-                "anything else is told above"
+                f"the process of {self._name} ended with exit code {self._process.exitcode}: "
+                "-9 means too little memory, any other error is printed above"
             ) from error
         if isinstance(answer, WorkbookError):
             raise answer
@@ -77,8 +77,8 @@ class Worker:
 
 
 def _serve(pipe: Connection, module: str, function: str, arguments: dict[str, Any]) -> None:
-    """Prepares the work, then answers commands until there is nobody to give them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that gives the commands
+    """Prepares the work, then answers commands until the pipe is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the process that sends the commands
     os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # two processes cannot share a GPU, and the ratios are those of a CPU
     try:
         commands = {

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mbutils.config import DataParameters
-from mbutils.data import datasets, editions
+from mbutils.data import datasets, editions, splits
 from mbutils.errors import WorkbookError
 
 
@@ -29,8 +29,8 @@ def test_parts_do_not_change_when_images_are_added():
     identities = [f"image {number}" for number in range(500)]
     few, many = (pd.DataFrame({"identity": identities[:n], "pixels": identities[:n]}) for n in (300, 500))
     is_test = np.zeros(500, bool)
-    before = datasets.assign_parts(few, is_test[:300], 0.2)
-    after = datasets.assign_parts(many, is_test, 0.2)
+    before = splits.assign_parts(few, is_test[:300], 0.2)
+    after = splits.assign_parts(many, is_test, 0.2)
     assert before.equals(after[:300])
     assert (after == "validation").mean() == pytest.approx(0.2, abs=0.06)
 
@@ -38,7 +38,7 @@ def test_parts_do_not_change_when_images_are_added():
 def test_copies_of_a_test_image_are_excluded_and_other_copies_stay_together():
     identities = ["a", "b", "a", "c", "d", "e"]
     examples = pd.DataFrame({"identity": identities, "pixels": ["a", "b", "a", "c", "c", "c"]})
-    parts = datasets.assign_parts(examples, np.array([True, False, False, False, False, False]), 0.5)
+    parts = splits.assign_parts(examples, np.array([True, False, False, False, False, False]), 0.5)
     assert parts[0] == "test"
     assert parts[2] == "excluded"
     assert parts[3:].nunique() == 1
@@ -102,7 +102,7 @@ def test_classes_are_split_in_proportion_with_at_least_one_image_each():
     sizes = {0: 100, 1: 10, 2: 3}
     labels = np.repeat(list(sizes), list(sizes.values()))
     examples = pd.DataFrame({"label": labels, "pixels": [f"image {number}" for number in range(len(labels))]})
-    parts = datasets.split_by_class(examples, {"test": 0.2, "validation": 0.25}, seed=0)
+    parts = splits.split_by_class(examples, {"test": 0.2, "validation": 0.25}, seed=0)
     counts = pd.crosstab(examples["label"], parts)
     assert counts["test"].tolist() == [20, 2, 1]
     assert counts["validation"].tolist() == [20, 2, 1]
@@ -111,8 +111,8 @@ def test_classes_are_split_in_proportion_with_at_least_one_image_each():
 
 def test_split_by_class_does_not_depend_on_the_order_of_the_images():
     examples = pd.DataFrame({"label": [0, 1] * 20, "pixels": [f"image {number % 30}" for number in range(40)]})
-    parts = datasets.split_by_class(examples, {"test": 0.2}, seed=0)
-    backwards = datasets.split_by_class(examples[::-1].reset_index(drop=True), {"test": 0.2}, seed=0)
+    parts = splits.split_by_class(examples, {"test": 0.2}, seed=0)
+    backwards = splits.split_by_class(examples[::-1].reset_index(drop=True), {"test": 0.2}, seed=0)
     assert parts.tolist() == backwards[::-1].tolist()
 
 

@@ -9,20 +9,8 @@ from dataclasses import replace
 
 from mbutils.config import DataParameters
 from mbutils.data import digits, folder, tfds
-from mbutils.data.dataset import EXCLUDED, PARTS, Dataset
-from mbutils.data.splits import assign_parts, hash_fraction, split_by_class
+from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError, nearest
-
-__all__ = [
-    "EXCLUDED",
-    "PARTS",
-    "REGISTRY",
-    "Dataset",
-    "assign_parts",
-    "hash_fraction",
-    "load",
-    "split_by_class",
-]
 
 REGISTRY: dict[str, Callable[[DataParameters], Dataset]] = {
     "digits": digits.load,

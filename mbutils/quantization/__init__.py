@@ -7,23 +7,3 @@ from mbutils.quantization.convert import describe, to_int8, to_int8_uncalibrated
 from mbutils.quantization.equalization import equalize
 from mbutils.quantization.folding import fold
 from mbutils.quantization.steps import accuracy_by_step, prepare
-
-__all__ = [
-    "FakeQuantized",
-    "accuracy_by_calibration",
-    "accuracy_by_step",
-    "channel_ranges",
-    "correct_biases",
-    "describe",
-    "equalize",
-    "fake_quantize",
-    "fine_tune",
-    "fold",
-    "int8_kernel",
-    "prepare",
-    "signal_to_noise",
-    "soft_targets",
-    "to_int8",
-    "to_int8_uncalibrated",
-    "to_int8_with_ranges",
-]
