@@ -11,9 +11,14 @@ from mbutils.report import reference
 from mbutils.runs import RESULT_COLUMNS
 
 
+def recorded():
+    """Returns the reference results; columns that they were recorded without are blank."""
+    return pd.read_csv(reference.CSV).reindex(columns=RESULT_COLUMNS)
+
+
 def test_table_of_the_readme_is_made_from_the_reference_results():
     readme = (PROJECT / "README.md").read_text()
-    assert with_table(readme, reference.MARK, reference.table(reference.read())) == readme
+    assert with_table(readme, reference.MARK, reference.table(recorded())) == readme
 
 
 def test_reference_results_have_every_published_flowers_model_in_every_variant():
@@ -23,13 +28,6 @@ def test_reference_results_have_every_published_flowers_model_in_every_variant()
     counts = results.groupby(["alpha", "image_size", "color_mode", "variant"]).size()
     assert len(counts) == 4 * 3 and set(counts) == {results["seed"].nunique()}
     assert not results["git_commit"].str.endswith("-dirty").any()
-
-
-def test_columns_that_the_reference_results_were_recorded_without_are_blank(tmp_path, monkeypatch):
-    monkeypatch.setattr(reference, "CSV", tmp_path / "flowers.csv")
-    results(0.9).drop(columns="conversion").to_csv(reference.CSV, index=False)
-    assert tuple(reference.read().columns) == RESULT_COLUMNS
-    assert reference.read()["conversion"].isna().all()
 
 
 def test_report_of_the_reference_results_is_small_and_loads_nothing():
@@ -55,6 +53,12 @@ def test_table_shows_means_and_ranges_of_seeds_and_a_blank_for_a_missing_variant
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:5] == ["0.5, 224 px, rgb", "90.74% / 89.51%", *["**95.00%** (94.00 to 96.00)"] * 2, ""]
     assert cells[5:7] == ["425.4 KiB", "2.0 KiB"]
+
+
+def test_a_model_of_several_recipes_has_no_row():
+    several = pd.concat([results(0.9), results(0.8).assign(configuration="b")], ignore_index=True)
+    with pytest.raises(WorkbookError, match="rgb: several recipes or conversions"):
+        reference.table(several)
 
 
 @pytest.fixture

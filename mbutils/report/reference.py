@@ -38,8 +38,8 @@ def keep(results_dir: Path) -> None:
     """Copies the table and the report of a results folder to `results/reference`, and updates the table in the README.
 
     Raises:
-        WorkbookError: If the folder has no report, or some of its runs are unfinished or were made from a checkout
-            with uncommitted changes.
+        WorkbookError: If the folder has no report, some of its runs are unfinished or were made from a checkout with
+            uncommitted changes, or a model was run with several recipes or conversions.
     """
     results = runs.results_table(results_dir)
     report = results_dir / "report.html"
@@ -49,22 +49,21 @@ def keep(results_dir: Path) -> None:
         raise WorkbookError(f"run {unfinished['run_id'].iloc[0]} is not finished: run `make flowers` again")
     if results["git_commit"].str.endswith("-dirty").any():
         raise WorkbookError("some runs were made with uncommitted changes: commit, and run them again")
+    readme = PROJECT / "README.md"
+    text = with_table(readme.read_text(), MARK, table(results))
     CSV.parent.mkdir(parents=True, exist_ok=True)
     results.to_csv(CSV, index=False)
     shutil.copy(report, CSV.with_suffix(".html"))
-    readme = PROJECT / "README.md"
-    readme.write_text(with_table(readme.read_text(), MARK, table(read())))
-
-
-def read() -> pd.DataFrame:
-    """Returns the reference results; columns that they were recorded without are blank."""
-    return pd.read_csv(CSV).reindex(columns=runs.RESULT_COLUMNS)
+    readme.write_text(text)
 
 
 def table(results: pd.DataFrame) -> str:
     """Returns a results table as Markdown, one row for each published flowers model that was run.
 
     Accuracies are means over the seeds, with their range; RAM and flash are in KiB; the latency is an estimate.
+
+    Raises:
+        WorkbookError: If a model was run with several recipes or conversions.
     """
     configurations = selection.over_seeds(results)
     accuracies = published_page.accuracies(configurations).dropna(subset=["ours"])
@@ -73,6 +72,8 @@ def table(results: pd.DataFrame) -> str:
     rows = []
     for key, published in accuracies.groupby(keys):
         own = configurations[(configurations[keys] == list(key)).all(axis=1)].set_index("variant")
+        if own.index.has_duplicates:
+            raise WorkbookError("{:g}, {} px, {}: several recipes or conversions: run each model with one".format(*key))
         sizes = costs[(costs[keys] == list(key)).all(axis=1)].set_index("column")
         cells = (
             "{:g}, {} px, {}".format(*key),

@@ -157,4 +157,5 @@ def _labels(rows: pd.DataFrame) -> list[str]:
 
 
 def _table(rows: pd.DataFrame, columns: Sequence[str]) -> Styler:
-    return styled(rows[list(columns)], left=[name for name in _TEXTS if name in columns])
+    style = styled(rows[list(columns)], left=[name for name in _TEXTS if name in columns])
+    return style.set_properties(subset=[columns[0]], **{"white-space": "nowrap"})
