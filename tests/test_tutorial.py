@@ -1,23 +1,44 @@
-"""The tutorial, run as written, on generated images."""
+"""Commands in the documents: each is understood, and those of the tutorial run as written, on generated images."""
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mbutils import cli, config
 from mbutils.config import PROJECT
 
-COMMANDS = [
-    line
-    for block in re.findall(r"```sh\n(.*?)```", (PROJECT / "docs" / "tutorial.md").read_text(), re.DOTALL)
-    for line in block.splitlines()
-]
+DOCUMENTS = (PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md")))
+
+
+def commands_in(document):
+    blocks = re.findall(r"```sh\n(.*?)```", document.read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", "").splitlines() if line]
+
+
+COMMANDS = commands_in(PROJECT / "docs" / "tutorial.md")
+DOCUMENTED = [command for document in DOCUMENTS for command in commands_in(document)]
+
+
+@pytest.mark.parametrize("command", [command for command in DOCUMENTED if command.startswith("mb ")])
+def test_documented_command_of_mb_is_understood(command):
+    _, *words = shlex.split(command, comments=True)
+    cli._parser().parse_args(words)
+
+
+@pytest.mark.parametrize("command", [command for command in DOCUMENTED if command.startswith("papermill ")])
+def test_documented_command_of_papermill_names_parameters_of_its_notebook(command):
+    _, notebook, _, *options = shlex.split(command, comments=True)
+    kind = getattr(config, f"{Path(notebook).stem.capitalize()}Parameters")
+    assert set(options[1::3]) <= {spec.name for spec in fields(kind)}
 
 
 @pytest.fixture
