@@ -7,29 +7,8 @@ import pandas as pd
 
 from bench.cases import Case
 from bench.worker import Worker
-from mbutils.columns import Column, names
+from mbutils.columns import names
 from mbutils.progress import progress
-
-COLUMNS = (
-    Column("case", meaning="what is compared"),
-    Column("rounds", meaning="rounds of each side that count; four steps, two epochs, or all images each"),
-    Column(
-        "ours_images_per_second", unit="images/s", meaning="speed of the workbook's way, the median over the rounds"
-    ),
-    Column("stock_images_per_second", unit="images/s", meaning="speed of the stock way, the median over the rounds"),
-    Column("ratio", meaning="ours divided by stock in each round, the median over the rounds"),
-    Column("ratio_low", meaning="the smallest ratio of a round"),
-    Column("ratio_high", meaning="the largest"),
-    Column("ratio_expected", meaning="the smallest `ratio` that is expected; blank if nothing is"),
-    Column(
-        "ours_peak_memory_bytes",
-        unit="bytes",
-        meaning="largest resident set of the process that works our way, after its first round: includes Python, "
-        "TensorFlow (some 700 MB before any work), and the pages of the image cache that it has read",
-    ),
-    Column("stock_peak_memory_bytes", unit="bytes", meaning="the same for the stock way"),
-    Column("peak_memory_ratio", meaning="ours divided by stock"),
-)
 
 
 def compare(name: str, case: Case, rounds: int) -> dict[str, Any]:
@@ -41,7 +20,7 @@ def compare(name: str, case: Case, rounds: int) -> dict[str, Any]:
         rounds: The number of rounds of each side that count. One more comes before them, to trace and to warm up.
 
     Returns:
-        A row of `bench.csv`: the values of `COLUMNS`.
+        A row of `bench.csv`: the values of `columns.BENCH`.
 
     Raises:
         WorkbookError: If one side cannot do its work.
@@ -78,7 +57,7 @@ def summary(
         *(len(ratios), median(ours), median(stock), median(ratios), min(ratios), max(ratios), expected),
         *(*peak_memory, peak_memory[0] / peak_memory[1]),
     )
-    return dict(zip(names(COLUMNS[1:]), values, strict=True))
+    return dict(zip(names(BENCH[1:]), values, strict=True))
 
 
 def reached(row: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ import nbformat
 import pandas as pd
 import yaml
 
-from mbutils.columns import Column, names
+from mbutils.columns import BENCH_SWEEPS, names
 from mbutils.config import PROJECT, ConvertParameters, EvaluateParameters, TrainParameters, read_yaml
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
@@ -29,22 +29,6 @@ CONFIGURATIONS = 8
 MOST_OF_LOOP = 0.6  # the part of the loop's time that a sweep may take
 MOST_OVERHEAD = 15.0  # seconds a configuration
 PARAMETERS_OF = {"train": TrainParameters, "convert": ConvertParameters, "evaluate": EvaluateParameters}
-COLUMNS = (
-    Column("way", meaning="what ran the configurations"),
-    Column("configurations", meaning="how many"),
-    Column("workers", meaning="notebooks executed at a time"),
-    Column("threads", meaning="threads of each TensorFlow; the loop has TensorFlow's default, shown here as 2"),
-    Column("seconds", unit="s", meaning="wall-clock time from the first command to the end of the last"),
-    Column("part_of_loop", unit="fraction", meaning="`seconds` divided by those of the loop"),
-    Column("part_of_loop_expected", unit="fraction", meaning="the largest part that is expected; blank if nothing is"),
-    Column(
-        "overhead_seconds",
-        unit="s",
-        meaning="seconds for each configuration that were not spent in cells of a notebook after its imports (the time "
-        "of these cells divided by the workers): start of cluster and kernels, imports, rendering, waiting",
-    ),
-    Column("overhead_seconds_expected", unit="s", meaning="the most that is expected"),
-)
 
 
 def measure(configurations: int = CONFIGURATIONS, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -118,7 +102,7 @@ def _row(
     work = sum(map(seconds_of_work, results.rglob("*.ipynb")))
     overhead = (seconds - work / workers) / configurations
     values = (way, configurations, workers, threads, seconds, seconds / loop, None, overhead, None)
-    return dict(zip(names(COLUMNS), values, strict=True))
+    return dict(zip(names(BENCH_SWEEPS), values, strict=True))
 
 
 def seconds_of_work(notebook: Path) -> float:

@@ -14,7 +14,7 @@ from bench import __main__ as command
 from bench import cache_build, cache_read, compare, epoch, step, sweeps
 from bench.cases import CASES, Case
 from bench.worker import Worker
-from mbutils.columns import names
+from mbutils.columns import BENCH, BENCH_SWEEPS, names
 from mbutils.config import PROJECT
 from mbutils.data import datasets
 from mbutils.errors import WorkbookError
@@ -27,7 +27,7 @@ def row(name="a", expected=2.0):
 
 
 def test_summary_is_over_rounds_not_over_means():
-    assert tuple(row()) == names(compare.COLUMNS)
+    assert tuple(row()) == names(BENCH)
     assert list(row().values()) == ["a", 3, 30.0, 10.0, 3.0, 2.0, 4.0, 2.0, 3 * 2**20, 2 * 2**20, 1.5]
 
 
@@ -203,7 +203,7 @@ def sweep_rows(folder, seconds):
 
 def test_overhead_is_all_time_outside_the_cells_of_the_notebooks(tmp_path):
     (row,) = sweep_rows(tmp_path, 30.0)
-    assert tuple(row) == names(sweeps.COLUMNS)
+    assert tuple(row) == names(BENCH_SWEEPS)
     assert row["part_of_loop"] == pytest.approx(0.3)
     assert row["overhead_seconds"] == pytest.approx((30 - 32 / 2) / 2)
 
@@ -214,4 +214,4 @@ def test_sweep_with_too_much_overhead_fails(monkeypatch, tmp_path, capsys, secon
     monkeypatch.setattr(sweeps, "measure", lambda configurations: rows)
     assert bench("sweeps", "--results", tmp_path) == status
     assert ("MISSED" in capsys.readouterr().out) == bool(status)
-    assert pd.read_csv(tmp_path / "bench_sweeps.csv").columns.tolist() == list(names(sweeps.COLUMNS))
+    assert pd.read_csv(tmp_path / "bench_sweeps.csv").columns.tolist() == list(names(BENCH_SWEEPS))
