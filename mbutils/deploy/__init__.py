@@ -26,20 +26,10 @@ from mbutils.errors import WorkbookError, nearest
 from mbutils.tflite.interpreter import reference_outputs
 from mbutils.tflite.reader import read_graph
 
-__all__ = [
-    "Deployment",
-    "Network",
-    "Plan",
-    "deploy",
-    "missing_tools",
-    "plan",
-    "streaming",
-]
-
 
 @dataclass(frozen=True, eq=False)
 class Deployment:
-    """A folder of C code.
+    """A folder of C code, and what is known of it.
 
     Attributes:
         path: The folder.

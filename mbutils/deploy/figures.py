@@ -44,7 +44,7 @@ def comparison(
 
     Returns:
         One row for each figure, in bytes: `figure` (a column of `results.csv`), `published` (blank where this
-        configuration is not), `predicted`, `c_code` (what it is in C), `measured` (blank where nothing was).
+        configuration is not), `predicted`, `c_code` (its counterpart in C), `measured` (blank without the tools).
     """
     table = published.footprint_bytes()
     known = dict(zip(published.footprint_configurations(), table.to_dict("records"), strict=True))

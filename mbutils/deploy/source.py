@@ -1,7 +1,6 @@
 """The C sources of one network: network.h and network.c."""
 
 import re
-from dataclasses import dataclass
 from itertools import count
 from math import prod
 
@@ -10,28 +9,7 @@ import numpy as np
 from mbutils.deploy import requantize
 from mbutils.deploy.layers import Layer, Network
 from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat, padded
-from mbutils.deploy.render import render
-
-
-@dataclass(frozen=True)
-class _LayerRecord:
-    """A layer in network.c: its C name, the constant arrays and the members of its `nn_layer`."""
-
-    symbol: str
-    arrays: dict[str, np.ndarray]
-    fields: list[str]
-
-
-@dataclass(frozen=True)
-class _StageRecord:
-    """A stage in network.c: the call of its kernel, or the members of its `nn_step` records."""
-
-    symbol: str
-    works_by_rows: bool
-    kernel: str
-    input: int
-    output: int
-    steps: list[tuple[str | int, ...]]
+from mbutils.deploy.render import braced, render
 
 
 def network_h(network: Network, plan: Plan) -> str:
@@ -56,12 +34,13 @@ def network_c(network: Network, plan: Plan) -> str:
         multiplies_by_half=int(any((layer.shift > -1).any() for layer in rounded_twice)),
         subtracts_128=bool((network.table == np.arange(-128, 128)).all()),
         score_scale=f"{np.float32(network.score_scale):.9g}f",
+        symbols=symbols,
         layers=[
             _layer(step.layer, symbols[step.layer], is_flat(stage, step.layer))
             for stage in plan.stages
             for step in stage
         ],
-        stages=[_stage(stage, symbols) for stage in plan.stages],
+        stages=[(stage, [_step(step, symbols, is_flat(stage, step.layer)) for step in stage]) for stage in plan.stages],
     )
 
 
@@ -76,10 +55,11 @@ def _symbols(network: Network) -> dict[Layer, str]:
     return symbols
 
 
-def _layer(layer: Layer, symbol: str, flat: bool) -> _LayerRecord:
+def _layer(layer: Layer, symbol: str, flat: bool) -> tuple[str, dict[str, np.ndarray], list[str]]:
+    """Returns the C name of a layer, its constant arrays, and the initializers of its `nn_layer`."""
     arrays = _arrays(layer)
     members = {**_members(layer, flat), **{name: f"{symbol}_{name}" for name in arrays}}
-    return _LayerRecord(symbol, arrays, [f".{name} = {value}" for name, value in members.items()])
+    return symbol, arrays, [f".{name} = {value}" for name, value in members.items()]
 
 
 def _arrays(layer: Layer) -> dict[str, np.ndarray]:
@@ -119,12 +99,8 @@ def _members(layer: Layer, flat: bool) -> dict[str, int]:
     return members
 
 
-def _stage(stage: tuple[Step, ...], symbols: dict[Layer, str]) -> _StageRecord:
-    first = stage[0]
-    steps = []
-    for step in stage:
-        rows = (1, 1) if is_flat(stage, step.layer) else (step.input_rows, step.output_rows)
-        buffers = (step.input, rows[0], step.output, rows[1], step.scratch)
-        steps.append((step.layer.kernel, f"&{symbols[step.layer]}", *buffers))
-    kernel, by_rows = first.layer.kernel, first.layer.works_by_rows
-    return _StageRecord(symbols[first.layer], by_rows, kernel, first.input, first.output, steps)
+def _step(step: Step, symbols: dict[Layer, str], flat: bool) -> str:
+    """Returns the initializer of an `nn_step`."""
+    rows = (1, 1) if flat else (step.input_rows, step.output_rows)
+    buffers = (step.input, rows[0], step.output, rows[1], step.scratch)
+    return braced((step.layer.kernel, f"&{symbols[step.layer]}", *buffers))

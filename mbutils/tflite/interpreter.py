@@ -9,6 +9,7 @@ from mbutils.backend import native_output_silenced
 from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
+from mbutils.tflite import schema
 from mbutils.tflite.ops import COMPUTING
 from mbutils.tflite.reader import read_graph
 
@@ -21,20 +22,19 @@ class TFLiteModel:
         threads: Threads of the interpreter; LiteRT's own choice where None.
 
     Raises:
-        WorkbookError: If the file is missing or is not a .tflite model with one image input and one output.
+        WorkbookError: If the file is missing, empty or not a .tflite model with one image input and one output.
     """
 
     def __init__(self, source: Path | bytes, threads: int | None = None) -> None:
-        content = source if isinstance(source, bytes) else _read_file(source)
-        name = "the model" if isinstance(source, bytes) else source
+        label, content = schema.load(source)
         try:
             with native_output_silenced():
                 self._interpreter = Interpreter(model_content=content, num_threads=threads)
         except (ValueError, RuntimeError) as error:
-            raise WorkbookError(f"{name} is not a readable .tflite model ({error})") from error
+            raise WorkbookError(f"{label}: not a readable .tflite model ({error}): convert it again") from error
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
-            raise WorkbookError(f"{name} is not an image classifier: it must have one image input and one output")
+            raise WorkbookError(f"{label}: not an image classifier: it must have one image input and one output")
         self._input, self._output = inputs[0], outputs[0]
 
     @property
@@ -150,10 +150,3 @@ def _as_input(images: np.ndarray, dtype: type) -> np.ndarray:
 
 def _dequantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
     return (values.astype(np.float32) - zero_point) * scale
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WorkbookError(f"cannot read {path} ({error.strerror}): give the path of a .tflite file") from error

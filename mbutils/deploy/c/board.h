@@ -1,4 +1,4 @@
-/* What main.c measures with. On a computer: nothing. */
+/* How main.c measures. On a computer: not at all. */
 #ifndef BOARD_H
 #define BOARD_H
 

@@ -1,6 +1,6 @@
-/* Integer kernels for int8 MobileNet-like networks: C99, no heap, no floating point but in nn_dequantize.
+/* Integer kernels for int8 MobileNet-like networks: C99, no heap, floating point only in nn_dequantize.
  *
- * They give what the TensorFlow Lite reference kernels give, bit for bit. A convolution works row by row, so that the
+ * Their outputs equal those of the TensorFlow Lite reference kernels, bit for bit. A convolution works row by row, so that the
  * same kernels run whole maps, and stream several layers with only a few rows of each in memory (nn_run).
  * The compiler leaves out every function that the network does not call.
  *
@@ -31,7 +31,7 @@
 
 /* A layer over a map of height, width and channels. */
 typedef struct {
-    int32_t in_width, out_width; /* all pixels of the map where a kernel of 1 x 1 takes them as one row */
+    int32_t in_width, out_width; /* all pixels of the map if a kernel of 1 x 1 treats them as one row */
     int16_t in_height, in_channels, out_height, out_channels;
     int16_t kernel_height, kernel_width, stride_height, stride_width, pad_top, pad_left;
     int16_t in_zero, out_zero; /* zero points */

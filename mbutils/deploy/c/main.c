@@ -1,5 +1,5 @@
-/* Runs the test vectors, prints what each gives, and PASS if every score and every output before the softmax is as
- * the TensorFlow Lite reference kernels give it. */
+/* Runs the test vectors, prints the result of each, and PASS if every score and every output before the softmax equals
+ * that of the TensorFlow Lite reference kernels. */
 #include <stdio.h>
 #include <string.h>
 

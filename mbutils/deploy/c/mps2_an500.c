@@ -1,5 +1,5 @@
-/* Start-up of the Cortex-M7 board mps2-an500 as QEMU emulates it, with semihosting. With -icount shift=0 its time goes
- * on by 1 ns for each instruction: these are instructions, not cycles of a real core. */
+/* Start-up of the Cortex-M7 board mps2-an500 as QEMU emulates it, with semihosting. With -icount shift=0 its time
+ * advances by 1 ns for each instruction: these are instructions, not cycles of a real core. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
-/* The preprocessing of preprocess.h, on the device: colour and size of a frame. As TensorFlow resizes: pixel centres lie
- * at half integers. Nearest gives the very same bytes, the others differ by at most 1.
+/* The preprocessing of preprocess.h, on the device: colour and size of a frame. As in TensorFlow, pixel centres lie at
+ * half integers. The bytes of nearest are the same as there, those of the others differ by at most 1.
  *
- * Include preprocess.h, which says which interpolation the model was trained with. */
+ * Include preprocess.h, which names the interpolation that the model was trained with. */
 #ifndef RESIZE_H
 #define RESIZE_H
 
@@ -70,7 +70,7 @@ static inline float resize_weight(const resize_span *span, int place)
 static inline float resize_value(const uint8_t *pixel, int channels, int channel)
 {
     if (channels == PREPROCESS_CHANNELS) return pixel[channel];
-    if (channels == 1) return pixel[0]; /* a gray frame for a model that takes colours */
+    if (channels == 1) return pixel[0]; /* a gray frame for a colour model */
     /* A colour frame for a gray model: ITU-R 601 luma as Pillow computes it. */
     return (float)((pixel[0] * 19595 + pixel[1] * 38470 + pixel[2] * 7471 + 0x8000) >> 16);
 }
