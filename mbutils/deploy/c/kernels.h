@@ -1,7 +1,7 @@
 /* Integer kernels for int8 MobileNet-like networks: C99, no heap, floating point only in nn_dequantize.
  *
- * Their outputs equal those of the TensorFlow Lite reference kernels, bit for bit. A convolution works row by row, so that the
- * same kernels run whole maps, and stream several layers with only a few rows of each in memory (nn_run).
+ * Their outputs equal those of the TensorFlow Lite reference kernels, bit for bit. A convolution works row by row, so
+ * that the same kernels run whole maps, and stream several layers with only a few rows of each in memory (nn_run).
  * The compiler leaves out every function that the network does not call.
  *
  * With the DSP extension of Arm (Cortex-M4, M7, M33, M55) the inner loops multiply two pairs of 16 bits at once;
