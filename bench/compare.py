@@ -7,7 +7,7 @@ import pandas as pd
 
 from bench.cases import Case
 from bench.worker import Worker
-from mbutils.columns import names
+from mbutils.columns import BENCH, names
 from mbutils.progress import progress
 
 
