@@ -16,7 +16,7 @@ class ConvertParameters(Parameters):
     run_id: str = parameter("", "empty for the newest finished run")
     variant: str = parameter("int8_per_channel", "int8_per_channel or int8_per_tensor", choices=INT8_VARIANTS)
     calibration_images: int = parameter(500, "training images that calibrate the ranges", low=1)
-    equalize: bool = parameter(True, "scale channels to weights of like size, where ReLU6 allows it")
+    equalize: bool = parameter(True, "scale channels to weights of similar size, where ReLU6 allows it")
     bias_correction: bool = parameter(True, "take the mean rounding error of each channel out of its bias")
     qat_epochs: int = parameter(3, "epochs of quantization-aware fine-tuning, 0 for none", low=0)
     qat_learning_rate: float = parameter(0.0001, "its learning rate at the start", low=0.0, high=1.0)
