@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter
 
 from mbutils import evaluation, quantization
 from mbutils.backend import keras
 from mbutils.config import INT8_VARIANTS, ConvertParameters
 from mbutils.errors import WorkbookError
 from mbutils.tflite.interpreter import TFLiteModel
+from mbutils.tflite.reader import read_graph
 
 SHAPE = (32, 32, 3)
 
@@ -48,16 +48,13 @@ def test_model_has_the_ops_of_mobilenet_and_no_others(converted):
 
 
 def test_variants_differ_in_the_number_of_weight_scales(converted, variant):
-    details = Interpreter(model_content=converted).get_tensor_details()
-    most = max(len(tensor["quantization_parameters"]["scales"]) for tensor in details)
+    most = max(len(kernel.scales) for _, kernel, _ in kernels_and_biases(converted))
     assert most == (256 if variant == "int8_per_channel" else 1)
 
 
-def opened(tflite):
-    """The interpreter, its tensors by index, and its ops that have a kernel and a bias."""
-    interpreter = Interpreter(model_content=tflite)
-    tensors = {tensor["index"]: tensor for tensor in interpreter.get_tensor_details()}
-    return interpreter, tensors, [op for op in interpreter._get_ops_details() if len(op["inputs"]) == 3]
+def kernels_and_biases(tflite):
+    """(op, kernel, bias) of each layer that has them."""
+    return [(op, *op.weights) for op in read_graph(tflite).ops if len(op.weights) == 2]
 
 
 @pytest.fixture(scope="module", params=["weights anywhere", "weights halfway between steps"])
@@ -83,14 +80,12 @@ def halfway(kernel, per_channel):
 
 def test_converter_rounds_to_the_weights_of_the_fake_quantized_model(fake_quantized):
     model = fake_quantized
-    interpreter, tensors, ops = opened(quantization.to_int8_with_ranges(model))
+    layers = kernels_and_biases(quantization.to_int8_with_ranges(model))
     rounded = [weights.numpy() for weights in model.rounded_weights() if len(weights.shape) > 1]
-    for op, expected in zip(ops, rounded, strict=True):
-        index = op["inputs"][1]
-        facts = tensors[index]["quantization_parameters"]
-        axis = facts["quantized_dimension"]
-        values = interpreter.get_tensor(index).astype(np.float32)
-        scales = facts["scales"].reshape([-1 if i == axis else 1 for i in range(values.ndim)])
+    for (op, kernel, _), expected in zip(layers, rounded, strict=True):
+        values = kernel.values.astype(np.float32)
+        axis = 3 if op.code == "DEPTHWISE_CONV_2D" else 0
+        scales = kernel.scales.reshape([-1 if i == axis else 1 for i in range(values.ndim)])
         # TensorFlow Lite: (out, height, width, in), depthwise (1, height, width, channels), dense (out, in).
         layout = (3, 0, 1, 2) if values.ndim == 4 else (1, 0)
         weights = np.transpose(expected, layout) if expected.shape[-1] != 1 else expected[None, ..., 0]
@@ -99,12 +94,10 @@ def test_converter_rounds_to_the_weights_of_the_fake_quantized_model(fake_quanti
 
 def test_converter_rounds_to_the_biases_of_the_fake_quantized_model(fake_quantized):
     model = fake_quantized
-    interpreter, tensors, ops = opened(quantization.to_int8_with_ranges(model))
+    layers = kernels_and_biases(quantization.to_int8_with_ranges(model))
     rounded = [weights.numpy() for weights in model.rounded_weights() if len(weights.shape) == 1]
-    for op, expected in zip(ops, rounded, strict=True):
-        index = op["inputs"][2]
-        steps = np.abs(interpreter.get_tensor(index) - expected / tensors[index]["quantization_parameters"]["scales"])
-        assert steps.max() < 0.1
+    for (_, _, bias), expected in zip(layers, rounded, strict=True):
+        assert np.abs(bias.values - expected / bias.scales).max() < 0.1
 
 
 def test_int8_scores_are_those_of_the_fake_quantized_model(prepared, noise_images):
