@@ -1,6 +1,7 @@
 """What holds the project together: its layout, its dependencies, its lock file."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -54,6 +55,12 @@ def test_imports_go_one_way(path):
     module = path.relative_to(PROJECT / "mbutils").parts[0].removesuffix(".py")
     below = LAYERS[: LAYERS.index(module) + 1]
     assert set(imported_modules(path)) <= set(below)
+
+
+@pytest.mark.parametrize(("library", "room"), [("ai_edge_litert", "tflite"), ("jinja2", "deploy")])
+def test_a_library_is_used_in_one_room(library, room):
+    users = {path for path in module_files() if re.search(rf"^\s*(from|import) {library}\b", path.read_text(), re.M)}
+    assert {path.relative_to(PROJECT / "mbutils").parts[0] for path in users} == {room}
 
 
 def test_environment_yml_is_the_dependencies_of_pyproject():
