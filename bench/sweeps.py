@@ -1,6 +1,6 @@
 """Sweeps against a shell loop: the same notebooks for the same configurations, one after another through papermill.
 
-Everything counts: a sweep's workers, its cluster and its HTML; the loop's kernels and imports. Overhead is the time
+Everything counts: a sweep's start, its cluster and its HTML; the loop's kernels and imports. Overhead is the time
 that is not work of the notebooks: elapsed time, idle workers included, minus the time of the cells after the imports
 divided by the number of workers.
 """

@@ -1,4 +1,4 @@
-"""One progress bar with the time left, in a notebook and in a terminal, that others may follow in a file."""
+"""One progress bar with the time left, in a notebook and in a terminal, whose state can be followed in a file."""
 
 import contextlib
 import json
@@ -12,13 +12,13 @@ from tqdm import tqdm
 from mbutils.errors import WorkbookError
 from mbutils.files import written_beside
 
-PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file that a notebook's bar is told in
+PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file for the state of a notebook's bar
 
 
 def progress(total: int, description: str, unit: str) -> tqdm:
-    """Returns a bar to `update(n)`, to give facts with `set_postfix_str`, and to use in a `with` statement.
+    """Returns a bar for a `with` statement: `update(n)` advances it, and `set_postfix_str` sets its note.
 
-    A saved notebook keeps its last state alone; without a terminal it says nothing.
+    A saved notebook keeps its last state only. Outside notebooks and terminals nothing is shown.
     """
     if _in_notebook():
         return _NotebookBar(total=total, desc=description, unit=unit)
@@ -26,7 +26,7 @@ def progress(total: int, description: str, unit: str) -> tqdm:
 
 
 def duration(seconds: float) -> str:
-    """Returns a duration as people say it, such as "2 h 05 min", "12 min" or "40 s"."""
+    """Returns a duration in words, such as "2 h 05 min", "12 min" or "40 s"."""
     minutes = round(seconds / 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
@@ -51,7 +51,7 @@ class _NotebookBar(tqdm):
         """Replaces the line shown in the notebook; called by tqdm."""
         self._handle.update(_Line(msg if msg is not None else str(self)))
         if file := os.environ.get(PROGRESS_FILE):
-            _tell(self.format_dict, Path(file))
+            _write(self.format_dict, Path(file))
 
     def close(self) -> None:
         """Shows the final state, with the total time."""
@@ -60,14 +60,14 @@ class _NotebookBar(tqdm):
             self.display()
 
 
-def _tell(state: dict[str, Any], file: Path) -> None:
-    """Writes what a bar is about, how far it is, its note, and the seconds left, for those who follow it."""
+def _write(state: dict[str, Any], file: Path) -> None:
+    """Writes the description of a bar, how far it is, its note, and the seconds left."""
     left = (state["total"] - state["n"]) * state["elapsed"] / state["n"] if state["n"] else None
-    told = {name: state[name] for name in ("unit", "n", "total")}
-    told |= {"what": state["prefix"], "note": state["postfix"], "left": left}
-    # A training does not stop because nobody can follow it.
+    written = {name: state[name] for name in ("unit", "n", "total")}
+    written |= {"what": state["prefix"], "note": state["postfix"], "left": left}
+    # A training does not stop because its progress cannot be written.
     with contextlib.suppress(WorkbookError), written_beside(file) as partial:
-        partial.write_text(json.dumps(told))
+        partial.write_text(json.dumps(written))
 
 
 class _Line:

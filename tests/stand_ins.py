@@ -1,7 +1,7 @@
 """Notebooks that stand in for the real ones: they leave the same records and files, in a moment and without TensorFlow.
 
 Run as a program, this is `mb` with the notebooks of a folder that `write_notebooks` wrote. In the results folder,
-`ran.txt` lists every notebook executed, and a file `wishes/<notebook>_<seed>` says how one misbehaves.
+`ran.txt` lists every notebook executed, and a file `wishes/<notebook>_<seed>` names how one misbehaves.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""A sweep over stand-in notebooks in processes of its own, and what is left of it."""
+"""A sweep over stand-in notebooks in processes of its own, and what it leaves behind."""
 
 import json
 import os
@@ -29,7 +29,7 @@ class Sweep:
         self.processes = []
 
     def start(self, results, *options, **variables):
-        """Starts the command as a user would, with environment variables besides, and returns its process."""
+        """Starts the command as a user would, with additional environment variables, and returns its process."""
         command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, "sweep", self.file, "--results", results]
         process = subprocess.Popen(
             [*command, *map(str, options)],
@@ -76,7 +76,7 @@ def ran(results):
 
 
 def facts(results):
-    """Returns all that a sweep has found out, without when and how fast it did."""
+    """Returns all results of a sweep, without times."""
     manifests = {run.run_id: without_times(run.manifest) for run in runs.all_runs(results)}
     table = runs.results_table(results).drop(columns=["train_seconds", "git_commit"])
     files = {str(path.relative_to(results)) for folder in ("runs", "prepare") for path in (results / folder).rglob("*")}

@@ -24,30 +24,30 @@ def test_grid_is_multiplied_out_over_the_defaults(tmp_path):
     text = "defaults: {dataset: digits, seed: 3}\ngrid: {alpha: [0.25, 0.5], image_size: [32, 48, 64]}"
     configurations = sweep.read(write(tmp_path, text)).configurations
     assert len({configuration.run_id for configuration in configurations}) == 6
-    assert all(configuration.given["train"]["seed"] == 3 for configuration in configurations)
+    assert all(configuration.overrides["train"]["seed"] == 3 for configuration in configurations)
 
 
 def test_single_runs_are_taken_as_they_are_and_multiplied_by_the_grid(tmp_path):
     text = "runs: [{dataset: digits}, {dataset: digits, alpha: 0.5}]"
-    assert [c.given["train"].get("alpha") for c in sweep.read(write(tmp_path, text)).configurations] == [None, 0.5]
+    assert [c.overrides["train"].get("alpha") for c in sweep.read(write(tmp_path, text)).configurations] == [None, 0.5]
     configurations = sweep.read(write(tmp_path, text + "\ngrid: {seed: [0, 1, 2]}")).configurations
-    assert [c.given["train"]["seed"] for c in configurations] == [0, 1, 2, 0, 1, 2]
+    assert [c.overrides["train"]["seed"] for c in configurations] == [0, 1, 2, 0, 1, 2]
 
 
 def test_parameters_go_to_each_notebook_that_takes_them(tmp_path):
     text = "defaults: {dataset: digits, batch_size: 16, calibration_images: 9}"
     (configuration,) = sweep.read(write(tmp_path, text)).configurations
-    assert configuration.given["train"] == {"dataset": "digits", "batch_size": 16}
-    assert configuration.given["convert"] == {"calibration_images": 9}
-    assert configuration.given["evaluate"] == {"batch_size": 16}
+    assert configuration.overrides["train"] == {"dataset": "digits", "batch_size": 16}
+    assert configuration.overrides["convert"] == {"calibration_images": 9}
+    assert configuration.overrides["evaluate"] == {"batch_size": 16}
 
 
 def test_a_run_may_be_the_name_of_a_recipe(tmp_path):
     text = "runs: [flowers_recipe]".replace("flowers_recipe", str(tmp_path / "digits.yaml"))
     (tmp_path / "digits.yaml").write_text("{dataset: digits, alpha: 0.5}")
     configurations = sweep.read(write(tmp_path, text + "\ngrid: {seed: [0, 1]}")).configurations
-    assert [c.given["train"]["alpha"] for c in configurations] == [0.5, 0.5]
-    assert [c.given["train"]["seed"] for c in configurations] == [0, 1]
+    assert [c.overrides["train"]["alpha"] for c in configurations] == [0.5, 0.5]
+    assert [c.overrides["train"]["seed"] for c in configurations] == [0, 1]
 
 
 @pytest.mark.parametrize("listed", [False, True])
@@ -58,9 +58,9 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
     recipes = [str(student)] + [str(teacher)] * listed
     text = yaml.dump({"runs": recipes, "grid": {"seed": [0, 1]}, "defaults": {"calibration_images": 9}})
     configurations = sweep.read(write(tmp_path, text)).configurations
-    trained = [(c.given["train"]["alpha"], c.given["train"]["seed"]) for c in configurations]
+    trained = [(c.overrides["train"]["alpha"], c.overrides["train"]["seed"]) for c in configurations]
     assert trained == [(0.5, 0), (0.25, 0), (0.5, 1), (0.25, 1)]
-    assert all(c.given["convert"] == {"calibration_images": 9} for c in configurations)
+    assert all(c.overrides["convert"] == {"calibration_images": 9} for c in configurations)
     assert [c.teacher.run_id for c in configurations[1::2]] == [c.run_id for c in configurations[::2]]
 
 
@@ -84,7 +84,7 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
         ("notebooks: [trian]", "notebooks: unknown notebook 'trian': did you mean 'train'"),
         ("seeds: 3", "seeds must be a list of whole numbers"),
         ("defaults: {dataset: digits}\nseeds: [zero]", "seed: expected int, got str 'zero'"),
-        ("grid: {seed: [0]}\nseeds: [0, 1]", "seeds are given twice: remove seed from grid"),
+        ("grid: {seed: [0]}\nseeds: [0, 1]", "both seeds and grid list seeds: remove seed from grid"),
         ("include: gone.yaml", r"cannot read .*gone.yaml"),
         (
             "defaults: {dataset: digits}\ngrid: {calibration_images: [5, 9]}",
@@ -122,7 +122,7 @@ def test_single_runs_in_params_are_valid(path):
 
 def keys(plan):
     """Returns the keys of the stages with readable runs, renderings left out."""
-    names = {c.run_id: f"{c.given['train'].get('alpha', 0.25)}" for c in plan.configurations}
+    names = {c.run_id: f"{c.overrides['train'].get('alpha', 0.25)}" for c in plan.configurations}
     return [f"{names.get(s.group, s.group)}/{s.name}" for s in plan.stages if s.notebook != RENDER]
 
 
@@ -150,14 +150,15 @@ DEPLOYED = "{defaults: {dataset: digits, streamed_layers: 4}, notebooks: [train,
 
 
 def test_deployment_is_asked_for_by_name_and_comes_before_the_evaluation(tmp_path):
-    assert not any(key.endswith("deploy_int8_per_channel") for key in keys(sweep.read(write(tmp_path, "{}"))))
+    plan = sweep.read(write(tmp_path, "defaults: {dataset: digits}"))
+    assert not any(key.endswith("deploy_int8_per_channel") for key in keys(plan))
     plan = sweep.read(write(tmp_path, DEPLOYED))
     names = ["train", "convert_int8_per_channel", "deploy_int8_per_channel", "evaluate"]
     assert keys(plan) == [f"0.25/{name}" for name in names]
     assert stage(plan, "deploy_int8_per_channel").parameters["streamed_layers"] == 4
 
 
-def test_a_model_is_deployed_again_when_it_was_converted_anew_or_asked_for_otherwise(tmp_path, digits, monkeypatch):
+def test_a_model_is_deployed_again_when_it_was_converted_again_or_asked_for_otherwise(tmp_path, digits, monkeypatch):
     from mbutils import deploy
 
     deploys = stage(sweep.read(write(tmp_path, DEPLOYED)), "deploy_int8_per_channel")
@@ -201,19 +202,19 @@ def test_included_parameters_are_below_the_defaults(tmp_path):
     (tmp_path / "base.yaml").write_text("{dataset: digits, alpha: 0.5, epochs: 7}")
     text = "{include: base.yaml, defaults: {epochs: 3}}"
     (configuration,) = sweep.read(write(tmp_path, text)).configurations
-    assert configuration.given["train"] == {"dataset": "digits", "alpha": 0.5, "epochs": 3}
+    assert configuration.overrides["train"] == {"dataset": "digits", "alpha": 0.5, "epochs": 3}
 
 
 def test_seeds_multiply_out(tmp_path):
     text = "{defaults: {dataset: digits}, grid: {alpha: [0.25, 0.5]}, seeds: [3, 4]}"
     configurations = sweep.read(write(tmp_path, text)).configurations
-    assert [c.given["train"]["seed"] for c in configurations] == [3, 4, 3, 4]
+    assert [c.overrides["train"]["seed"] for c in configurations] == [3, 4, 3, 4]
 
 
-def test_seeds_from_the_command_line_stand_in_place_of_those_of_the_file(tmp_path):
+def test_seeds_from_the_command_line_replace_those_of_the_file(tmp_path):
     path = write(tmp_path, "{defaults: {dataset: digits}, seeds: [0, 1, 2]}")
     configurations = sweep.read(path, seeds=[5]).configurations
-    assert [c.given["train"]["seed"] for c in configurations] == [5]
+    assert [c.overrides["train"]["seed"] for c in configurations] == [5]
 
 
 def stage(plan, name):

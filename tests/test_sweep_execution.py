@@ -9,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
+from distributed import LocalCluster
 from sweeping import Sweep, children, environment, kernels, ran, wait_for, wish
 
 from mbutils import cli
@@ -26,7 +28,7 @@ TEXT = """
 defaults: {dataset: digits, image_size: 32, weights: none, epochs: 4}
 seeds: [0, 1, 2, 3, 4, 5]
 """
-# How the notebooks of the seeds misbehave, and what is said of it.
+# How the notebooks of the seeds misbehave, and the error that names it.
 WISHES = {
     0: ("train", "raise", "train: ValueError: as wished"),
     1: ("convert", "die", "convert: the kernel was killed, most likely because memory ran out"),
@@ -260,7 +262,7 @@ def test_ctrl_c_stops_the_sweep_and_every_kernel_and_leaves_no_files(interrupted
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """A self-signed certificate and its key, made as the README says."""
+    """A self-signed certificate and its key, made as docs/sweeps.md does."""
     if not shutil.which("openssl"):
         pytest.skip("no openssl to make a certificate with")
     folder = tmp_path_factory.mktemp("certificate")
@@ -271,25 +273,25 @@ def certificate(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scheduler(certificate, tmp_path_factory):
-    """A scheduler with TLS and two workers, all started apart; its address."""
+    """A scheduler and two workers, started one by one as docs/sweeps.md does; its address and their processes."""
     folder = tmp_path_factory.mktemp("scheduler")
     pem, key = certificate
-    tls = ["--tls-ca-file", pem, "--tls-cert", pem, "--tls-key", key]
-    options = {"env": environment(), "cwd": folder, "stderr": subprocess.DEVNULL}
+    closed = ["--tls-ca-file", pem, "--tls-cert", pem, "--tls-key", key]
+    closed += ["--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
+    no_pages = {f"DASK_DISTRIBUTED__{name}__HTTP__ROUTES": "[]" for name in ("SCHEDULER", "WORKER")}
+    options = {"env": environment() | no_pages, "cwd": folder, "stderr": subprocess.DEVNULL}
 
     def dask(name, *arguments):
         return subprocess.Popen([sys.executable, "-m", f"distributed.cli.dask_{name}", *map(str, arguments)], **options)
 
     file = folder / "scheduler.json"
-    scheduler = ["--host", "tls://127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", file]
-    processes = [dask("scheduler", *scheduler, *tls)]
+    scheduler = ["--host", "tls://127.0.0.1", "--port", 0, "--scheduler-file", file]
+    processes = [dask("scheduler", *scheduler, *closed)]
     wait_for(file.exists)
     for _ in range(2):
-        processes.append(
-            dask("worker", "--scheduler-file", file, "--nthreads", 1, "--no-nanny", "--no-dashboard", *tls)
-        )
+        processes.append(dask("worker", "--scheduler-file", file, "--nthreads", 1, "--no-nanny", *closed))
 
-    yield json.loads(file.read_text())["address"]
+    yield json.loads(file.read_text())["address"], processes
     for process in processes:
         process.kill()
         process.wait()
@@ -299,11 +301,34 @@ def scheduler(certificate, tmp_path_factory):
 def test_workers_started_apart_do_a_sweep_over_tls(sweep, scheduler, certificate):
     results = sweep.folder / "remote"
     pem, key = certificate
-    options = ["--scheduler", scheduler, "--tls-ca", pem, "--tls-cert", pem, "--tls-key", key]
+    address, _ = scheduler
+    options = ["--scheduler", address, "--tls-ca", pem, "--tls-cert", pem, "--tls-key", key]
     status, _, err = sweep.run(results, *options)
-    assert scheduler.startswith("tls://127.0.0.1:") and status == 0, err
+    assert address.startswith("tls://127.0.0.1:") and status == 0, err
     hosts = {record.host for key, record in records.read_all(results).items() if key.endswith("/train")}
     assert len(hosts) == 2 and len(ran(results)) == 3 * 6
+
+
+@pytest.mark.slow
+def test_scheduler_and_workers_show_nothing_to_those_without_the_key(sweep, scheduler, certificate):
+    processes = scheduler[1]
+    ports = {
+        c.laddr.port for p in processes for c in psutil.Process(p.pid).net_connections("inet") if c.status == "LISTEN"
+    }
+    assert len(ports) >= len(processes)
+    for port, page in itertools.product(ports, ("status", "info/main/workers.html", "metrics", "health")):
+        with pytest.raises(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5)
+
+
+@pytest.mark.slow
+def test_worker_that_may_not_start_kernels_is_named(tmp_path):
+    with (
+        LocalCluster(n_workers=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
+        pytest.raises(WorkbookError, match=r"below a nanny.* start it with dask worker --no-nanny"),
+        remote(Remote(cluster.scheduler_address, insecure=True), tmp_path),
+    ):
+        pass
 
 
 @pytest.mark.slow
@@ -312,7 +337,7 @@ def test_interrupted_sweep_stops_the_kernels_of_other_workers(sweep, scheduler, 
     for seed in range(6):
         wish(results, "train", seed, "hang")
     pem, key = certificate
-    process = sweep.start(results, "--scheduler", scheduler, "--tls-ca", pem, "--tls-cert", pem, "--tls-key", key)
+    process = sweep.start(results, "--scheduler", scheduler[0], "--tls-ca", pem, "--tls-cert", pem, "--tls-key", key)
     wait_for(lambda: (results / "ran.txt").exists() and len(ran(results)) == 2)
     assert any(records.is_locked(results, run_id) for run_id in run_ids)
     process.kill()
@@ -324,7 +349,7 @@ def test_interrupted_sweep_stops_the_kernels_of_other_workers(sweep, scheduler, 
     ("options", "message"),
     [
         (["--scheduler", "tcp://127.0.0.1:1"], "is not encrypted, and whoever reaches it can run anything"),
-        (["--scheduler", "tls://127.0.0.1:1"], "--tls-ca: no file is given"),
+        (["--scheduler", "tls://127.0.0.1:1"], "--tls-ca: no file"),
         (["--scheduler", "tls://127.0.0.1:1", "--workers", "2"], "--workers is for this machine"),
         (["--workers", "0"], "--workers 0: the least is 1"),
         (["--threads", "0"], "--threads 0: the least is 1"),

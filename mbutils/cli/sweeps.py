@@ -45,13 +45,13 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
     sweep.add_argument("--tls-ca", type=Path, metavar="PEM", help="certificate authority of the scheduler")
     sweep.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate to show to the scheduler")
     sweep.add_argument("--tls-key", type=Path, metavar="PEM", help="key of that certificate")
-    sweep.add_argument("--insecure", action="store_true", help="take a scheduler that is not encrypted")
+    sweep.add_argument("--insecure", action="store_true", help="accept a scheduler that is not encrypted")
     sweep.set_defaults(command=_sweep)
 
     status = commands.add_parser(
         "status",
         parents=[results],
-        help="what a sweep does now, or how it ended",
+        help="what a sweep is doing, or how it ended",
         description="Shows every stage of the sweeps of a results folder, running or ended, and the log of what "
         "failed. Exit status 1 if something failed.",
     )
@@ -71,7 +71,7 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         description="Renders an executed notebook without its code cells, as one HTML file that loads nothing.",
     )
     render.add_argument("notebook", type=Path, metavar="NOTEBOOK.ipynb")
-    render.add_argument("html", type=Path, nargs="?", metavar="HTML", help="(default: beside the notebook)")
+    render.add_argument("html", type=Path, nargs="?", metavar="HTML", help="(default: next to the notebook)")
     render.set_defaults(command=_render)
 
 
@@ -79,7 +79,7 @@ def _seeds(text: str) -> list[int]:
     try:
         return [int(seed) for seed in text.split(",")]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers, such as 0,1,2") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, such as 0,1,2") from error
 
 
 def _sweep(options: argparse.Namespace) -> int:
@@ -102,7 +102,7 @@ def _sweep(options: argparse.Namespace) -> int:
     with cluster as client:
         view = display.Display(plan, left, results_dir, workers)
         with view.live():
-            outcomes = execution.run(plan, left, settings, client, view.tell)
+            outcomes = execution.run(plan, left, settings, client, view.add)
     _print_results(results_dir)
     if failures := display.failures_text(outcomes, results_dir):
         print(failures, file=sys.stderr)
@@ -124,7 +124,7 @@ def sweep_settings(options: argparse.Namespace, plan: "Plan") -> "tuple[Settings
     if not options.time_limit > 0:
         raise WorkbookError(f"--time-limit {options.time_limit:g}: must be more than 0 hours")
     if options.scheduler and options.workers:
-        raise WorkbookError("--workers is for this machine: a scheduler has the workers that were started for it")
+        raise WorkbookError("--workers is for this machine: a scheduler has its own workers")
     cores, gpus = clusters.physical_cores(), () if options.scheduler else clusters.gpus()
     workers = options.workers or min(len(gpus) or cores, max(1, len(plan.configurations)))
     if gpus and workers > len(gpus):

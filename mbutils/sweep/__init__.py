@@ -1,7 +1,8 @@
 """Sweeps: many configurations, in parallel, resumable, on one machine or many.
 
-A sweep file becomes a plan of stages (`plan`); a stage is one notebook, or the rendering of one, and runs on a worker
-of a Dask cluster (`stages`, `clusters`, `execution`). What each stage did is recorded beside its log in the results
+A sweep file lists configurations (`configurations`), which become a plan of stages (`plan`). A stage executes one
+notebook, or renders it, and is a task of a Dask cluster (`stages`, `clusters`, `execution`). Notebooks are executed in
+kernels that start at once (`notebooks`, `kernels`). What each stage did is recorded next to its log in the results
 folder (`records`), where anyone can follow it (`display`).
 """
 

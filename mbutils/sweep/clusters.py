@@ -1,4 +1,4 @@
-"""Where the stages run: Dask workers on this machine, or those of any Dask scheduler."""
+"""Where the stages run: on threads of this process, or on the workers of any Dask scheduler."""
 
 import contextlib
 import logging
@@ -26,12 +26,12 @@ _CONNECT_SECONDS = 15
 
 @dataclass(frozen=True)
 class Remote:
-    """A scheduler that runs already.
+    """A scheduler that is already running.
 
     Attributes:
         address: Such as "tls://HOST:8786".
         certificate: The files of the certificate authority, this client's certificate and its key.
-        insecure: Whether it may be unencrypted.
+        insecure: Whether the connection may be unencrypted.
     """
 
     address: str
@@ -99,10 +99,10 @@ def local(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[Client]:
 
 @contextlib.contextmanager
 def remote(scheduler: Remote, results_dir: Path) -> Iterator[Client]:
-    """Connects to a scheduler and waits for a first worker.
+    """Connects to a scheduler and waits for its first worker.
 
     Raises:
-        WorkbookError: If it is not encrypted though it must be, does not answer, or its workers lack what they need.
+        WorkbookError: If it is not encrypted but must be, does not answer, or its workers cannot do stages.
     """
     try:
         client = Client(scheduler.address, security=_security(scheduler), timeout=_CONNECT_SECONDS)
@@ -123,7 +123,7 @@ def _security(scheduler: Remote) -> Security | None:
     if not scheduler.address.startswith("tls://"):
         if not scheduler.insecure:
             raise WorkbookError(
-                f"{scheduler.address} is not encrypted, and whoever reaches it can run anything on its machines: give "
+                f"{scheduler.address} is not encrypted, and whoever reaches it can run anything on its machines: use "
                 "a tls:// address with --tls-ca, --tls-cert and --tls-key, or add --insecure in a network you trust"
             )
         print(
@@ -133,7 +133,7 @@ def _security(scheduler: Remote) -> Security | None:
         return None
     for option, file in zip(("--tls-ca", "--tls-cert", "--tls-key"), scheduler.certificate, strict=True):
         if file is None or not file.is_file():
-            raise WorkbookError(f"{option}: {file or 'no file is given'}: a tls:// scheduler takes a PEM file for it")
+            raise WorkbookError(f"{option}: {file or 'no file'}: a tls:// scheduler needs a PEM file for it")
     authority, certificate, key = map(str, scheduler.certificate)
     return Security(tls_ca_file=authority, tls_client_cert=certificate, tls_client_key=key, require_encryption=True)
 
@@ -141,7 +141,7 @@ def _security(scheduler: Remote) -> Security | None:
 def _check_workers(client: Client, results_dir: Path) -> None:
     try:
         problems = client.run(_problem, str(results_dir))
-    except Exception as error:  # whatever is wrong with the other machine
+    except Exception as error:  # anything can be wrong with another machine
         raise WorkbookError(
             f"a worker cannot run the workbook ({type(error).__name__}: {' '.join(str(error).split())}): install the "
             "same version of it on each machine"

@@ -58,19 +58,19 @@ class Configuration:
 
     Attributes:
         run_id: The id of its run.
-        given: The parameters of each notebook, as given in the file.
+        overrides: The parameters of each notebook that the file sets.
         n_train: The images it is trained on.
         teacher: The configuration whose run must be finished before this one is trained, if any.
     """
 
     run_id: str
-    given: dict[str, dict[str, Any]]
+    overrides: dict[str, dict[str, Any]]
     n_train: int
     teacher: "Configuration | None" = None
 
     def parameters(self, notebook: str) -> Parameters:
-        """Returns all parameters of a notebook."""
-        return _PARAMETERS[notebook].from_dict(self.given[notebook])
+        """Returns all parameters of a notebook, with the defaults of those that the file leaves out."""
+        return _PARAMETERS[notebook].from_dict(self.overrides[notebook])
 
 
 def read(path: Path, seeds: list[int] | None = None) -> tuple[list[Configuration], list[str]]:
@@ -78,7 +78,7 @@ def read(path: Path, seeds: list[int] | None = None) -> tuple[list[Configuration
 
     Args:
         path: The file.
-        seeds: In place of those that the file lists.
+        seeds: They replace those that the file lists.
 
     Raises:
         WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
@@ -109,7 +109,7 @@ def _read_yaml(path: Path, overriding: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(values, list) or not values:
             raise WorkbookError(f"{path}: grid: {name} must be a list of values, such as [{values}]")
     if content.get("seeds") and "seed" in (content.get("grid") or {}):
-        raise WorkbookError(f"{path}: seeds are given twice: remove seed from grid")
+        raise WorkbookError(f"{path}: both seeds and grid list seeds: remove seed from grid")
     if not all(isinstance(single, dict | str) for single in content.get("runs") or []):
         raise WorkbookError(
             f"{path}: each of runs must be a mapping of parameters, such as {{alpha: 0.5}}, or the name of a recipe"
@@ -142,15 +142,17 @@ def _configuration(values: dict[str, Any]) -> Configuration:
     for name in values:
         if name not in known:
             raise WorkbookError(f"unknown parameter {name!r}: {nearest(str(name), known)}")
-    given = {notebook: {k: v for k, v in values.items() if k in names} for notebook, names in takes.items()}
+    overrides = {notebook: {k: v for k, v in values.items() if k in names} for notebook, names in takes.items()}
     for notebook, kind in _PARAMETERS.items():
-        kind.from_dict(given[notebook])
-    parameters = TrainParameters.from_dict(given["train"])
+        kind.from_dict(overrides[notebook])
+    parameters = TrainParameters.from_dict(overrides["train"])
     dataset = _dataset(parameters.data)
     identity = runs.identify(parameters, dataset.fingerprint)
-    taught_by = identity.teacher and identity.teacher.parameters
-    teacher = _configuration({**given["convert"], **given["evaluate"], **_given(taught_by)}) if taught_by else None
-    return Configuration(identity.run_id, given, len(dataset.positions("train")), teacher)
+    teacher = None
+    if identity.teacher:
+        recipe = _recipe(identity.teacher.parameters)
+        teacher = _configuration({**overrides["convert"], **overrides["evaluate"], **recipe})
+    return Configuration(identity.run_id, overrides, len(dataset.positions("train")), teacher)
 
 
 @lru_cache(maxsize=1)
@@ -158,7 +160,7 @@ def _dataset(parameters: DataParameters) -> Dataset:
     return datasets.load(parameters)
 
 
-def _given(parameters: TrainParameters) -> dict[str, Any]:
+def _recipe(parameters: TrainParameters) -> dict[str, Any]:
     return {name: value for name, value in asdict(parameters).items() if name not in _SET_BY_SWEEP}
 
 

@@ -1,6 +1,6 @@
 """How a sweep looks: a live table in a terminal, a line for each stage elsewhere, and the status of any results folder.
 
-Everything but the lines comes from the records in the results folder, so that anyone who sees it can look on.
+Everything but the lines comes from the records in the results folder, so anyone who can read it can follow a sweep.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ _WIDTH_ELSEWHERE = 160  # characters of a line in a file or a pipe
 
 
 class Display:
-    """Shows a sweep that runs: a context manager, to be told each outcome.
+    """Shows a running sweep. `add` each outcome, within the block of `live`.
 
     Args:
         plan: The plan.
-        left: Its stages that are to be done.
+        left: Its stages that are still to be done.
         results_dir: The results folder.
         workers: The number of workers.
     """
@@ -47,14 +47,14 @@ class Display:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[None]:
-        """Shows the table within the block, where standard output is a terminal; where not, `tell` prints lines."""
+        """Shows the table within the block, where standard output is a terminal; elsewhere `add` prints lines."""
         if sys.stdout.isatty():
             with Live(get_renderable=self._table, refresh_per_second=1, transient=True):
                 yield
         else:
             yield
 
-    def tell(self, outcome: Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Counts an outcome, and prints its line where there is no table."""
         if outcome.key not in self._stages and outcome.is_good:  # a rendering
             return
@@ -94,7 +94,7 @@ def _line(outcome: Outcome) -> str:
 
 
 def _progress(results_dir: Path, key: str) -> tuple[str, str, str]:
-    """Returns how far a stage is, what it says of it, and the time that its progress bar has left."""
+    """Returns how far a stage is, the note of its progress bar, and the time left."""
     bar = records.progress(results_dir, key)
     if not bar:
         return "", "", ""
@@ -143,14 +143,14 @@ def failures_text(outcomes: Iterable[Outcome], results_dir: Path) -> str:
 
 
 def print_status(results_dir: Path) -> bool:
-    """Prints what every stage of a results folder does, or how it ended, and returns whether one failed.
+    """Prints what each stage of a results folder is doing, or how it ended, and returns whether one failed.
 
     Raises:
         WorkbookError: If there is no stage.
     """
     known = {key: record for key, record in records.read_all(results_dir).items() if not key.endswith(".html")}
     if not known:
-        raise WorkbookError(f"no sweep in {results_dir}: start one with mb sweep, or give another --results")
+        raise WorkbookError(f"no sweep in {results_dir}: start one with mb sweep, or choose another --results")
     table = _new_table("configuration", "stage", "status", "progress", "so far", "left")
     counts: Counter[str] = Counter()
     for key, record in known.items():

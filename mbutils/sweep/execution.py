@@ -34,20 +34,20 @@ def make_folder(results_dir: Path) -> None:
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WorkbookError(f"cannot write in {results_dir} ({error.strerror}): give another --results") from error
+        raise WorkbookError(f"cannot write in {results_dir} ({error.strerror}): choose another --results") from error
 
 
 def run(
-    plan: Plan, stages: list[Stage], settings: Settings, client: Client, tell: Callable[[Outcome], None]
+    plan: Plan, stages: list[Stage], settings: Settings, client: Client, show: Callable[[Outcome], None]
 ) -> list[Outcome]:
-    """Runs stages, and goes on when one fails; then the comparison, if the plan asks for it and there are runs.
+    """Runs stages, continues when one fails, and then compares the runs, if the plan contains that and there are any.
 
     Args:
         plan: What `plan.read` returned.
         stages: Those of it that `unfinished` returned.
         settings: What holds for every stage.
         client: The client of the cluster.
-        tell: Called with each outcome as it comes.
+        show: Called with each outcome as it comes.
 
     Returns:
         The outcome of every stage.
@@ -59,9 +59,9 @@ def run(
         before = records.read(settings.results_dir, stage.key)
         if before is None or before.status != "running":  # by another sweep, or by one that was killed
             records.write(settings.results_dir, stage.key, records.Record("waiting"))
-    outcomes = list(_outcomes(stages, settings, client, tell))
+    outcomes = list(_outcomes(stages, settings, client, show))
     if plan.compares and runs.all_runs(settings.results_dir):
-        outcomes += _outcomes([COMPARISON, REPORT], settings, client, tell)
+        outcomes += _outcomes([COMPARISON, REPORT], settings, client, show)
     return outcomes
 
 
@@ -72,7 +72,7 @@ def report(results_dir: Path) -> None:
         WorkbookError: If the folder holds no runs, or the comparison fails.
     """
     if not runs.all_runs(results_dir):
-        raise WorkbookError(f"no runs in {results_dir}: train one first, or name another folder with --results")
+        raise WorkbookError(f"no runs in {results_dir}: train one first, or choose another --results")
     settings = Settings(results_dir, Path.cwd(), physical_cores(), time_limit=float("inf"), preload=())
     for stage in (COMPARISON, REPORT):
         with records.lock(results_dir, stage.group):
@@ -82,7 +82,7 @@ def report(results_dir: Path) -> None:
 
 
 def _outcomes(
-    stages: list[Stage], settings: Settings, client: Client, tell: Callable[[Outcome], None]
+    stages: list[Stage], settings: Settings, client: Client, show: Callable[[Outcome], None]
 ) -> Iterator[Outcome]:
     """Runs stages and yields how each ended."""
     futures = _submit(stages, settings, client)
@@ -90,7 +90,7 @@ def _outcomes(
     try:
         for future in as_completed(futures.values()):
             outcome = _outcome(future, keys[future], settings.results_dir)
-            tell(outcome)
+            show(outcome)
             _check_disk(outcome, settings.results_dir)
             yield outcome
             if outcome.status == "stopped":  # the scheduler is gone, or does not want us
@@ -101,7 +101,7 @@ def _outcomes(
 
 
 def _submit(stages: list[Stage], settings: Settings, client: Client) -> dict[str, Future]:
-    """Gives all stages to Dask, each as a function of the outcomes of those that it needs.
+    """Submits all stages to Dask, each as a function of the outcomes of those that it needs.
 
     The notebooks of a group follow one another. The first stages go first, and pages are rendered last.
     """
@@ -129,8 +129,8 @@ def _submit(stages: list[Stage], settings: Settings, client: Client) -> dict[str
 def _check_disk(outcome: Outcome, results_dir: Path) -> None:
     if outcome.disk_full:
         raise WorkbookError(
-            f"the disk of {results_dir}, or of the cache, is full ({outcome.error}): free some space; what is "
-            "finished is kept, the same command goes on from there"
+            f"the disk of {results_dir}, or of the cache, is full ({outcome.error}): free some space. What is "
+            "finished is kept, and the same command continues from there"
         )
 
 

@@ -33,7 +33,7 @@ class Launch:
 
     Attributes:
         folder: Its working directory.
-        environment: Its environment variables, besides those of this process.
+        environment: Environment variables, added to those of this process.
         log: The file to which what native code prints is appended.
         private: A folder that only this user can open, for its sockets and temporary files. Its path should be short:
             that of a socket may have 107 characters.

@@ -39,7 +39,7 @@ def execute(
         notebook: The notebook.
         output: Where the executed notebook is saved, also when it fails.
         parameters: The values that override its parameters cell.
-        environment: Environment variables of the kernel, besides those of this process.
+        environment: Environment variables of the kernel, added to those of this process.
         folder: The kernel's working directory.
         log: The file to which what the notebook prints, and the traceback of its error, are appended.
         preload: The modules that kernels find imported.

@@ -19,14 +19,14 @@ class Stage:
     """One notebook to execute, or one to render.
 
     Attributes:
-        group: The run that it belongs to, or what is prepared, or "compare": the folder of its log.
+        group: The run that it belongs to, the cache that it prepares, or "compare": the folder of its log.
         name: Its name among those of its group.
         notebook: The notebook to execute, or "render".
-        parameters: What its parameters cell is overridden with.
+        parameters: The values that override its parameters cell.
         kept: Where the executed notebook, or the HTML, is kept in the results folder.
-        configuration: What it is for, where it is for one.
+        configuration: The configuration that it belongs to, if it belongs to one.
         after: The keys of the stages that it needs.
-        needs_all: Whether it needs all of them, or any.
+        needs_all: Whether it needs all of them, or any one.
     """
 
     group: str
@@ -46,7 +46,7 @@ class Stage:
     def is_done(self, results_dir: Path) -> bool:
         """Returns whether it is finished in a results folder, whoever ran it."""
         record = records.read(results_dir, self.key)
-        if record and record.status == "running":  # and nobody holds the lock, if asked by who holds it: killed
+        if record and record.status == "running":  # it was killed, as whoever asks holds the lock
             return False
         kept = results_dir / self.kept
         if self.notebook == "prepare":
@@ -85,12 +85,12 @@ def _is_deployed(variants: dict[str, Any], parameters: DeployParameters) -> bool
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep file asks for.
+    """The work that a sweep file describes.
 
     Attributes:
         configurations: Each one, teachers before their students.
-        stages: Every stage, each after those that it needs; but for the comparison, which comes when they have ended.
-        compares: Whether the comparison is asked for.
+        stages: Every stage, each after those that it needs, without the comparison, which follows them all.
+        compares: Whether the comparison follows.
     """
 
     configurations: tuple[Configuration, ...]
@@ -107,7 +107,7 @@ def read(path: Path, seeds: list[int] | None = None) -> Plan:
 
     Args:
         path: The file.
-        seeds: In place of those that the file lists.
+        seeds: They replace those that the file lists.
 
     Raises:
         WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
@@ -150,18 +150,19 @@ def _stages(listed: list[Configuration], notebooks: list[str]) -> list[Stage]:
 
 
 def _stages_of(configuration: Configuration) -> Iterator[Stage]:
-    """Yields a stage for each notebook, the comparison left out."""
-    given, run_id, teacher = configuration.given, configuration.run_id, configuration.teacher
+    """Yields a stage for each notebook, without the comparison."""
+    overrides, run_id, teacher = configuration.overrides, configuration.run_id, configuration.teacher
     contract = configuration.parameters("prepare").preprocessing
-    cache = f"{given['prepare'].get('dataset', PrepareParameters.dataset)}_" + "_".join(
+    cache = f"{overrides['prepare'].get('dataset', PrepareParameters.dataset)}_" + "_".join(
         map(str, (contract.image_size, contract.color_mode, contract.interpolation))
     )
-    prepare = Stage(f"prepare_{cache}", "prepare", "prepare", given["prepare"], f"prepare/{cache}.ipynb", configuration)
+    kept = f"prepare/{cache}.ipynb"
+    prepare = Stage(f"prepare_{cache}", "prepare", "prepare", overrides["prepare"], kept, configuration)
     variant = configuration.parameters("convert").variant
     convert, deploy = f"convert_{variant}", f"deploy_{variant}"
 
     def of_run(name: str, notebook: str, after: tuple[str, ...], **more: bool) -> Stage:
-        parameters = given[notebook] | ({} if notebook == "train" else {"run_id": run_id})
+        parameters = overrides[notebook] | ({} if notebook == "train" else {"run_id": run_id})
         kept = f"runs/{run_id}/{name}.ipynb"
         return Stage(run_id, name, notebook, parameters, kept, configuration, after, **more)
 

@@ -1,8 +1,8 @@
-"""What each stage did, recorded beside its log: `<results>/logs/<group>/<stage>.json`.
+"""What each stage did, recorded next to its log: `<results>/logs/<group>/<stage>.json`.
 
 A group is a run, the preparation of a cache, or the comparison. A worker that works on a group holds the lock in its
-folder; the operating system lets go of it when the worker dies, so a record that says "running" without a lock is
-that of a stage that was killed.
+folder; the operating system releases it when the worker dies. So a stage whose record has the status "running" while
+nobody holds the lock was killed.
 """
 
 import json
@@ -23,7 +23,7 @@ _TAIL_LINES = 12
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of one stage.
+    """What is known about one stage.
 
     Attributes:
         status: "waiting", "running", "finished", "failed", or "skipped" because a stage that it needs failed.
@@ -100,7 +100,7 @@ def is_locked(results_dir: Path, group: str) -> bool:
 
 
 def progress(results_dir: Path, key: str) -> dict[str, Any]:
-    """Returns what the progress bar of a stage says, see `mbutils.progress`; nothing where it has shown none."""
+    """Returns the state of the progress bar of a stage, see `mbutils.progress`; empty where there is none."""
     return _read_json(path(results_dir, key, ".progress"))
 
 

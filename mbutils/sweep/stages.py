@@ -28,7 +28,7 @@ free_gpus: SimpleQueue[str] = SimpleQueue()  # those of this machine that no ker
 
 @dataclass(frozen=True)
 class Settings:
-    """What holds for every stage of a sweep.
+    """The settings of a sweep, the same for every stage.
 
     Attributes:
         results_dir: The results folder, on a file system that all workers share.
@@ -91,7 +91,7 @@ class FailedAttemptError(Exception):
 
 
 class _StoppedError(Exception):
-    """The sweep does not want the stage any more."""
+    """The sweep was stopped."""
 
 
 def perform(stage: Stage, settings: Settings, needed: list[Outcome], previous: Outcome | None = None) -> Outcome:
@@ -103,7 +103,7 @@ def perform(stage: Stage, settings: Settings, needed: list[Outcome], previous: O
         stage: The stage.
         settings: Those of the sweep.
         needed: How the stages ended that it needs.
-        previous: How the stage before it in its group ended, which makes no difference: it only follows it.
+        previous: How the stage before it in its group ended. It does not matter how, only that it has.
 
     Raises:
         FailedAttemptError: If it failed and is worth trying again.
@@ -113,7 +113,7 @@ def perform(stage: Stage, settings: Settings, needed: list[Outcome], previous: O
     if bad and (stage.needs_all or len(bad) == len(needed)):
         return _skipped(stage, settings, bad[0])
     try:
-        # A page is written beside its place and renamed, so nobody need wait to make it.
+        # A page is written beside its place and renamed, so no lock is needed to make it.
         with contextlib.nullcontext() if stage.notebook == RENDER else _locked(stage, settings, is_unwanted) as waited:
             if stage.is_done(settings.results_dir):
                 return Outcome(stage.key, "already finished")
@@ -122,7 +122,7 @@ def perform(stage: Stage, settings: Settings, needed: list[Outcome], previous: O
             outcome = attempt(stage, settings, is_unwanted)
     except _StoppedError:
         return Outcome(stage.key, "stopped")
-    except (WorkbookError, OSError) as error:  # not of the stage, but of the results folder
+    except (WorkbookError, OSError) as error:  # of the results folder, not of the stage
         return Outcome(stage.key, "failed", error=_one_line(error), disk_full=_is_disk_full(error))
     if outcome.status == "failed" and outcome.attempts < ATTEMPTS and not outcome.disk_full:
         raise FailedAttemptError(f"{stage.key}: {outcome.error}")
