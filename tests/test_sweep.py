@@ -230,13 +230,14 @@ def test_other_calibration_is_converted_but_not_trained_again(tmp_path, tiny_swe
     assert not stage(other, "convert_int8_per_channel").is_done(tiny_results)
 
 
-def test_stage_killed_before_its_notebook_was_kept_is_done_again(tiny_sweep_file, tiny_results, tmp_path):
+def test_stage_that_ended_before_its_notebook_was_kept_is_done_again(tiny_sweep_file, tiny_results, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(tiny_results, results)
     train = stage(sweep.read(tiny_sweep_file), "train")
     assert train.is_done(results)
-    records.write(results, train.key, records.running(attempt=1))
-    assert not train.is_done(results)
+    for killed_or_failed in (records.running(attempt=1), records.Record("failed", attempts=1)):
+        records.write(results, train.key, killed_or_failed)
+        assert not train.is_done(results)
 
 
 def estimated(folder, text, workers=1):

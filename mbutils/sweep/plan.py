@@ -46,7 +46,8 @@ class Stage:
     def is_done(self, results_dir: Path) -> bool:
         """Returns whether it is finished in a results folder, whoever ran it."""
         record = records.read(results_dir, self.key)
-        if record and record.status == "running":  # it was killed, as whoever asks holds the lock
+        # A stage that failed, or that was killed while it was running, may have made everything but its notebook.
+        if record and record.status in ("running", "failed"):
             return False
         kept = results_dir / self.kept
         if self.notebook == "prepare":
