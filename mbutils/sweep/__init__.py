@@ -9,5 +9,3 @@ folder (`records`), where anyone can follow it (`display`).
 from mbutils.sweep.configurations import Configuration
 from mbutils.sweep.plan import Plan, Stage, read
 from mbutils.sweep.records import failures
-
-__all__ = ["Configuration", "Plan", "Stage", "failures", "read"]

@@ -13,31 +13,3 @@ from mbutils.report.plots.cost import arena_map, cost_grid, memory_map, pareto, 
 from mbutils.report.plots.data import changed_images, class_counts, image_grid, image_scores, image_sizes
 from mbutils.report.plots.quantization import accuracy_by_calibration, channel_ranges, int8_kernel, signal_to_noise
 from mbutils.report.plots.style import PART_COLORS, VARIANT_COLORS, configuration_label, use_style
-
-__all__ = [
-    "PART_COLORS",
-    "VARIANT_COLORS",
-    "accuracy_against",
-    "accuracy_against_published",
-    "accuracy_by_calibration",
-    "arena_map",
-    "changed_images",
-    "channel_ranges",
-    "class_counts",
-    "configuration_label",
-    "confusion",
-    "cost_grid",
-    "curves",
-    "float_against_int8",
-    "history",
-    "image_grid",
-    "image_scores",
-    "image_sizes",
-    "int8_kernel",
-    "memory_map",
-    "pareto",
-    "schedule",
-    "signal_to_noise",
-    "streaming",
-    "use_style",
-]

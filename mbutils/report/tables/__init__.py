@@ -21,25 +21,3 @@ from mbutils.report.tables.results import (
     results_text,
 )
 from mbutils.report.tables.style import facts, styled
-
-__all__ = [
-    "accuracies",
-    "answers",
-    "budget_sentence",
-    "costs_of",
-    "deployment",
-    "deployment_checks",
-    "deployment_text",
-    "device_costs",
-    "facts",
-    "failures",
-    "grid",
-    "layers",
-    "pareto_models",
-    "provenance",
-    "published_accuracies",
-    "published_costs",
-    "results_text",
-    "streaming",
-    "styled",
-]
