@@ -42,6 +42,7 @@ def channel_ranges(tables: dict[str, pd.DataFrame]) -> Figure:
         for ax, column in zip(axes, ("weight", "activation"), strict=True):
             ax.scatter(x, table[column], s=9, alpha=0.45, linewidth=0, color=PALETTE[number], label=name)
     axes[0].set(yscale="log", ylim=_log_limits(tables), ylabel="largest absolute weight")
+    axes[0].yaxis.set_major_formatter("{x:g}")  # the default one writes TeX, which `use_style` switches off
     axes[0].set(title="Weights: a channel far below the largest of its layer has few int8 values in one scale")
     axes[1].set(ylabel="largest activation", title="Activations: ReLU6 bounds them", xlabel="layer", ylim=(-0.2, 6.3))
     axes[1].set_xticks(range(len(layers)), layers, rotation=90, fontsize=8)
