@@ -1,7 +1,7 @@
-"""Writing and locking: what is written stands beside its place until it is whole, and is then renamed.
+"""Atomic writing, and locks.
 
-A killed process leaves nothing half-written where others look, and a second process waits for the first instead of
-doing the same work.
+A file or folder is written under a temporary name and renamed when it is complete, so a killed process leaves nothing
+half-written where others look. Locks let a second process wait for the first instead of repeating its work.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from mbutils.errors import WorkbookError
 
 
 @contextlib.contextmanager
-def written_beside(path: Path, way_out: str = "check permissions") -> Iterator[Path]:
+def atomic_write(path: Path, way_out: str = "check permissions") -> Iterator[Path]:
     """Yields a path in the same folder with the same suffix, and renames it to `path` when the block succeeds.
 
     Args:
@@ -40,7 +40,7 @@ def written_beside(path: Path, way_out: str = "check permissions") -> Iterator[P
 
 
 @contextlib.contextmanager
-def folder_written_beside(path: Path, way_out: str = "check permissions") -> Iterator[Path]:
+def atomic_folder(path: Path, way_out: str = "check permissions") -> Iterator[Path]:
     """Yields an empty folder in the same folder, which takes the place of `path` when the block succeeds.
 
     Where several processes may write one folder at the same time, hold its lock.
@@ -84,7 +84,7 @@ def cannot_write(path: Path, error: OSError, way_out: str) -> WorkbookError:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes and threads from making the same thing; waits, and says so, while one of them does.
+    """Keeps other processes and threads from making the same thing; waits, with a message, while one of them does.
 
     Raises:
         OSError: If the folder cannot be written.

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mbutils.errors import WorkbookError
-from mbutils.files import written_beside
+from mbutils.files import atomic_write
 
 PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file for the state of a notebook's bar
 
@@ -66,7 +66,7 @@ def _write(state: dict[str, Any], file: Path) -> None:
     written = {name: state[name] for name in ("unit", "n", "total")}
     written |= {"what": state["prefix"], "note": state["postfix"], "left": left}
     # A training does not stop because its progress cannot be written.
-    with contextlib.suppress(WorkbookError), written_beside(file) as partial:
+    with contextlib.suppress(WorkbookError), atomic_write(file) as partial:
         partial.write_text(json.dumps(written))
 
 

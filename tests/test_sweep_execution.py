@@ -252,7 +252,7 @@ def test_nobody_else_can_reach_a_running_sweep(interrupted):
 def test_ctrl_c_stops_the_sweep_and_every_kernel_and_leaves_no_files(interrupted, capsys):
     results, temporary, process, interrupt = interrupted
     started = children(process.pid)
-    assert interrupt() == "mb: interrupted: what is finished is kept, the same command goes on from there\n"
+    assert interrupt() == "mb: interrupted: what is finished is kept, and the same command continues from there\n"
     assert process.returncode == 130
     assert not psutil.wait_procs(started, timeout=10)[1]
     assert cli.main(["status", "--results", str(results)]) == 0

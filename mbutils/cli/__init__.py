@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"mb: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("mb: interrupted: what is finished is kept, the same command goes on from there", file=sys.stderr)
+        print("mb: interrupted: what is finished is kept, and the same command continues from there", file=sys.stderr)
         return 130
 
 

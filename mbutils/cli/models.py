@@ -114,12 +114,12 @@ def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) ->
     return contract
 
 
-def _class_order(given: str | None, class_names: tuple[str, ...]) -> list[int]:
+def _class_order(names: str | None, class_names: tuple[str, ...]) -> list[int]:
     """Returns the position of each class of the dataset in the model's scores."""
-    order = next(csv.reader([given], skipinitialspace=True)) if given else list(class_names)
+    order = next(csv.reader([names], skipinitialspace=True)) if names else list(class_names)
     order = [name.strip() for name in order]
     if sorted(order) != sorted(class_names):
-        raise WorkbookError(f"--class-order {given}: must name each of {','.join(class_names)} once")
+        raise WorkbookError(f"--class-order {names}: must name each of {','.join(class_names)} once")
     return [order.index(name) for name in class_names]
 
 
@@ -137,17 +137,17 @@ def _footprint(options: argparse.Namespace) -> int:
 
 
 def _model_source(options: argparse.Namespace) -> Path | bytes:
-    """Returns the path that was given, or the untrained model that the options name."""
-    given = parameters_in(options, ModelParameters)
-    if options.model and given:
+    """Returns the path among the options, or the untrained model that they name."""
+    named = parameters_in(options, ModelParameters)
+    if options.model and named:
         raise WorkbookError("give a MODEL.tflite, or the options of an untrained model, not both")
     if options.model:
         return options.model
-    if not given:
+    if not named:
         raise WorkbookError("give a MODEL.tflite, or one of --alpha, --image-size, --color-mode and --n-classes")
     from mbutils.report import before_training
 
-    return before_training.tflite(ModelParameters(**given))
+    return before_training.tflite(ModelParameters(**named))
 
 
 def _deploy(options: argparse.Namespace) -> int:

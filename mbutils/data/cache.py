@@ -61,8 +61,8 @@ def made_once(path: Path) -> Iterator[None]:
 
 
 def written(path: Path) -> contextlib.AbstractContextManager[Path]:
-    """Like `files.written_beside`, for a file in the cache folder."""
-    return files.written_beside(path, _WAY_OUT)
+    """Like `files.atomic_write`, for a file in the cache folder."""
+    return files.atomic_write(path, _WAY_OUT)
 
 
 def stored_images(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[np.ndarray]]) -> np.ndarray:

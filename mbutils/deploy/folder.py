@@ -14,7 +14,7 @@ from mbutils.deploy.memory import Plan
 from mbutils.deploy.render import render
 from mbutils.device.footprint import Footprint
 from mbutils.errors import WorkbookError
-from mbutils.files import finish_replacing, folder_written_beside
+from mbutils.files import atomic_folder, finish_replacing
 
 FACTS = "deploy.json"
 _FIXED = Path(__file__).parent / "c"
@@ -112,7 +112,7 @@ def write(out: Path, contents: Mapping[str, bytes], facts: Mapping[str, Any]) ->
         WorkbookError: If it cannot be written.
     """
     check_target(out)
-    with folder_written_beside(out, "choose another output folder") as folder:
+    with atomic_folder(out, "choose another output folder") as folder:
         for name, content in contents.items():
             (folder / name).write_bytes(content)
         (folder / FACTS).write_text(json.dumps({**facts, "files": sorted(contents)}, indent=1) + "\n")

@@ -138,4 +138,6 @@ def describe(tflite: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
         for name, tensors in (("input", graph.inputs), ("output", graph.outputs))
         for tensor in tensors
     ]
-    return pd.DataFrame(counts.most_common(), columns=["op", "count"]), pd.DataFrame(rows)
+    return pd.DataFrame(counts.most_common(), columns=["op", "count"]), pd.DataFrame(rows).astype(
+        {"zero_point": "Int64"}
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 import nbformat
 
 from mbutils.errors import WorkbookError
-from mbutils.files import written_beside
+from mbutils.files import atomic_write
 
 NOTEBOOK_ONLY = "notebook-only"  # the tag of cells that are for the user of a notebook, not for readers of its HTML
 _TEMPLATES = Path(__file__).parent / "html"
@@ -42,7 +42,7 @@ def render(notebook: Path, html: Path) -> None:
             "stylesheet": (_TEMPLATES / "workbook" / "style.css").read_text(),
         }
         body, _ = exporter.from_notebook_node(content, resources)
-        with written_beside(html) as partial:
+        with atomic_write(html) as partial:
             partial.write_text(body, encoding="utf-8")
     except (NotJSONError, UnicodeDecodeError) as error:
         raise WorkbookError(f"{notebook} is not a notebook: pass an executed .ipynb file") from error

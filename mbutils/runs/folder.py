@@ -17,7 +17,7 @@ from mbutils.config import TrainParameters
 from mbutils.data import datasets
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError, nearest
-from mbutils.files import written_beside
+from mbutils.files import atomic_write
 
 FLOAT32 = "float32"
 
@@ -69,7 +69,7 @@ class Run:
 
     def save(self, name: str, write: Callable[[Path], None]) -> Path:
         """Saves an artefact: `write` is called with a temporary path; size and sha256 go into the manifest."""
-        with written_beside(self.path / name) as partial:
+        with atomic_write(self.path / name) as partial:
             write(partial)
         content = (self.path / name).read_bytes()
         facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
@@ -77,7 +77,7 @@ class Run:
         return self.path / name
 
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        with written_beside(self.path / "manifest.json") as partial:
+        with atomic_write(self.path / "manifest.json") as partial:
             partial.write_text(json.dumps(manifest, indent=1) + "\n")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mbutils.columns import RESULTS, names
-from mbutils.files import written_beside
+from mbutils.files import atomic_write
 from mbutils.runs.folder import FLOAT32, all_runs
 from mbutils.runs.identity import digest_of
 
@@ -32,7 +32,7 @@ def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def write_results(results_dir: Path) -> Path:
     """Writes `results.csv` from the manifests and returns its path."""
     path = results_dir / "results.csv"
-    with written_beside(path) as partial:
+    with atomic_write(path) as partial:
         results_table(results_dir).to_csv(partial, index=False)
     return path
 

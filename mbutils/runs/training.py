@@ -116,7 +116,7 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
         "variants": {},
         "artefacts": {},
     }
-    with files.locked(training.path.parent), files.folder_written_beside(training.path) as folder:
+    with files.locked(training.path.parent), files.atomic_folder(training.path) as folder:
         run = Run(folder)
         run._write_manifest(manifest)
         run.save("history.csv", lambda path: history.to_csv(path, index=False))

@@ -60,8 +60,8 @@ def record_evaluation(
         validation_top1: The accuracy of variants on the validation images, fractions. Those left out have the float32
             accuracy that training ended with.
     """
-    for variant, given in scores.items():
-        _save_predictions(run, variant, identities, labels, given)
+    for variant, values in scores.items():
+        _save_predictions(run, variant, identities, labels, values)
     variants = run.manifest["variants"]
     for row in accuracies.to_dict("records"):
         facts = {name: row[name] for name in _RECORDED if not pd.isna(row[name])}

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from mbutils.files import written_beside
+from mbutils.files import atomic_write
 
 _TAIL_LINES = 12
 
@@ -63,7 +63,7 @@ def write(results_dir: Path, key: str, record: Record) -> None:
     """
     file = path(results_dir, key, ".json")
     file.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text(json.dumps(asdict(record), indent=1) + "\n")
 
 
