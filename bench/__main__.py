@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"configurations of {SWEEPS} (default: %(default)s)",
     )
-    parser.add_argument("--results", default="", metavar="DIR", help="results folder (default: the project's results/)")
+    parser.add_argument(
+        "--results-dir", default="", metavar="DIR", help="results folder (default: the project's results/)"
+    )
     return parser
 
 
@@ -56,7 +58,7 @@ def _run(options: argparse.Namespace) -> int:
     for option in ("rounds", "configurations"):
         if getattr(options, option) < 1:
             raise WorkbookError(f"--{option} {getattr(options, option)}: the least is 1")
-    results_dir = resolve_results_dir(options.results)
+    results_dir = resolve_results_dir(options.results_dir)
     compared = [name for name in names if name != SWEEPS]
     rows = _measured(compared, options.rounds)
     if rows:
@@ -101,7 +103,7 @@ def _write(rows: list[dict], path: Path) -> None:
         pd.DataFrame(rows).to_csv(path, index=False)
     except OSError as error:
         raise WorkbookError(
-            f"cannot write {path} ({error.strerror}): free some space, or give another --results"
+            f"cannot write {path} ({error.strerror}): free some space, or give another --results-dir"
         ) from error
 
 

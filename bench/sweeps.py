@@ -83,7 +83,7 @@ def _loop(results: Path, parameters: dict[str, Any], configurations: int) -> flo
 
 def _sweep(file: Path, results: Path, workers: int, threads: int) -> float:
     start = time.perf_counter()
-    _call("mb", "sweep", file, "--results", results, "--workers", workers, "--threads", threads)
+    _call("mb", "sweep", file, "--results-dir", results, "--workers", workers, "--threads", threads)
     return time.perf_counter() - start
 
 

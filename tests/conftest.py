@@ -117,5 +117,5 @@ def tiny_results(tiny_sweep_file, shared_folder):
     results = shared_folder / "tiny_results"
     with FileLock(shared_folder / "tiny_results.lock"):
         if not (results / "report.html").exists():
-            assert cli.main(["sweep", str(tiny_sweep_file), "--results", str(results), "--threads", "1"]) == 0
+            assert cli.main(["sweep", str(tiny_sweep_file), "--results-dir", str(results), "--threads", "1"]) == 0
     return results

@@ -31,7 +31,7 @@ class Sweep:
 
     def start(self, results, *options, **variables):
         """Starts the command as a user would, with additional environment variables, and returns its process."""
-        command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, "sweep", self.file, "--results", results]
+        command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, "sweep", self.file, "--results-dir", results]
         process = subprocess.Popen(
             [*command, *map(str, options)],
             env=environment() | variables,

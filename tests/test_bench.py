@@ -145,13 +145,13 @@ def test_command_writes_what_could_be_measured_and_names_the_rest(monkeypatch, t
 
     monkeypatch.setattr(compare, "compare", fake)
     monkeypatch.setattr(sweeps, "measure", no_sweeps)
-    assert bench("--results", tmp_path) == 2
+    assert bench("--results-dir", tmp_path) == 2
     captured = capsys.readouterr()
     assert captured.out.rstrip().endswith(str(tmp_path / "bench.csv"))
     assert "epoch_0.25_96 is not measured: no flowers: get some" in captured.err
     assert "sweeps is not measured: papermill failed: no flowers" in captured.err
     assert pd.read_csv(tmp_path / "bench.csv")["case"].tolist() == ["step_0.25_96", "step_0.25_224", "step_0.5_224"]
-    assert bench("step_0.25_96", "--results", tmp_path) == 0
+    assert bench("step_0.25_96", "--results-dir", tmp_path) == 0
 
 
 def test_each_ratio_is_printed_as_soon_as_it_is_measured(monkeypatch, tmp_path, capsys):
@@ -162,20 +162,20 @@ def test_each_ratio_is_printed_as_soon_as_it_is_measured(monkeypatch, tmp_path, 
         return row(name, case.expected)
 
     monkeypatch.setattr(compare, "compare", fake)
-    bench("step_0.25_96", "step_0.5_224", "--results", tmp_path)
+    bench("step_0.25_96", "step_0.5_224", "--results-dir", tmp_path)
     assert before[0] == "" and before[1].startswith("step_0.25_96: ")
 
 
 def test_ratio_below_the_expected_one_fails(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(compare, "compare", lambda name, case, rounds: row(name, 99.0))
-    assert bench("step_0.25_96", "--results", tmp_path) == 1
+    assert bench("step_0.25_96", "--results-dir", tmp_path) == 1
     assert "MISSED" in capsys.readouterr().out
 
 
 def test_results_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(compare, "compare", lambda name, case, rounds: row(name))
     (tmp_path / "file").touch()
-    assert bench("step_0.25_96", "--results", tmp_path / "file") == 2
+    assert bench("step_0.25_96", "--results-dir", tmp_path / "file") == 2
     assert "cannot write" in capsys.readouterr().err
 
 
@@ -212,6 +212,6 @@ def test_overhead_is_all_time_outside_the_cells_of_the_notebooks(tmp_path):
 def test_sweep_with_too_much_overhead_fails(monkeypatch, tmp_path, capsys, seconds, status):
     rows = sweep_rows(tmp_path, seconds)
     monkeypatch.setattr(sweeps, "measure", lambda configurations: rows)
-    assert bench("sweeps", "--results", tmp_path) == status
+    assert bench("sweeps", "--results-dir", tmp_path) == status
     assert ("MISSED" in capsys.readouterr().out) == bool(status)
     assert pd.read_csv(tmp_path / "bench_sweeps.csv").columns.tolist() == list(names(BENCH_SWEEPS))

@@ -99,13 +99,13 @@ def test_render_names_a_file_that_is_not_a_notebook(tmp_path, content, message, 
 
 
 def test_report_without_runs_says_so_and_writes_nothing(tmp_path, capsys):
-    assert mb("report", "--results", tmp_path / "empty") == 2
+    assert mb("report", "--results-dir", tmp_path / "empty") == 2
     assert "no runs in" in capsys.readouterr().err
     assert not (tmp_path / "empty").exists()
 
 
 def test_report_prints_table_and_path(tiny_results, capsys):
-    assert mb("report", "--results", tiny_results) == 0
+    assert mb("report", "--results-dir", tiny_results) == 0
     text = capsys.readouterr().out
     assert "int8_per_channel" in text and "float32" in text
     assert text.rstrip().endswith(str(tiny_results / "report.html"))
@@ -114,19 +114,19 @@ def test_report_prints_table_and_path(tiny_results, capsys):
 def test_report_of_a_run_that_was_only_trained_says_what_it_lacks(digits, tmp_path, capsys):
     begun = runs.begin(TrainParameters(dataset="digits", weights="none"), digits, tmp_path)
     runs.finish(begun, Network("weights"), pd.DataFrame({"validation_top1": [0.5], "seconds": [1.0]}))
-    assert mb("report", "--results", tmp_path) == 0
+    assert mb("report", "--results-dir", tmp_path) == 0
     assert "no evaluated run yet" in capsys.readouterr().out
     assert "missing" in (tmp_path / "report.html").read_text()
 
 
 def test_dry_run_shows_the_plan_with_its_time_and_runs_nothing(tiny_sweep_file, tiny_results, tmp_path, capsys):
-    assert mb("sweep", tiny_sweep_file, "--results", tmp_path / "new", "--dry-run") == 0
+    assert mb("sweep", tiny_sweep_file, "--results-dir", tmp_path / "new", "--dry-run") == 0
     prepared, run, total = capsys.readouterr().out.splitlines()
     assert prepared.split() == ["prepare_digits_32_gray_bilinear", "prepare"]
     assert run.split()[1:] == ["train,", "convert_int8_per_channel,", "evaluate"]
     assert "1 run, 4 notebooks to execute: about" in total and "a guess from the sizes" in total
     assert not (tmp_path / "new").exists()
-    assert mb("sweep", tiny_sweep_file, "--results", tiny_results, "--dry-run") == 0
+    assert mb("sweep", tiny_sweep_file, "--results-dir", tiny_results, "--dry-run") == 0
     out = capsys.readouterr().out
     assert out.count("(finished)") == 4 and "0 notebooks to execute: nothing to do" in out
 
@@ -140,7 +140,7 @@ def test_plan_of_a_sweep_over_photographs_is_not_drowned_in_start_up_messages(fl
 
 def test_results_folder_that_cannot_be_written_is_named(tiny_sweep_file, tmp_path, capsys):
     (tmp_path / "file").touch()
-    assert mb("sweep", tiny_sweep_file, "--results", tmp_path / "file") == 2
+    assert mb("sweep", tiny_sweep_file, "--results-dir", tmp_path / "file") == 2
     assert "cannot write" in capsys.readouterr().err
 
 

@@ -54,7 +54,7 @@ def test_streamed_layers_pass_on_the_target(tmp_path):
 @needs_cc
 def test_deploy_writes_a_folder_that_passes_and_records_its_measurement(results, tmp_path, capsys):
     out = tmp_path / "c"
-    assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "3"]) == 0
+    assert cli.main(["deploy", "--results-dir", str(results), "--out", str(out), "--vectors", "3"]) == 0
     printed = capsys.readouterr().out
     assert "3 test images on this computer: PASS" in printed and str(out) in printed
     facts = json.loads((out / "deploy.json").read_text())
@@ -67,7 +67,7 @@ def test_deploy_writes_a_folder_that_passes_and_records_its_measurement(results,
         assert facts["measured"]["instructions"] == row["measured_instructions"]
         assert row["measured_ram_bytes"] == facts["arena_bytes"] + facts["measured"]["stack_bytes"]
     # The same command again replaces the folder, also after a build in it.
-    assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "1"]) == 0
+    assert cli.main(["deploy", "--results-dir", str(results), "--out", str(out), "--vectors", "1"]) == 0
     assert json.loads((out / "deploy.json").read_text())["vectors"] == 1
 
 
@@ -82,7 +82,7 @@ def test_measured_sizes_are_in_the_table_of_predicted_ones():
 def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(results, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(measure.shutil, "which", lambda name: None)
     out = tmp_path / "c"
-    assert cli.main(["deploy", "--results", str(results), "--out", str(out), "--vectors", "1"]) == 0
+    assert cli.main(["deploy", "--results-dir", str(results), "--out", str(out), "--vectors", "1"]) == 0
     printed = capsys.readouterr().out
     assert "make or cc is missing" in printed and "not measured: make, arm-none-eabi-gcc" in printed
     assert json.loads((out / "deploy.json").read_text())["measured"] is None
@@ -101,7 +101,7 @@ def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(
 )
 def test_bad_input_is_one_line_and_writes_nothing(results, tmp_path, capsys, options, message):
     out = tmp_path / "c"
-    assert cli.main(["deploy", *options, "--results", str(results), "--out", str(out)]) == 2
+    assert cli.main(["deploy", *options, "--results-dir", str(results), "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not out.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["results"]
@@ -113,7 +113,7 @@ def test_ram_that_streamed_layers_would_fit_names_how_many(results, capsys):
     best = table.loc[table["arena_bytes"].idxmin()]
     assert best["arena_bytes"] < table["arena_bytes"].iloc[0]
     limit = str(best["arena_bytes"] / 1024)
-    assert cli.main(["deploy", "--ram-kib", limit, "--results", str(results)]) == 2
+    assert cli.main(["deploy", "--ram-kib", limit, "--results-dir", str(results)]) == 2
     assert f"{best['streamed_layers']} streamed layers need" in capsys.readouterr().err
 
 
@@ -122,7 +122,7 @@ def test_folder_with_other_files_is_refused_and_kept(results, tmp_path, capsys, 
     out = tmp_path / "mine"
     out.mkdir()
     (out / name).write_text("mine")
-    assert cli.main(["deploy", "--results", str(results), "--out", str(out)]) == 2
+    assert cli.main(["deploy", "--results-dir", str(results), "--out", str(out)]) == 2
     assert f"holds other files ({name})" in capsys.readouterr().err
     assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "mine")]
 

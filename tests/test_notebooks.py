@@ -227,7 +227,7 @@ def test_own_images_of_two_classes_go_through_every_notebook(two_classes, tiny_s
     sweep = yaml.safe_load(tiny_sweep_file.read_text())
     own = {"dataset": "folder", "data_dir": str(two_classes), "skip_corrupt": True, "class_weight": "balanced"}
     (tmp_path / "own.yaml").write_text(yaml.dump({"defaults": {**sweep["defaults"], **own}}))
-    assert cli.main(["sweep", str(tmp_path / "own.yaml"), "--results", str(tmp_path)]) == 0
+    assert cli.main(["sweep", str(tmp_path / "own.yaml"), "--results-dir", str(tmp_path)]) == 0
     (run,) = runs.all_runs(tmp_path)
     manifest, facts = run.manifest, run.manifest["dataset"]
     assert facts["name"] == "folder_day-or-night" and manifest["run_id"].startswith("folder_day-or-night_")

@@ -88,7 +88,7 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
         ("include: gone.yaml", r"cannot read .*gone.yaml"),
         (
             "defaults: {dataset: digits}\ngrid: {calibration_images: [5, 9]}",
-            "is made with .* write two sweep files, and give each a --results of its own",
+            "is made with .* write two sweep files, and give each a --results-dir of its own",
         ),
         ("a: [", "is not a YAML file"),
         ("defaults: !!python/object/apply:os.system ['true']", "is not a YAML file"),

@@ -95,7 +95,7 @@ def test_what_needs_a_failed_stage_is_skipped_and_the_rest_goes_on(failed, run_i
 
 def test_status_shows_what_failed(failed, capsys):
     results = failed[0]
-    assert cli.main(["status", "--results", str(results)]) == 1
+    assert cli.main(["status", "--results-dir", str(results)]) == 1
     out = capsys.readouterr().out
     assert "as wished" in out and "5 failed" in out and "about to fail" in out
 
@@ -112,11 +112,11 @@ def test_failed_stages_are_tried_again_by_the_next_sweep(failed, sweep):
     # What had finished is not done again: two trainings had failed, and what comes after.
     again = ran(results)[len(before) :]
     assert len([line for line in again if line.startswith("train")]) == 2
-    assert cli.main(["status", "--results", str(results)]) == 0
+    assert cli.main(["status", "--results-dir", str(results)]) == 0
 
 
 def test_status_of_a_folder_without_a_sweep_is_named(tmp_path, capsys):
-    assert cli.main(["status", "--results", str(tmp_path)]) == 2
+    assert cli.main(["status", "--results-dir", str(tmp_path)]) == 2
     assert "no sweep in" in capsys.readouterr().err
 
 
@@ -226,7 +226,7 @@ def test_progress_of_a_training_can_be_followed(interrupted, capsys):
     results = interrupted[0]
     assert all(bar["total"] == 4 and bar["what"] == "train" for bar in bars(results))
     assert all(bar["note"] == "validation top-1 0.500" for bar in bars(results))
-    assert cli.main(["status", "--results", str(results)]) == 0
+    assert cli.main(["status", "--results-dir", str(results)]) == 0
     out = capsys.readouterr().out
     assert "2 running" in out and "train, epoch 4/4" in out
 
@@ -255,7 +255,7 @@ def test_ctrl_c_stops_the_sweep_and_every_kernel_and_leaves_no_files(interrupted
     assert interrupt() == "mb: interrupted: what is finished is kept, and the same command continues from there\n"
     assert process.returncode == 130
     assert not psutil.wait_procs(started, timeout=10)[1]
-    assert cli.main(["status", "--results", str(results)]) == 0
+    assert cli.main(["status", "--results-dir", str(results)]) == 0
     assert "2 killed" in capsys.readouterr().out
     assert not list(temporary.iterdir())
 
@@ -357,7 +357,7 @@ def test_interrupted_sweep_stops_the_kernels_of_other_workers(sweep, scheduler, 
     ],
 )
 def test_bad_options_are_named(sweep, tmp_path, options, message, capsys):
-    assert cli.main(["sweep", str(sweep.file), "--results", str(tmp_path), *options]) == 2
+    assert cli.main(["sweep", str(sweep.file), "--results-dir", str(tmp_path), *options]) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1
 

@@ -33,9 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     results = argparse.ArgumentParser(add_help=False)
-    results.add_argument(
-        "--results-dir", dest="results", default="", metavar="DIR", help="results folder (default: the project's own)"
-    )
+    results.add_argument("--results-dir", default="", metavar="DIR", help="results folder (default: the project's own)")
     sweeps.add_commands(commands, results)
     models.add_commands(commands, results)
     return parser

@@ -152,7 +152,7 @@ def _model_source(options: argparse.Namespace) -> Path | bytes:
 
 def _deploy(options: argparse.Namespace) -> int:
     values = parameters_in(options, DeployParameters) | {"run_id": Path(options.run_id).name}
-    parameters = DeployParameters(**values, results_dir=options.results)
+    parameters = DeployParameters(**values)
     from mbutils import deploy
     from mbutils.report import tables
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
-    """Adds them to the parsers of `mb`; `results` has the option `--results`."""
+    """Adds them to the parsers of `mb`; `results` has the option `--results-dir`."""
     sweep = commands.add_parser(
         "sweep",
         parents=[results],
@@ -86,7 +86,7 @@ def _sweep(options: argparse.Namespace) -> int:
     from mbutils import sweep
     from mbutils.sweep import clusters, display, execution
 
-    results_dir = resolve_results_dir(options.results)
+    results_dir = resolve_results_dir(options.results_dir)
     plan = sweep.read(options.file, options.seeds)
     settings, workers = sweep_settings(options, plan)
     left = execution.unfinished(plan, results_dir)
@@ -130,20 +130,20 @@ def sweep_settings(options: argparse.Namespace, plan: "Plan") -> "tuple[Settings
     if gpus and workers > len(gpus):
         raise WorkbookError(f"--workers {workers}: there are {len(gpus)} GPUs, and each takes one run at a time")
     threads = options.threads or (1 if options.scheduler else max(1, cores // workers))
-    results_dir = resolve_results_dir(options.results)
+    results_dir = resolve_results_dir(options.results_dir)
     return Settings(results_dir, Path.cwd(), threads, 3600 * options.time_limit, gpus), workers
 
 
 def _status(options: argparse.Namespace) -> int:
     from mbutils.sweep import display
 
-    return 1 if display.print_status(resolve_results_dir(options.results)) else 0
+    return 1 if display.print_status(resolve_results_dir(options.results_dir)) else 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from mbutils.sweep import execution
 
-    results_dir = resolve_results_dir(options.results)
+    results_dir = resolve_results_dir(options.results_dir)
     execution.report(results_dir)
     _print_results(results_dir)
     return 0

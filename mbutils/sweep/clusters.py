@@ -158,5 +158,5 @@ def _problem(folder: str) -> str:
     if multiprocessing.current_process().daemon:
         return "runs below a nanny, so it may not start kernels: start it with dask worker --no-nanny"
     if not Path(folder).is_dir():
-        return f"does not see {folder}: put --results on a file system that all machines share under the same path"
+        return f"does not see {folder}: put --results-dir on a file system that all machines share under the same path"
     return ""

@@ -150,7 +150,7 @@ def print_status(results_dir: Path) -> bool:
     """
     known = {key: record for key, record in records.read_all(results_dir).items() if not key.endswith(".html")}
     if not known:
-        raise WorkbookError(f"no sweep in {results_dir}: start one with mb sweep, or choose another --results")
+        raise WorkbookError(f"no sweep in {results_dir}: start one with mb sweep, or choose another --results-dir")
     table = _new_table("configuration", "stage", "status", "progress", "so far", "left")
     counts: Counter[str] = Counter()
     for key, record in known.items():

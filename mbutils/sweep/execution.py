@@ -34,7 +34,9 @@ def make_folder(results_dir: Path) -> None:
     try:
         results_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WorkbookError(f"cannot write in {results_dir} ({error.strerror}): choose another --results") from error
+        raise WorkbookError(
+            f"cannot write in {results_dir} ({error.strerror}): choose another --results-dir"
+        ) from error
 
 
 def run(
@@ -72,7 +74,7 @@ def report(results_dir: Path) -> None:
         WorkbookError: If the folder holds no runs, or the comparison fails.
     """
     if not runs.all_runs(results_dir):
-        raise WorkbookError(f"no runs in {results_dir}: train one first, or choose another --results")
+        raise WorkbookError(f"no runs in {results_dir}: train one first, or choose another --results-dir")
     settings = Settings(results_dir, Path.cwd(), physical_cores(), time_limit=float("inf"), preload=())
     for stage in (COMPARISON, REPORT):
         with records.lock(results_dir, stage.group):

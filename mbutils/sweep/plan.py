@@ -131,7 +131,7 @@ def _stages(listed: list[Configuration], notebooks: list[str]) -> list[Stage]:
             raise WorkbookError(
                 f"{stage.group}: {stage.configuration.parameters('convert').variant} is made with "
                 f"{stage.parameters} and with {known.parameters}, but a results folder holds one of each: "
-                "write two sweep files, and give each a --results of its own"
+                "write two sweep files, and give each a --results-dir of its own"
             )
         if stage.after != known.after:
             stages[stage.key] = replace(known, after=tuple(dict.fromkeys(known.after + stage.after)))
