@@ -8,7 +8,6 @@ images with random crops, mirroring, brightness and contrast, and take the train
 import contextlib
 import io
 import multiprocessing
-import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -18,7 +17,7 @@ from bench import step
 from mbutils.backend import keras, tf
 from mbutils.config import HALF_RANGE, DataParameters, TrainParameters, cache_dir
 from mbutils.data import datasets, preprocessing
-from mbutils.errors import WorkbookError
+from mbutils.files import atomic_folder
 from mbutils.model import training
 
 EPOCHS_PER_ROUND = 2
@@ -112,20 +111,13 @@ def export(dataset: str) -> Path:
     """
     data = datasets.load(DataParameters(dataset=dataset))
     folder = cache_dir() / f"{data.name}_{data.fingerprint}_jpeg"
-    if folder.exists():
-        return folder
-    partial = folder.with_name(f".{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        for example, encoded in zip(data.examples.itertuples(), data.read(), strict=True):
-            path = partial / example.part / data.class_names[example.label] / f"{example.Index}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encoded)
-        return partial.rename(folder)
-    except OSError as error:
-        raise WorkbookError(
-            f"cannot write {partial} ({error.strerror}): free some space or set MB_CACHE_DIR"
-        ) from error
+    if not folder.exists():
+        with atomic_folder(folder, "set MB_CACHE_DIR") as partial:
+            for example, encoded in zip(data.examples.itertuples(), data.read(), strict=True):
+                path = partial / example.part / data.class_names[example.label] / f"{example.Index}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encoded)
+    return folder
 
 
 def _augmentation() -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:

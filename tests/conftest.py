@@ -119,3 +119,15 @@ def tiny_results(tiny_sweep_file, shared_folder):
         if not (results / "report.html").exists():
             assert cli.main(["sweep", str(tiny_sweep_file), "--results-dir", str(results), "--threads", "1"]) == 0
     return results
+
+
+@pytest.fixture
+def recipes(tmp_path):
+    """Writes a recipe and returns its path."""
+
+    def write(name, text):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(text.replace("HERE", str(tmp_path)))
+        return str(path)
+
+    return write

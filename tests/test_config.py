@@ -68,18 +68,6 @@ def test_error_shows_as_one_line_in_a_notebook():
     assert WorkbookError("no such thing")._render_traceback_() == ["WorkbookError: no such thing"]
 
 
-@pytest.fixture
-def recipes(tmp_path):
-    """Writes a recipe and returns its path."""
-
-    def write(name, text):
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(text.replace("HERE", str(tmp_path)))
-        return str(path)
-
-    return write
-
-
 def test_recipe_stands_in_for_the_defaults_below_what_is_set_in_the_notebook(recipes):
     recipe = recipes("mine", "{alpha: 0.5, epochs: 7, dropout: 0.3}")
     cells = {**vars(TrainParameters()), "recipe": recipe, "epochs": 9, "In": ["", "# Parameters\ndropout = 0.1\n"]}

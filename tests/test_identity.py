@@ -17,18 +17,6 @@ def run_id(parameters, fingerprint="f"):
     return identify(parameters, fingerprint).run_id
 
 
-@pytest.fixture
-def recipes(tmp_path):
-    """Writes a recipe and returns its path."""
-
-    def write(name, text):
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(text.replace("HERE", str(tmp_path)))
-        return str(path)
-
-    return write
-
-
 def test_run_id_is_readable_and_ends_with_a_hash():
     readable, digest = run_id(replace(DEFAULTS, seed=3)).rsplit("_", 1)
     assert readable == "tf_flowers_mobilenet_v1_0.25_96_rgb_s3"

@@ -113,7 +113,7 @@ def perform(stage: Stage, settings: Settings, needed: list[Outcome], previous: O
     if bad and (stage.needs_all or len(bad) == len(needed)):
         return _skipped(stage, settings, bad[0])
     try:
-        # A page is written beside its place and renamed, so no lock is needed to make it.
+        # A page is written atomically, so no lock is needed to make it.
         with contextlib.nullcontext() if stage.notebook == RENDER else _locked(stage, settings, is_unwanted) as waited:
             if stage.is_done(settings.results_dir):
                 return Outcome(stage.key, "already finished")
