@@ -36,7 +36,7 @@ def test_memory_map_draws_every_buffer_where_it_lies(model):
 def test_memory_map_names_the_peak_and_every_op(model):
     ax = plots.memory_map(model)
     assert "peak at conv_dw_2: 202.14 KiB" in [text.get_text() for text in ax.texts]
-    assert [label.get_text() for label in ax.get_xticklabels()] == [layer.name for layer in model.layers]
+    assert [label.get_text() for label in ax.get_xticklabels()] == [op.name for op in model.ops]
 
 
 def test_memory_map_distinguishes_activations_padding_and_scratch(model):

@@ -54,7 +54,7 @@ def files(
 
 def readme(title: str, network: Network, plan: Plan, class_names: tuple[str, ...], predicted: Footprint) -> bytes:
     """Returns README.md: what is in the folder, and how to integrate it."""
-    operators = sorted({layer.op for layer in predicted.layers})
+    operators = sorted({op.code for op in predicted.ops})
     text = render(
         "README.md",
         title=title,

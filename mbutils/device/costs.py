@@ -103,7 +103,7 @@ def text(model: Footprint) -> str:
     lines += [_line(cost) for cost in costs(model) if cost.column in FOOTPRINT_COLUMNS]
     lines.append(f"\n{'':46}{'ms':>10}{'':12}   low .. high")
     lines += [_line(cost) for cost in costs(model) if cost.column in LATENCY_COLUMNS]
-    peak = model.layers[model.peak_op]
+    peak = model.ops[model.peak_op]
     return "\n".join([*lines, "", f"Most activation RAM is in use at {peak.name} (op {peak.index}).", *notes(model)])
 
 

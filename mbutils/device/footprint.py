@@ -16,25 +16,6 @@ from mbutils.tflite.reader import read_graph
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One op in the per-layer table; sizes in bytes.
-
-    `activation_bytes` is what it reads and writes, `live_bytes` what is in use while it runs, padding and scratch
-    included.
-    """
-
-    index: int
-    op: str
-    name: str
-    output_shape: tuple[int, ...]
-    macs: int
-    params: int
-    weight_bytes: int
-    activation_bytes: int
-    live_bytes: int
-
-
-@dataclass(frozen=True)
 class Footprint:
     """What a model costs.
 
@@ -48,11 +29,12 @@ class Footprint:
         tflite_bytes: The size of the file.
         weights_flash_bytes: Exact.
         activation_ram_bytes: By the 7.3.0 rules, see `mbutils.device.memory`. Buffers overlap only in part, so it
-            may slightly exceed the `live_bytes` of every single op.
+            may slightly exceed all of `live_bytes`.
         runtime_ram_bytes, code_flash_bytes, total_ram_bytes, total_flash_bytes: Estimates, see `ranges`.
         largest_in_out_bytes, tflm_arena_bytes: Other ways to count activations, for comparison.
-        peak_op: The index in `layers` of the op with the most bytes in use.
-        layers: One record for each op.
+        peak_op: The index in `ops` of the op with the most bytes in use.
+        ops: In the order of execution.
+        live_bytes: The bytes in use while each op runs, padding and scratch included.
         buffers: The memory map: one record for each rectangle of ops by bytes.
         ranges: For the name of each estimated attribute, how low and high the true value may be: the worst
             leave-one-out error of the fit.
@@ -74,7 +56,8 @@ class Footprint:
     largest_in_out_bytes: int
     tflm_arena_bytes: int
     peak_op: int
-    layers: tuple[Layer, ...]
+    ops: tuple[Op, ...]
+    live_bytes: tuple[int, ...]
     buffers: tuple[Buffer, ...]
     ranges: dict[str, Range]
 
@@ -96,8 +79,7 @@ def footprint(source: Path | str | bytes) -> Footprint:
 def graph_footprint(graph: Graph) -> Footprint:
     """Predicts RAM and flash of a model whose graph has been read."""
     plan = memory.plan_activations(graph)
-    layers = tuple(_layer(op, live) for op, live in zip(graph.ops, plan.live_bytes, strict=True))
-    weights = sum(layer.weight_bytes for layer in layers)
+    weights = sum(op.weight_bytes for op in graph.ops)
     runtime, code = estimates.runtime_ram(graph), estimates.code_flash(graph)
     ranges = {
         "runtime_ram_bytes": runtime,
@@ -106,7 +88,7 @@ def graph_footprint(graph: Graph) -> Footprint:
         "total_flash_bytes": code.plus(weights),
     }
     return Footprint(
-        param_count=sum(layer.params for layer in layers),
+        param_count=sum(op.params for op in graph.ops),
         **_operation_counts(graph),
         tflite_bytes=graph.tflite_bytes,
         weights_flash_bytes=weights,
@@ -115,7 +97,8 @@ def graph_footprint(graph: Graph) -> Footprint:
         largest_in_out_bytes=memory.largest_in_out_bytes(graph),
         tflm_arena_bytes=memory.tflm_arena_bytes(graph),
         peak_op=plan.live_bytes.index(max(plan.live_bytes)),
-        layers=layers,
+        ops=graph.ops,
+        live_bytes=plan.live_bytes,
         buffers=plan.buffers,
         ranges=ranges,
     )
@@ -133,10 +116,3 @@ def _operation_counts(graph: Graph) -> dict[str, int]:
         "depthwise_macs": depthwise,
         "conv_outputs": sum(op.outputs[0].size for op in graph.ops if op.is_convolution),
     }
-
-
-def _layer(op: Op, live_bytes: int) -> Layer:
-    shape = op.outputs[0].shape
-    return Layer(
-        op.index, op.code, op.name, shape, op.macs, op.params, op.weight_bytes, op.activation_bytes, live_bytes
-    )

@@ -39,12 +39,12 @@ def memory_map(model: Footprint) -> Axes:
         model: What `footprint` returned.
     """
     _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
-    peak, top = model.layers[model.peak_op], model.activation_ram_bytes / KIB
+    peak, top = model.ops[model.peak_op], model.activation_ram_bytes / KIB
     ax.axvspan(peak.index - 0.5, peak.index + 0.5, color=_MARK_COLOR, alpha=0.2, linewidth=0, zorder=0)
     for buffer in model.buffers:
         _draw_buffer(ax, buffer, top)
     ax.axhline(top, color=_MARK_COLOR, linewidth=1.5)
-    names = [layer.name for layer in model.layers]
+    names = [op.name for op in model.ops]
     in_left_half = peak.index < len(names) / 2
     ax.annotate(
         f"peak at {peak.name}: {top:,.2f} KiB",

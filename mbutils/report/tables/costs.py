@@ -11,6 +11,7 @@ from mbutils.deploy import Deployment, missing_tools
 from mbutils.device import costs
 from mbutils.device.footprint import Footprint
 from mbutils.report.tables.style import styled, with_notes
+from mbutils.tflite.graph import Op
 
 # Which measured figure of the C code belongs to which predicted one.
 _MEASURED = {
@@ -43,14 +44,19 @@ def _cost_row(cost: costs.Cost, recorded: Mapping[str, Any]) -> tuple[str, ...]:
 
 def layers(model: Footprint) -> Styler:
     """Returns MACs, bytes of weights and bytes of activations of each op; the op with most bytes in use is bold."""
-    table = pd.DataFrame(map(vars, model.layers)).astype({"output_shape": object})
-    table = table.rename(columns={"index": "", "name": "layer"})
-    table["output"] = [" x ".join(map(str, shape[1:])) for shape in table["output_shape"]]
     columns = ["", "layer", "op", "output", "macs", "weight_bytes", "activation_bytes", "live_bytes"]
+    rows = [
+        (op.index, op.name, op.code, _shape(op), op.macs, op.weight_bytes, op.activation_bytes, live)
+        for op, live in zip(model.ops, model.live_bytes, strict=True)
+    ]
     at_peak = ["font-weight: bold"] * len(columns)
-    return styled(table[columns]).apply(
+    return styled(pd.DataFrame(rows, columns=columns)).apply(
         lambda row: at_peak if row[""] == model.peak_op else [""] * len(columns), axis=1
     )
+
+
+def _shape(op: Op) -> str:
+    return " x ".join(map(str, op.outputs[0].shape[1:]))
 
 
 def deployment(deployed: Deployment) -> Styler:
