@@ -81,6 +81,29 @@ def test_mixup_keeps_the_larger_share_of_each_image():
     assert mixed.numpy().ravel().tolist() == [1.0, 1.0, 2.0]
 
 
+def test_draws_of_a_view_are_independent_of_each_other_and_of_the_order():
+    count, parameters = 4000, PrepareParameters(mixup=1.0, seed=3)
+    changes, partners, shares = (values.numpy() for values in augmentation.draw_view(count, 5, parameters))
+    order = tf.random.experimental.stateless_shuffle(tf.range(count), (3, 5))  # as in `training_batches`
+    draws = np.column_stack([changes, partners, shares, order, changes[partners], shares[partners]])
+    correlations = np.corrcoef(draws, rowvar=False)
+    assert np.abs(correlations - np.eye(len(correlations))).max() < 0.07  # 4.4 standard errors
+    assert np.mean(partners == order) < 0.01
+
+
+def test_mixup_leaves_crops_and_their_changes_as_they_are():
+    without, with_mixup = (augmentation.draw_view(50, 5, PrepareParameters(mixup=mixup)) for mixup in (0.0, 0.5))
+    assert np.array_equal(without.changes, with_mixup.changes)
+
+
+def test_a_view_is_the_same_for_the_same_seed_and_number():
+    first, again = (augmentation.draw_view(50, tf.constant(5), PrepareParameters(mixup=0.5, seed=3)) for _ in range(2))
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    for seed, number in ((4, 5), (3, 6)):
+        other = augmentation.draw_view(50, number, PrepareParameters(mixup=0.5, seed=seed))
+        assert not any(np.array_equal(one, another) for one, another in zip(first, other, strict=True))
+
+
 def test_without_mixup_each_image_keeps_to_itself():
     view = augmentation.draw_view(10, 0, PrepareParameters())
     assert (view.shares.numpy() == 1).all()

@@ -1,6 +1,7 @@
 """Random changes of training images, whole batches at a time: crops, mirroring, brightness and contrast, MixUp.
 
-The seed and the number of a view determine it, so that a teacher can score the views that its student will see.
+The seed and the number of a view determine it, so that a teacher can score the views that its student will see. Crops,
+shares and partners are independent: each is drawn from a stream of its own.
 """
 
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from mbutils.config import HALF_RANGE, PrepareParameters
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
 _CHANGES = 7  # crop area, aspect ratio, top and left; mirroring; contrast; brightness
 _IS_CROP_AREA = np.arange(_CHANGES) == 0
+_SHARES, _PARTNERS = 1, 2  # streams of random numbers; the seed and the number of the view are that of the changes
 
 
 class View(NamedTuple):
@@ -45,9 +47,10 @@ def draw_view(
     changes = tf.where(whole & _IS_CROP_AREA, 1.0, changes)  # 1 draws the largest area: the whole image
     if not parameters.mixup:
         return View(changes, tf.range(count), tf.ones(count))
-    gamma = tf.random.stateless_gamma([2, count], seed, parameters.mixup)
+    stream = tf.random.experimental.stateless_fold_in
+    gamma = tf.random.stateless_gamma([2, count], stream(seed, _SHARES), parameters.mixup)
     share = gamma[0] / (gamma[0] + gamma[1])  # Beta(mixup, mixup)
-    partners = tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+    partners = tf.random.experimental.stateless_shuffle(tf.range(count), stream(seed, _PARTNERS))
     return View(changes, partners, tf.maximum(share, 1 - share))
 
 

@@ -46,6 +46,8 @@ def stored_scores(
 
 def _scores_path(teacher: str, dataset: Dataset, parameters: TrainParameters) -> Path:
     views = {name: getattr(parameters, name) for name in _CHANGES_VIEWS}
+    if parameters.mixup:
+        views["streams"] = "independent"  # scores of views whose partners were drawn with the crops have another name
     digest = hashlib.sha256(json.dumps([teacher, dataset.fingerprint, views]).encode()).hexdigest()[:16]
     return cache_dir() / f"teacher_scores_{digest}.npy"
 
