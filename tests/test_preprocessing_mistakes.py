@@ -47,6 +47,15 @@ def test_table_has_what_each_mistake_costs(reds_and_blues):
     assert table.loc["nearest instead of area", "drop"] == 0  # images of one colour
 
 
+@pytest.mark.parametrize(("count", "difference"), [(5, "within chance"), (6, "real")])
+def test_a_difference_is_real_only_if_there_are_images_enough_to_tell_it_from_chance(reds_and_blues, count, difference):
+    table = preprocessing_mistakes.measure(RedAgainstBlue(), reds_and_blues, RGB, count).set_index("preprocessing")
+    # All `count` images change sides, which chance does in 2 of 2 ** count cases.
+    assert table.loc["BGR instead of RGB", ["drop", "p_value", "difference"]].tolist() == [1, 2 / 2**count, difference]
+    assert table.loc["nearest instead of area", "difference"] == "within chance"
+    assert pd.isna(table.loc["as trained", "difference"])
+
+
 def test_only_as_many_test_images_as_asked_are_scored(reds_and_blues):
     model = RedAgainstBlue()
     table = preprocessing_mistakes.measure(model, reds_and_blues, RGB, 5, batch_size=2)

@@ -83,6 +83,11 @@ class Comparison:
     p_value: float
     agreement: float
 
+    @property
+    def within_chance(self) -> bool:
+        """Whether two equally good models would differ as much in more than 5 % of such sets of images."""
+        return self.p_value > 0.05
+
 
 def compare(labels: np.ndarray, first: np.ndarray, second: np.ndarray) -> Comparison:
     """Compares the scores (n, n_classes) of two models for the same images with labels (n,)."""

@@ -63,7 +63,7 @@ def measure(
 
     Returns:
         One row for each of `mistakes`: `preprocessing`, `top1`, `low`, `high`, and against `RIGHT` on the same images
-        `drop`, `p_value` and `agreement` (blank for `RIGHT` itself).
+        `drop`, `p_value`, `agreement` and `difference`, "within chance" or "real" (blank for `RIGHT` itself).
     """
     positions = np.sort(np.random.default_rng(0).permutation(dataset.positions("test"))[:count])
     cases = mistakes(contract)
@@ -92,5 +92,6 @@ def _table(labels: np.ndarray, scores: dict[str, np.ndarray]) -> pd.DataFrame:
         if name != RIGHT:
             against = evaluation.compare(labels, scores[RIGHT], own)
             row |= {"drop": against.drop, "p_value": against.p_value, "agreement": against.agreement}
+            row["difference"] = "within chance" if against.within_chance else "real"
         rows.append(row)
     return pd.DataFrame(rows)
