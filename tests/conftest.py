@@ -20,6 +20,7 @@ defaults:
   weights: none
   horizontal_flip: false
   epochs: 1
+  warmup_epochs: 0.5
   batch_norm_momentum: 0.5
   calibration_images: 20
   calibration_draws: 0

@@ -1,8 +1,21 @@
+import math
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from mbutils.config import PROJECT, ConvertParameters, Preprocessing, TrainParameters, read_recipe, resolve_results_dir
+from mbutils.config import (
+    PROJECT,
+    RECIPES,
+    Budget,
+    ConvertParameters,
+    DeployParameters,
+    ModelParameters,
+    Preprocessing,
+    TrainParameters,
+    read_recipe,
+    resolve_results_dir,
+)
 from mbutils.errors import WorkbookError
 
 
@@ -12,7 +25,15 @@ from mbutils.errors import WorkbookError
         ({"alhpa": 0.5}, "unknown parameter 'alhpa': did you mean 'alpha'?"),
         ({"alpha": 0.01}, "alpha: 0.01 is too small: the minimum is 0.1"),
         ({"alpha": 3}, "alpha: 3.0 is too large: the maximum is 2.0"),
-        ({"alpha": float("nan")}, "alpha: nan is too small"),
+        ({"alpha": float("nan")}, "alpha: nan is not a finite number"),
+        ({"mixup": math.inf}, "mixup: inf is not a finite number"),
+        ({"learning_rate": -math.inf}, "learning_rate: -inf is not a finite number"),
+        ({"learning_rate": 0.0}, "learning_rate: 0.0 is too small"),
+        ({"seed": 2**32}, "seed: 4294967296 is too large: the maximum is 4294967295"),
+        ({"alpha": 0.3}, "no ImageNet weights for alpha 0.3: choose 0.25, 0.5, 0.75, 1.0, or weights none"),
+        ({"epochs": 3, "late_epochs": 4}, "late_epochs: 4 of 3 epochs: lower late_epochs, or raise epochs"),
+        ({"epochs": 3, "early_epochs": 4}, "early_epochs: 4 of 3 epochs"),
+        ({"epochs": 1, "warmup_epochs": 1.5}, "warmup_epochs: 1.5 of 1 epochs"),
         ({"alpha": "0.5"}, "alpha: expected float, got str '0.5'"),
         ({"learning_rate": "1e-3"}, "write 0.001 instead of 1e-3"),
         ({"image_size": 16}, "image_size: 16 is too small: the minimum is 32"),
@@ -28,6 +49,39 @@ def test_bad_parameter_is_named_with_the_way_out(values, message):
         TrainParameters.from_dict(values)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"weights": "none", "alpha": 0.3},
+        {"weights": "mine.keras", "alpha": 1.5},
+        {"epochs": 3, "early_epochs": 3, "late_epochs": 3, "warmup_epochs": 3},
+        {"seed": 2**32 - 1},
+        {"class_weight": "balanced"},
+    ],
+)
+def test_unusual_values_are_taken(values):
+    assert vars(TrainParameters.from_dict(values)).items() >= values.items()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (kind, spec.name)
+        for kind in (TrainParameters, ConvertParameters, DeployParameters, Budget, ModelParameters)
+        for spec in fields(kind)
+        if spec.type is float
+    ],
+)
+def test_no_number_is_infinite(kind, name):
+    with pytest.raises(WorkbookError, match=f"{name}: inf is not a finite number"):
+        kind.from_dict({name: math.inf})
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_every_recipe_holds_valid_values(recipe):
+    assert TrainParameters.from_dict(read_recipe(recipe)).epochs > 0
 
 
 def test_whole_number_serves_where_a_float_is_expected():

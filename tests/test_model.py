@@ -106,11 +106,6 @@ def test_missing_imagenet_weights_are_an_error_and_never_random_weights(tmp_path
         load_weights(mobilenet.build(0.5, (32, 32, 3), 5), "imagenet", 0.5)
 
 
-def test_alpha_without_imagenet_weights_is_named():
-    with pytest.raises(WorkbookError, match=r"no ImageNet weights for alpha 0.3: choose 0.25, 0.5, 0.75, 1.0"):
-        load_weights(mobilenet.build(0.3, (32, 32, 3), 5), "imagenet", 0.3)
-
-
 def both_batch_normalizations(training):
     images = tf.constant(np.random.default_rng(0).normal(1, 2, (8, 6, 5, 7)).astype(np.float32))
     rows = []

@@ -60,8 +60,8 @@ def test_learning_rate_warms_up_and_decays_to_zero():
     assert (np.diff(rate[:11]) > 0).all() and (np.diff(rate[10:]) < 0).all()
 
 
-def test_warm_up_longer_than_the_training_leaves_half_for_the_decay():
-    rate = rates(10, epochs=1, warmup_epochs=5.0)
+def test_warm_up_as_long_as_the_training_leaves_half_for_the_decay():
+    rate = rates(10, epochs=1, warmup_epochs=1.0)
     assert rate.argmax() == 5 and rate.max() == pytest.approx(0.5)
     assert rate[-1] == pytest.approx(0, abs=1e-6)
 

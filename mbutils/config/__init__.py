@@ -20,6 +20,7 @@ from mbutils.config.recipes import read_recipe, read_yaml, with_recipe
 from mbutils.config.training import (
     CLASS_WEIGHTS,
     FOLDER,
+    IMAGENET,
     PLANT_VILLAGE_39,
     DataParameters,
     PrepareParameters,

@@ -19,7 +19,7 @@ class ConvertParameters(Parameters):
     equalize: bool = parameter(True, "scale channels to weights of similar size, where ReLU6 allows it")
     bias_correction: bool = parameter(True, "take the mean rounding error of each channel out of its bias")
     qat_epochs: int = parameter(3, "epochs of quantization-aware fine-tuning, 0 for none", low=0)
-    qat_learning_rate: float = parameter(0.0001, "its learning rate at the start", low=0.0, high=1.0)
+    qat_learning_rate: float = parameter(0.0001, "its learning rate at the start", low=1e-7, high=1.0)
     calibration_draws: int = parameter(3, "draws for accuracy against number of images, 0 to skip it", low=0)
     results_dir: str = parameter("", "empty for the project's own results folder")
 

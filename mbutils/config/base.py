@@ -1,5 +1,6 @@
 """What all parameters have in common: defaults, meanings and valid values, which are checked."""
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
@@ -130,10 +131,11 @@ def _checked(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any
         raise WorkbookError(f"{name}: expected {kind.__name__}, got {type(value).__name__} {value!r}{hint}")
     if rules["choices"] and value not in rules["choices"]:
         raise WorkbookError(f"{name}: unknown value {value!r}: {nearest(value, rules['choices'])}")
+    if kind is float and not math.isfinite(value):
+        raise WorkbookError(f"{name}: {value} is not a finite number: give one")
     low, high = rules["low"], rules["high"]
-    # `not <=` rather than `>`, so that NaN is refused too.
-    if low is not None and not low <= value:
+    if low is not None and value < low:
         raise WorkbookError(f"{name}: {value} is too small: the minimum is {low}")
-    if high is not None and not value <= high:
+    if high is not None and value > high:
         raise WorkbookError(f"{name}: {value} is too large: the maximum is {high}")
     return value

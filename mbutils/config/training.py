@@ -9,6 +9,8 @@ from mbutils.config.preprocessing import COLOR_MODES, INTERPOLATIONS, Preprocess
 from mbutils.errors import WorkbookError
 
 CLASS_WEIGHTS = ("none", "balanced")
+IMAGENET = "imagenet"  # the weights of Keras
+IMAGENET_ALPHAS = (0.25, 0.5, 0.75, 1.0)
 FOLDER = "folder"  # the dataset that is the user's own
 # PlantVillage with a class of background, 39 classes, from Mendeley Data (doi:10.17632/tywbtsjrjv): the published
 # figures are on it. tensorflow-datasets' `plant_village` lacks that class: other data, and never compared.
@@ -69,7 +71,7 @@ class PrepareParameters(DataParameters):
     horizontal_flip: bool = parameter(True, "mirror half of the training images")
     color_jitter: float = parameter(0.2, "random change of brightness and contrast, 0 for none", low=0.0, high=1.0)
     mixup: float = parameter(0.0, "MixUp of pairs of images, parameter of its beta distribution, 0 for none", low=0.0)
-    seed: int = parameter(0, "seed of every random choice", low=0)
+    seed: int = parameter(0, "seed of every random choice", low=0, high=2**32 - 1)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -82,12 +84,12 @@ class TrainParameters(PrepareParameters):
     """Parameters of `train.ipynb`: those of `prepare.ipynb`, the model and the optimization."""
 
     alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0, group="model")
-    weights: str = parameter("imagenet", "imagenet, none, or the path of a .keras or .weights.h5 file")
+    weights: str = parameter(IMAGENET, "imagenet, none, or the path of a .keras or .weights.h5 file")
     dropout: float = parameter(0.1, "dropout before the classifier", low=0.0, high=0.9)
     batch_norm_momentum: float = parameter(0.99, "lower for short trainings from scratch", low=0.0, high=0.9999)
     epochs: int = parameter(30, "passes over the training images", low=1, group="optimization")
     batch_size: int = parameter(64, "images per training step", low=1)
-    learning_rate: float = parameter(0.004, "peak of the cosine schedule", low=0.0, high=10.0)
+    learning_rate: float = parameter(0.004, "peak of the cosine schedule", low=1e-6, high=10.0)
     warmup_epochs: float = parameter(2.0, "epochs of linear warm-up", low=0.0)
     weight_decay: float = parameter(0.01, "decoupled weight decay of AdamW", low=0.0, high=1.0)
     label_smoothing: float = parameter(0.1, "label smoothing of the cross-entropy", low=0.0, high=0.9)
@@ -113,6 +115,16 @@ class TrainParameters(PrepareParameters):
         determines_result=False,
     )
     results_dir: str = parameter("", "empty for the project's own results folder", determines_result=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights == IMAGENET and self.alpha not in IMAGENET_ALPHAS:
+            allowed = ", ".join(map(str, IMAGENET_ALPHAS))
+            raise WorkbookError(f"no ImageNet weights for alpha {self.alpha:g}: choose {allowed}, or weights none")
+        for name in ("warmup_epochs", "early_epochs", "late_epochs"):
+            value = getattr(self, name)
+            if value > self.epochs:
+                raise WorkbookError(f"{name}: {value:g} of {self.epochs} epochs: lower {name}, or raise epochs")
 
     @property
     def late_views(self) -> int:

@@ -4,9 +4,8 @@ import os
 from pathlib import Path
 
 from mbutils.backend import keras
+from mbutils.config import IMAGENET
 from mbutils.errors import WorkbookError
-
-IMAGENET_ALPHAS = (0.25, 0.5, 0.75, 1.0)
 
 
 def load_weights(model: keras.Model, weights: str, alpha: float) -> None:
@@ -18,23 +17,20 @@ def load_weights(model: keras.Model, weights: str, alpha: float) -> None:
     Args:
         model: A model made by `build`.
         weights: "imagenet", "none" (changes nothing), or the path of a .keras or .weights.h5 file.
-        alpha: The model's width multiplier.
+        alpha: The model's width multiplier: one of `IMAGENET_ALPHAS` for those of ImageNet.
 
     Raises:
         WorkbookError: If the weights are not available, or do not fit. There is no fallback to random weights.
     """
     if weights == "none":
         return
-    source = _imagenet_model(alpha) if weights == "imagenet" else _model_from_file(Path(weights).expanduser(), model)
+    source = _imagenet_model(alpha) if weights == IMAGENET else _model_from_file(Path(weights).expanduser(), model)
     for layer in model.layers:
         if layer.weights and layer.name != "classifier":
             _copy_layer(source, layer, weights)
 
 
 def _imagenet_model(alpha: float) -> keras.Model:
-    if alpha not in IMAGENET_ALPHAS:
-        allowed = ", ".join(map(str, IMAGENET_ALPHAS))
-        raise WorkbookError(f"no ImageNet weights for alpha {alpha:g}: choose {allowed}, or weights=none")
     width = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}[alpha]
     folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "models"
     stored = folder / f"mobilenet_{width}_224_tf_no_top.h5"
