@@ -1,4 +1,4 @@
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
@@ -55,10 +55,10 @@ def test_teacher_scores_every_view_of_every_training_image(scores, digits):
     assert not np.array_equal(scores[0], scores[1])
 
 
-@pytest.mark.parametrize("mixup", [0.0, 0.5])
-def test_teacher_sees_the_views_that_its_student_is_trained_on(student, digits, results, mixup):
+@pytest.mark.parametrize("change", [{}, {"mixup": 0.5}, {"rotation": 20.0, "blur": 0.02, "noise": 0.1}])
+def test_teacher_sees_the_views_that_its_student_is_trained_on(student, digits, results, change):
     # A student of the teacher's size and colour gets the same images that the teacher scored.
-    twin = replace(student, image_size=48, color_mode="rgb", mixup=mixup, epochs=3, late_epochs=1)
+    twin = replace(student, image_size=48, color_mode="rgb", epochs=3, late_epochs=1, **change)
     scores = teachers.teacher_scores(twin, digits, results)
     images = preprocessing.cached_images(digits, twin.preprocessing)
     network = read_model(teachers.find_teacher(twin, digits, results).path / "model.keras")
@@ -72,11 +72,35 @@ def test_scores_are_made_once(student, digits, results, scores, monkeypatch):
     assert np.array_equal(teachers.teacher_scores(student, digits, results), scores)
 
 
-@pytest.mark.parametrize("change", [{"min_crop_area": 0.5}, {"color_jitter": 0.0}, {"mixup": 0.5}])
+@pytest.mark.parametrize("change", [{"min_crop_area": 0.5}, {"color_jitter": 0.0}, {"mixup": 0.5}, {"noise": 0.1}])
 def test_views_that_are_augmented_otherwise_are_scored_again(student, digits, results, scores, change):
     other = teachers.teacher_scores(replace(student, **change), digits, results)
     assert other.shape == scores.shape
     assert not any(np.array_equal(theirs, ours) for theirs, ours in zip(other, scores, strict=True))
+
+
+OTHER_VIEWS = {
+    "min_crop_area": 0.5,
+    "horizontal_flip": False,
+    "vertical_flip": True,
+    "rotation": 10.0,
+    "translation": 0.1,
+    "zoom_out": 0.1,
+    "shear": 0.1,
+    "blur": 0.01,
+    "noise": 0.1,
+    "color_jitter": 0.1,
+    "mixup": 0.5,
+    "seed": 1,
+}
+
+
+def test_every_parameter_of_the_augmentation_has_scores_of_its_own(student, digits):
+    names = [spec.name for spec in fields(config.PrepareParameters)]
+    assert list(OTHER_VIEWS) == names[names.index("min_crop_area") :]
+    students = [student, *(replace(student, **{name: value}) for name, value in OTHER_VIEWS.items())]
+    for number, other in enumerate(students):
+        assert distillation.stored_scores("sha", digits, other, lambda number=number: number) == number
 
 
 @pytest.mark.parametrize("change", [{"teacher_views": 3}, {"late_epochs": 1}])

@@ -69,6 +69,21 @@ class PrepareParameters(DataParameters):
         0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0, group="augmentation"
     )
     horizontal_flip: bool = parameter(True, "mirror half of the training images")
+    vertical_flip: bool = parameter(False, "mirror half of the training images top to bottom", neutral=False)
+    rotation: float = parameter(0.0, "largest random rotation in degrees", low=0.0, high=180.0, neutral=0.0)
+    translation: float = parameter(
+        0.0, "largest random shift, also beyond the edges, fraction of the side", low=0.0, high=0.5, neutral=0.0
+    )
+    zoom_out: float = parameter(
+        0.0, "largest random zoom out, 0.5 shows 1.5 times the side; crops zoom in", low=0.0, high=1.0, neutral=0.0
+    )
+    shear: float = parameter(0.0, "largest random shear, fraction of the side", low=0.0, high=0.5, neutral=0.0)
+    blur: float = parameter(
+        0.0, "largest random blur, standard deviation as fraction of the side", low=0.0, high=0.1, neutral=0.0
+    )
+    noise: float = parameter(
+        0.0, "largest random noise, standard deviation as fraction of 255", low=0.0, high=0.5, neutral=0.0
+    )
     color_jitter: float = parameter(0.2, "random change of brightness and contrast, 0 for none", low=0.0, high=1.0)
     mixup: float = parameter(0.0, "MixUp of pairs of images, parameter of its beta distribution, 0 for none", low=0.0)
     seed: int = parameter(0, "seed of every random choice", low=0, high=2**32 - 1)

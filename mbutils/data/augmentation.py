@@ -1,7 +1,7 @@
-"""Random changes of training images, whole batches at a time: crops, mirroring, brightness and contrast, MixUp.
+"""Random changes of training images, whole batches at a time: crops, mirroring, distortions, light, MixUp.
 
 The seed and the number of a view determine it, so that a teacher can score the views that its student will see. Crops,
-shares and partners are independent: each is drawn from a stream of its own.
+distortions, shares and partners are independent: each is drawn from a stream of its own.
 """
 
 from typing import NamedTuple
@@ -10,18 +10,22 @@ import numpy as np
 
 from mbutils.backend import tf
 from mbutils.config import HALF_RANGE, PrepareParameters
+from mbutils.data import distortion
 
 _ASPECT_RATIOS = (3 / 4, 4 / 3)
-_CHANGES = 7  # crop area, aspect ratio, top and left; mirroring; contrast; brightness
+_CHANGES = 7  # crop area, aspect ratio, top and left; mirroring left to right; contrast; brightness
+_DISTORTIONS = 1 + distortion.DRAWS  # mirroring top to bottom; distortions
 _IS_CROP_AREA = np.arange(_CHANGES) == 0
-_SHARES, _PARTNERS = 1, 2  # streams of random numbers; the seed and the number of the view are that of the changes
+# Streams of random numbers; the first changes are drawn from that of the seed and the number of the view itself.
+_SHARES, _PARTNERS, _DISTORTED = 1, 2, 3
 
 
 class View(NamedTuple):
     """The random changes of n training images in one view of them.
 
     Attributes:
-        changes: Random numbers for crop, mirroring, contrast and brightness: uniform in [0, 1), shape (n, 7).
+        changes: Random numbers for crop, mirroring, contrast, brightness and distortions: uniform in [0, 1), shape
+            (n, 18).
         partners: The image that each image is mixed with, 0..n-1: int32, shape (n,).
         shares: The share of each image in its mixture, 0.5..1: float32, shape (n,).
     """
@@ -42,12 +46,13 @@ def draw_view(
         parameters: The seed and MixUp.
         whole: Leave the images whole instead of cropping them.
     """
-    seed = (parameters.seed, number)
-    changes = tf.random.stateless_uniform([count, _CHANGES], seed)
-    changes = tf.where(whole & _IS_CROP_AREA, 1.0, changes)  # 1 draws the largest area: the whole image
+    seed, stream = (parameters.seed, number), tf.random.experimental.stateless_fold_in
+    crops = tf.random.stateless_uniform([count, _CHANGES], seed)
+    crops = tf.where(whole & _IS_CROP_AREA, 1.0, crops)  # 1 draws the largest area: the whole image
+    distortions = tf.random.stateless_uniform([count, _DISTORTIONS], stream(seed, _DISTORTED))
+    changes = tf.concat([crops, distortions], axis=1)
     if not parameters.mixup:
         return View(changes, tf.range(count), tf.ones(count))
-    stream = tf.random.experimental.stateless_fold_in
     gamma = tf.random.stateless_gamma([2, count], stream(seed, _SHARES), parameters.mixup)
     share = gamma[0] / (gamma[0] + gamma[1])  # Beta(mixup, mixup)
     partners = tf.random.experimental.stateless_shuffle(tf.range(count), stream(seed, _PARTNERS))
@@ -55,28 +60,40 @@ def draw_view(
 
 
 def augment(images: tf.Tensor, changes: tf.Tensor, parameters: PrepareParameters, image_size: tf.Tensor) -> tf.Tensor:
-    """Normalizes and augments a batch: random resized crop, horizontal flip, brightness and contrast.
+    """Normalizes and augments a batch: random resized crop, mirroring, distortions, brightness and contrast.
 
     Args:
         images: uint8, shape (batch, height, width, channels).
-        changes: The rows of `View.changes` of these images, shape (batch, 7).
-        parameters: `min_crop_area`, `horizontal_flip` and `color_jitter`.
+        changes: The rows of `View.changes` of these images, shape (batch, 18).
+        parameters: The augmentation.
         image_size: Height and width of the result in pixels.
 
     Returns:
         Normalized images: float32 in [-1, 1], shape (batch, image_size, image_size, channels).
     """
     draws = tf.unstack(changes, axis=1)
-    boxes = _crop_boxes(draws[:4], parameters.min_crop_area)
+    *crop, left_right, contrast, brightness = draws[:_CHANGES]
+    top_bottom, *placing, blurring, graininess, high, low = draws[_CHANGES:]
+    boxes = _crop_boxes(crop, parameters.min_crop_area)
+    # A box with left and right, or top and bottom, swapped is a mirrored crop.
     if parameters.horizontal_flip:
-        # A box with left and right swapped is a mirrored crop.
-        boxes = tf.where(draws[4][:, None] < 0.5, boxes, tf.gather(boxes, [0, 3, 2, 1], axis=1))
-    cropped = tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (image_size, image_size))
+        boxes = tf.where(left_right[:, None] < 0.5, boxes, tf.gather(boxes, [0, 3, 2, 1], axis=1))
+    if parameters.vertical_flip:
+        boxes = tf.where(top_bottom[:, None] < 0.5, boxes, tf.gather(boxes, [2, 1, 0, 3], axis=1))
+    if distortion.moves_pixels(parameters):
+        shown = distortion.warp(images, boxes, placing, parameters, image_size)
+    else:
+        shown = tf.image.crop_and_resize(images, boxes, tf.range(tf.shape(images)[0]), (image_size, image_size))
+    if parameters.blur:
+        shown = distortion.blur(shown, blurring, parameters)
     jitter = parameters.color_jitter
-    contrast, brightness = 1 + jitter * (2 * draws[5] - 1), jitter * (2 * draws[6] - 1)
+    contrast, brightness = 1 + jitter * (2 * contrast - 1), jitter * (2 * brightness - 1)
     # One multiplication and one addition normalize the pixels and change contrast and brightness.
     slope, offset = contrast / HALF_RANGE, brightness - contrast
-    return tf.clip_by_value(cropped * slope[:, None, None, None] + offset[:, None, None, None], -1.0, 1.0)
+    lit = shown * slope[:, None, None, None] + offset[:, None, None, None]
+    if parameters.noise:
+        lit += distortion.noise(tf.shape(shown)[1:], graininess, (high, low), parameters)
+    return tf.clip_by_value(lit, -1.0, 1.0)
 
 
 def _crop_boxes(draws: list[tf.Tensor], min_area: float) -> tf.Tensor:

@@ -18,7 +18,21 @@ from mbutils.data.augmentation import draw_view
 from mbutils.data.dataset import Dataset
 from mbutils.progress import progress
 
-_CHANGES_VIEWS = ("seed", "min_crop_area", "horizontal_flip", "color_jitter", "mixup", "teacher_views", "late_views")
+_CHANGES_VIEWS = (
+    "seed",
+    "min_crop_area",
+    "horizontal_flip",
+    "color_jitter",
+    "mixup",
+    "teacher_views",
+    "vertical_flip",
+    "rotation",
+    "translation",
+    "zoom_out",
+    "shear",
+    "blur",
+    "noise",
+)
 
 
 def stored_scores(
@@ -45,7 +59,9 @@ def stored_scores(
 
 
 def _scores_path(teacher: str, dataset: Dataset, parameters: TrainParameters) -> Path:
-    views = {name: getattr(parameters, name) for name in _CHANGES_VIEWS}
+    determining = parameters.determining
+    views = {name: determining[name] for name in _CHANGES_VIEWS if name in determining}
+    views["late_views"] = parameters.late_views
     if parameters.mixup:
         views["streams"] = "independent"  # scores of views whose partners were drawn with the crops have another name
     digest = hashlib.sha256(json.dumps([teacher, dataset.fingerprint, views]).encode()).hexdigest()[:16]
