@@ -3,12 +3,14 @@
 import random
 
 import keras
+import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_models import convert, edited, tflite
 
 from mbutils.device.footprint import footprint
 from mbutils.errors import WorkbookError
+from mbutils.tflite.interpreter import TFLiteModel
 
 
 def tiny_model():
@@ -103,6 +105,21 @@ def test_corrupted_bytes_give_an_answer_or_one_clear_line():
             refused += 1
             assert "\n" not in str(error)
     assert refused > 30
+
+
+@pytest.mark.parametrize("use", [footprint, TFLiteModel])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_scales_that_are_not_finite_are_refused_before_litert_crashes_on_them(tmp_path, use, value):
+    def spoil(model):
+        tensor = next(
+            one for one in model.subgraphs[0].tensors if one.quantization and one.quantization.scale is not None
+        )
+        tensor.quantization.scale = np.full_like(tensor.quantization.scale, value)
+
+    path = tmp_path / "diverged.tflite"
+    path.write_bytes(edited(tflite("mobilenet_v1 0.25/96/3"), spoil))
+    with pytest.raises(WorkbookError, match=r"diverged\.tflite: quantized with scales that are not finite"):
+        use(path)
 
 
 def test_a_weight_matrix_that_lost_its_bytes_is_refused():

@@ -69,6 +69,18 @@ def other_alpha(folder):
     return str(folder / "other.keras")
 
 
+def not_finite(suffix):
+    def save(folder):
+        network = mobilenet.build(0.25, (32, 32, 3), 5)
+        kernel = network.get_layer("conv_pw_5").kernel
+        kernel.assign(np.full(kernel.shape, np.nan))
+        path = folder / f"diverged{suffix}"
+        network.save(path) if suffix == ".keras" else network.save_weights(path)
+        return str(path)
+
+    return save
+
+
 def no_mobilenet(folder):
     keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)]).save(folder / "dense.keras")
     return str(folder / "dense.keras")
@@ -90,6 +102,11 @@ def garbage(suffix):
         (garbage(".keras"), "is not a readable .keras model"),
         (garbage(".weights.h5"), "does not hold the weights"),
         (other_alpha, "give a file of the same alpha"),
+        (
+            not_finite(".keras"),
+            "weights of layer conv_pw_5 are not finite, .*train it again with a lower learning_rate",
+        ),
+        (not_finite(".weights.h5"), "weights of layer conv_pw_5 are not finite"),
         (no_mobilenet, "has no layer conv1: it is not a MobileNet v1"),
     ],
 )

@@ -130,6 +130,12 @@ def test_batches_of_unknown_number_are_refused(rounded, noise_images):
         quantization.fine_tune(rounded, batches, 1, 0.001)
 
 
+def test_fine_tuning_that_diverges_stops_at_once(rounded, noise_images):
+    batches = tf.data.Dataset.from_tensors((normalize(noise_images), np.full((40, 5), np.nan, np.float32)))
+    with pytest.raises(WorkbookError, match=r"its loss is nan in epoch 1: lower qat_learning_rate \(0.001\)"):
+        quantization.fine_tune(rounded, batches, 1, 0.001)
+
+
 def test_steps_that_are_off_change_nothing(small_network, folded, noise_images, variant):
     off = ConvertParameters(variant=variant, equalize=False, bias_correction=False)
     reference, model = quantization.prepare(small_network, noise_images, off)

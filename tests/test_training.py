@@ -3,6 +3,7 @@ import pytest
 
 from mbutils.config import TrainParameters
 from mbutils.data import preprocessing
+from mbutils.errors import WorkbookError
 from mbutils.model import training
 
 PARAMETERS = TrainParameters(
@@ -36,6 +37,20 @@ def test_history_has_a_complete_row_for_each_epoch(history):
 def test_training_lowers_the_loss_and_beats_chance(history):
     assert history["loss"].iloc[-1] < 0.8 * history["loss"].iloc[0]
     assert history["top1"].iloc[-1] > 0.3
+
+
+@pytest.mark.parametrize(
+    ("layer", "weight", "loss"),
+    [("classifier", "kernel", "loss"), ("conv1_bn", "moving_variance", "validation loss")],
+)
+def test_training_stops_at_once_when_its_loss_is_no_longer_a_number(digits, layer, weight, loss):
+    images = preprocessing.cached_images(digits, PARAMETERS.preprocessing)
+    network = training.build_model(PARAMETERS, digits)
+    variable = getattr(network.get_layer(layer), weight)
+    variable.assign(np.full(variable.shape, np.nan))
+    expected = rf"its {loss} is nan in epoch 1: lower learning_rate \(0.01\), or raise warmup_epochs \(2\)"
+    with pytest.raises(WorkbookError, match=expected):
+        training.fit(network, images, digits, PARAMETERS)
 
 
 def rates(steps_per_epoch, **parameters):

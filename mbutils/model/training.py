@@ -12,6 +12,7 @@ from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
+from mbutils.model.divergence import StopOnDivergence
 from mbutils.model.optimizer import FusedAdamW
 from mbutils.model.weights import load_weights
 from mbutils.progress import progress
@@ -57,7 +58,7 @@ def fit(
         `learning_rate` at its end, and `seconds` since the start.
 
     Raises:
-        WorkbookError: If the images were made with other parameters.
+        WorkbookError: If the images were made with other parameters, or the loss is no longer a number.
     """
     if images.shape[1:] != parameters.preprocessing.shape:
         raise WorkbookError(
@@ -68,12 +69,15 @@ def fit(
     trained = mobilenet.with_variable_size(network)
     compile_model(trained, parameters)
     recorder = _Recorder(parameters.epochs)
+    diverged = StopOnDivergence(
+        f"lower learning_rate ({parameters.learning_rate:g}), or raise warmup_epochs ({parameters.warmup_epochs:g})"
+    )
     trained.fit(
         pipeline.training_batches(images, dataset, parameters, range(parameters.epochs), teacher_scores),
         validation_data=pipeline.ordered_batches(images, dataset, "validation", batch_size=256),
         epochs=parameters.epochs,
         steps_per_epoch=steps_per_epoch,
-        callbacks=[_Schedule(parameters, steps_per_epoch), recorder],
+        callbacks=[_Schedule(parameters, steps_per_epoch), diverged, recorder],
         verbose=0,
         shuffle=False,
     )

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from mbutils.backend import keras
 from mbutils.config import IMAGENET
 from mbutils.errors import WorkbookError
@@ -60,21 +62,32 @@ def _weights_from_h5(path: Path, like: keras.Model) -> keras.Model:
         source.load_weights(path, skip_mismatch=False)
     except Exception as error:
         raise WorkbookError(f"weights: {path} does not hold the weights of a {like.name} ({error})") from error
-    return source
+    return _finite(source, path)
 
 
 def read_model(path: Path) -> keras.Model:
     """Reads a .keras file in Keras' safe mode, so that no code in the file runs.
 
     Raises:
-        WorkbookError: If the file is missing or not a Keras model.
+        WorkbookError: If the file is missing or not a Keras model, or its weights are not finite.
     """
     if not path.is_file():
         raise WorkbookError(f"no file {path}: give the path of a .keras file")
     try:
-        return keras.models.load_model(path, compile=False, safe_mode=True)
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise WorkbookError(f"{path} is not a readable .keras model: give a file that Keras saved") from error
+    return _finite(model, path)
+
+
+def _finite(model: keras.Model, path: Path) -> keras.Model:
+    for layer in model.layers:
+        if not all(np.isfinite(values).all() for values in layer.get_weights()):
+            raise WorkbookError(
+                f"{path}: weights of layer {layer.name} are not finite, its training diverged: "
+                "train it again with a lower learning_rate"
+            )
+    return model
 
 
 def _copy_layer(source: keras.Model, layer: keras.Layer, origin: str) -> None:

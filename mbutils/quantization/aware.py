@@ -9,6 +9,7 @@ import numpy as np
 
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
+from mbutils.model.divergence import StopOnDivergence
 from mbutils.progress import progress
 from mbutils.quantization.folding import copied
 from mbutils.quantization.ranges import ACTIVATION_STEPS, INPUT_SCALE, LARGEST_WEIGHT, activation_ranges
@@ -155,7 +156,7 @@ def fine_tune(model: FakeQuantized, batches: tf.data.Dataset, epochs: int, learn
         from the targets.
 
     Raises:
-        WorkbookError: If the number of batches is not known.
+        WorkbookError: If the number of batches is not known, or the loss is no longer a number.
     """
     steps = int(batches.cardinality())
     if steps <= 0:
@@ -171,5 +172,9 @@ def fine_tune(model: FakeQuantized, batches: tf.data.Dataset, epochs: int, learn
             bar.update()
 
         shown = keras.callbacks.LambdaCallback(on_epoch_end=show)
-        model.fit(batches, epochs=epochs, steps_per_epoch=steps // epochs, callbacks=[shown], verbose=0, shuffle=False)
+        diverged = StopOnDivergence(f"lower qat_learning_rate ({learning_rate:g})")
+        callbacks = [diverged, shown]
+        model.fit(
+            batches, epochs=epochs, steps_per_epoch=steps // epochs, callbacks=callbacks, verbose=0, shuffle=False
+        )
     return model

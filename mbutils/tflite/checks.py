@@ -1,6 +1,9 @@
 """What a graph must satisfy before the memory rules apply to it; each check raises one clear line."""
 
+from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 from mbutils.errors import WorkbookError
 from mbutils.tflite.graph import Graph, Op, Tensor
@@ -23,6 +26,15 @@ def static_shapes(subgraph: Any) -> None:  # noqa: ANN401
         shape = numbers(subgraph.tensors[index].shape)
         if shape and shape[0] != 1:
             raise WorkbookError(f"batch size {shape[0]} of input shape {list(shape)}: convert with batch size 1")
+
+
+def finite_scales(scales: Iterable[np.ndarray]) -> None:
+    """Refuses scales that are NaN or infinite, which LiteRT does not survive."""
+    if not all(np.isfinite(values).all() for values in scales):
+        raise WorkbookError(
+            "quantized with scales that are not finite, its training diverged: train it again with a lower "
+            "learning rate, and convert it"
+        )
 
 
 def is_quantized(tensors: list[Tensor]) -> None:

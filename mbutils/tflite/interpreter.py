@@ -9,7 +9,7 @@ from mbutils.backend import native_output_silenced
 from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
-from mbutils.tflite import schema
+from mbutils.tflite import checks, schema
 from mbutils.tflite.ops import COMPUTING
 from mbutils.tflite.reader import read_graph
 
@@ -22,7 +22,8 @@ class TFLiteModel:
         threads: Threads of the interpreter; LiteRT's own choice where None.
 
     Raises:
-        WorkbookError: If the file is missing, empty or not a .tflite model with one image input and one output.
+        WorkbookError: If the file is missing, empty or not a .tflite model with one image input and one output, or its
+            scales are not finite.
     """
 
     def __init__(self, source: Path | bytes, threads: int | None = None) -> None:
@@ -32,6 +33,11 @@ class TFLiteModel:
                 self._interpreter = Interpreter(model_content=content, num_threads=threads)
         except (ValueError, RuntimeError) as error:
             raise WorkbookError(f"{label}: not a readable .tflite model ({error}): convert it again") from error
+        details = self._interpreter.get_tensor_details()
+        try:
+            checks.finite_scales(tensor["quantization_parameters"]["scales"] for tensor in details)
+        except WorkbookError as error:
+            raise WorkbookError(f"{label}: {error}") from None
         inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
             raise WorkbookError(f"{label}: not an image classifier: it must have one image input and one output")

@@ -41,6 +41,7 @@ def _graph(model: Any, label: str, tflite_bytes: int) -> Graph:  # noqa: ANN401
     codes = [schema.op_name(model, operator) for operator in subgraph.operators]
     tensors = [_tensor(model, index, record) for index, record in enumerate(subgraph.tensors)]
     checks.is_quantized(tensors)
+    checks.finite_scales(tensor.scales for tensor in tensors)
     for code in codes:
         if code not in SUPPORTED:
             raise WorkbookError(f"no memory rules for the op {code}: replace it, or use {', '.join(sorted(SUPPORTED))}")
