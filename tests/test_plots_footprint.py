@@ -79,7 +79,7 @@ def results():
     table = pd.DataFrame(rows, columns=["run_id", "top1", "total_ram_bytes"])
     table["total_ram_bytes"] *= 1024
     fixed = {"variant": "int8_per_channel", "dataset": "digits", "alpha": 0.25, "color_mode": "rgb"}
-    fixed |= {"seeds": 1, "top1_low": 0.7, "top1_high": 0.95}
+    fixed |= {"task": "digits", "settings": "", "seeds": 1, "top1_low": 0.7, "top1_high": 0.95}
     return table.assign(**fixed, image_size=[96, 128, 224], total_flash_bytes=1, latency_ms_stm32h747=1.0)
 
 
@@ -92,13 +92,11 @@ def test_pareto_labels_the_front_in_kib_and_shows_the_rest_in_grey():
     assert ax.get_xlabel() == "total RAM (KiB)"
 
 
-def test_pareto_keeps_datasets_apart():
-    both = pd.concat([results(), results().assign(dataset="tf_flowers")], ignore_index=True)
-    figure = plots.pareto(both, "total_ram_bytes")
-    assert [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes] == [
-        "digits: the best for its cost",
-        "tf_flowers: the best for its cost",
-    ]
+def test_pareto_names_every_model_at_a_point():
+    same = results().iloc[[0, 0]].assign(settings=["epochs 30", "epochs 60"])
+    (ax,) = plots.pareto(same, "total_ram_bytes").axes
+    (text,) = ax.texts
+    assert text.get_text() == "0.25 96 px rgb, epochs 30\n0.25 96 px rgb, epochs 60"
 
 
 def test_pareto_without_models_has_a_title_that_says_so():

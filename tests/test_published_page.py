@@ -14,7 +14,8 @@ KIB = 1024
 def configurations(dataset="tf_flowers", n_classes=5, top1=0.9, **columns):
     """Returns one row of `selection.over_seeds`: 0.25 at 224 px, published on flowers: 83.24 %."""
     row = {"dataset": dataset, "n_classes": n_classes, "alpha": 0.25, "image_size": 224, "color_mode": "rgb"}
-    return pd.DataFrame([{**row, "variant": "int8_per_channel", "top1": top1, "n_test": 734, "seeds": 3, **columns}])
+    row |= {"variant": "int8_per_channel", "model": "ours", "top1": top1, "n_test": 734, "seeds": 3}
+    return pd.DataFrame([{**row, **columns}])
 
 
 def compared(own):

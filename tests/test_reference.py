@@ -39,6 +39,7 @@ def test_report_of_the_reference_results_is_small_and_loads_nothing():
 def results(*top1):
     row = dict.fromkeys(RESULT_COLUMNS, 1.0) | {"dataset": "tf_flowers", "n_test": 734, "n_classes": 5}
     row |= {"alpha": 0.5, "image_size": 224, "color_mode": "rgb", "configuration": "a", "measured_ram_bytes": 2048}
+    row |= {"conversion": "", "recorded_parameters": "{}"}
     rows = [
         row | {"run_id": f"r{seed}", "seed": seed, "variant": variant, "top1": accuracy}
         for seed, accuracy in enumerate(top1)

@@ -7,7 +7,7 @@ import pytest
 from mbutils import runs
 from mbutils.config import TrainParameters
 from mbutils.errors import WorkbookError
-from mbutils.report import plots, review
+from mbutils.report import labels, plots, review
 
 LABELS = np.array([0, 1, 2, 1])
 FLOAT = np.eye(10, dtype=np.float32)[[0, 1, 2, 5]]  # the last is wrong
@@ -45,7 +45,7 @@ def evaluated(tmp_path, digits):
 
 
 def model(table):
-    return table[(table["seed"] == 1) & (table["variant"] == "int8_per_channel")]
+    return labels.labelled(table[(table["seed"] == 1) & (table["variant"] == "int8_per_channel")])
 
 
 def test_histories_are_those_of_every_seed(evaluated):

@@ -180,6 +180,18 @@ def test_results_table_has_a_row_for_each_evaluated_variant(finished, digits, tm
     assert pd.isna(table.loc["float32", "tflite_bytes"])
 
 
+def test_results_have_the_fingerprint_and_the_parameters_that_determine_the_model(finished, digits, tmp_path):
+    runs.save_variant(finished, "int8_per_channel", b"model", {"calibration_images": 7})
+    evaluate(finished, digits)
+    table = runs.results_table(tmp_path).set_index("variant")
+    assert set(table["fingerprint"]) == {digits.fingerprint}
+    trained, converted = map(json.loads, table["recorded_parameters"][["float32", "int8_per_channel"]])
+    assert converted == trained | {"calibration_images": 7}
+    assert trained["epochs"] == PARAMETERS.epochs and trained["late_epochs"] == 0
+    # Alpha has its own column, the folder determines nothing, and without a teacher its views change nothing.
+    assert not {"alpha", "seed", "results_dir", "data_dir", "teacher_views"} & set(trained)
+
+
 def test_predictions_are_kept_and_hold_no_pickles(finished, digits):
     runs.save_variant(finished, "int8_per_channel", b"model", {})
     evaluate(finished, digits)

@@ -5,19 +5,21 @@ import pandas as pd
 import pytest
 
 from mbutils.config import Budget
-from mbutils.report import plots, selection, tables
+from mbutils.report import labels, plots, selection, tables
 
 KIB = 1024
 
 
 def results(*rows):
-    """Returns a results table of int8 models: (name, validation top-1, test top-1, RAM KiB, flash KiB, ms)."""
+    """Returns labelled int8 models of a results table: (name, validation top-1, test top-1, RAM KiB, flash KiB, ms)."""
     names = ["run_id", "validation_top1", "top1", "total_ram_bytes", "total_flash_bytes", "latency_ms_stm32h747"]
     table = pd.DataFrame(rows, columns=names).astype({"total_ram_bytes": float, "total_flash_bytes": float})
     table[["total_ram_bytes", "total_flash_bytes"]] *= KIB
-    fixed = {"dataset": "digits", "alpha": 0.25, "image_size": 32, "color_mode": "gray", "seed": 0}
+    fixed = {"dataset": "digits", "alpha": 0.25, "image_size": 32, "color_mode": "gray", "seed": 0, "conversion": ""}
+    fixed |= {"fingerprint": "f", "n_classes": 10, "n_train": 80, "n_test": 20, "recorded_parameters": "{}"}
     interval = {"top1_low": table["top1"] - 0.02, "top1_high": table["top1"] + 0.02}
-    return table.assign(variant="int8_per_channel", **fixed, **interval)
+    table = table.assign(variant="int8_per_channel", configuration=table["run_id"], **fixed, **interval)
+    return labels.labelled(table)
 
 
 SMALL_MIDDLE_LARGE = results(
@@ -85,7 +87,7 @@ def test_without_any_model_there_is_no_answer():
         (Budget(ram_kib=150), ["int8_per_channel", "2 of 3", "86.00%", "88.00%", "100.0 KiB, limit 150"]),
         (
             Budget(ram_kib=40),
-            ["nothing fits; nearest: digits 0.25", "over in total RAM by 25.0%", "0 of 3", "nearest to the limits"],
+            ["nothing fits; nearest: 0.25", "over in total RAM by 25.0%", "0 of 3", "nearest to the limits"],
         ),
         (Budget(latency_ms=35), ["30.0 ms (estimate, 24.", "limit 35"]),
     ],
@@ -95,10 +97,23 @@ def test_the_answer_names_model_costs_limits_and_accuracies(budget, words):
     assert all(word in html for word in words)
 
 
-def test_each_dataset_gets_its_own_answer():
-    flowers = results(("flowers", 0.5, 0.5, 50, 300, 30)).assign(dataset="tf_flowers")
-    html = tables.answers(pd.concat([SMALL_MIDDLE_LARGE, flowers], ignore_index=True), Budget()).to_html()
-    assert "92.00%" in html and "50.00%" in html
+def with_another_class():
+    """Returns the models, and one on the same data with a class more."""
+    more = results(("more", 0.1, 0.1, 50, 300, 30)).assign(fingerprint="another", n_classes=11)
+    return labels.labelled(pd.concat([SMALL_MIDDLE_LARGE, more], ignore_index=True))
+
+
+def test_each_task_gets_its_own_answer():
+    answers = tables.answers(with_another_class(), Budget()).data
+    assert list(answers) == ["digits (10 classes)", "digits (11 classes)"]
+    assert answers.loc["run"].tolist() == ["large", "more"]
+    assert answers.loc["fitting"].tolist() == ["3 of 3 int8 models", "1 of 1 int8 models"]
+
+
+def test_the_report_says_that_tasks_are_not_compared_with_each_other():
+    several = tables.budget_sentence(with_another_class(), Budget())
+    assert "4 configurations on digits (10 classes) and digits (11 classes), seed 0. These are 2 tasks" in several
+    assert "3 configurations on digits, seed 0. Budget" in tables.budget_sentence(SMALL_MIDDLE_LARGE, Budget())
 
 
 def test_runs_without_costs_must_be_converted_and_evaluated():
@@ -117,9 +132,23 @@ def test_pareto_models_are_those_that_none_beats_at_every_cost_and_in_accuracy()
     assert selection.pareto_models(table.iloc[:0]).empty
 
 
-def test_pareto_models_of_different_datasets_do_not_compete():
-    both = pd.concat([SMALL_MIDDLE_LARGE, results(("flowers", 0.1, 0.1, 50, 300, 30)).assign(dataset="tf_flowers")])
-    assert len(selection.pareto_models(both)) == 4
+def test_pareto_models_of_different_tasks_do_not_compete():
+    assert selection.pareto_models(with_another_class())["run_id"].tolist() == ["small", "middle", "large", "more"]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        plots.float_against_int8,
+        lambda models: plots.pareto(models, "total_ram_bytes"),
+        lambda models: plots.accuracy_against(models, "total_ram_bytes", "int8_per_channel"),
+    ],
+)
+def test_every_task_has_its_own_picture(picture):
+    first, second = picture(with_another_class().assign(seeds=1)).axes
+    titles = [ax.get_title() or ax.get_title(loc="left") for ax in (first, second)]
+    assert [title.split(": ")[0] for title in titles] == ["digits (10 classes)", "digits (11 classes)"]
+    assert first.get_position().y0 > second.get_position().y1
 
 
 def test_table_of_pareto_models_shows_cost_and_accuracy():
@@ -158,7 +187,7 @@ def test_pareto_front_is_what_no_other_model_dominates():
 def seeded(*rows):
     """Returns a results table: (configuration, seed, top-1, RAM KiB)."""
     runs = [(f"{name}_{seed}", 0.9, top1, ram, 300, 30) for name, seed, top1, ram in rows]
-    return results(*runs).assign(configuration=[row[0] for row in rows], seed=[row[1] for row in rows], conversion="")
+    return results(*runs).assign(configuration=[row[0] for row in rows], seed=[row[1] for row in rows])
 
 
 def test_seeds_of_a_configuration_become_their_mean_and_range():

@@ -12,6 +12,7 @@ from mbutils.config import PLANT_VILLAGE_39
 from mbutils.device import costs as device_costs
 from mbutils.device import published
 from mbutils.report import before_training
+from mbutils.report.labels import full_name
 
 MATCHED, BETTER, WORSE, ESTIMATE, NOT_RUN = VERDICTS = ("matched", "better", "worse", "estimate", "not run here")
 TOLERANCE = 0.001  # of RAM and flash: the page rounds to 0.01 KiB
@@ -32,13 +33,15 @@ def accuracies(configurations: pd.DataFrame) -> pd.DataFrame:
         configurations: What `selection.over_seeds` returns.
 
     Returns:
-        One row for each published model: `dataset`, `alpha`, `image_size`, `color_mode`, `variant`, `published` and
+        One row for each published model and each of ours that is one: `model`, `variant`, `published` and
         `published_later` (the page, and its later edition), `ours` (the mean of the seeds) with its 95 % Wilson
         interval `low` and `high`, all fractions, `seeds`, `difference` and `verdict`, `difference_later` and
         `verdict_later`, and `note`: what to run where ours is missing.
     """
-    ours = configurations[[*_KEYS, "top1", "n_test", "seeds"]].rename(columns={"top1": "ours"})
+    ours = configurations[[*_KEYS, "model", "top1", "n_test", "seeds"]].rename(columns={"top1": "ours"})
     rows = published.accuracies().merge(ours, on=_KEYS, how="left")
+    theirs = rows.assign(task=rows["dataset"], settings="")
+    rows["model"] = rows["model"].fillna(pd.Series([full_name(row) for row in theirs.itertuples()]))
     ends = [_wilson(*cell) for cell in zip(rows["ours"], rows["n_test"], strict=True)]
     rows[["low", "high"]] = pd.DataFrame(ends, index=rows.index, columns=["low", "high"], dtype=float)
     for end in ("", "_later"):

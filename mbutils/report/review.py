@@ -13,7 +13,6 @@ from mbutils import evaluation, runs
 from mbutils.errors import WorkbookError
 from mbutils.runs import FLOAT32, Run
 
-_LABELS = ["dataset", "alpha", "image_size", "color_mode"]
 _PROVENANCE_COLUMNS = (
     "run_id",
     "seed",
@@ -35,13 +34,13 @@ def histories(results_dir: Path, results: pd.DataFrame, models: pd.DataFrame) ->
         models: Rows of `selection.over_seeds`: the configurations to return.
 
     Returns:
-        One row for each run and epoch: the columns of `history.csv`, with `configuration`, `seed`, `dataset`, `alpha`,
-        `image_size` and `color_mode`; in the order of `models`.
+        One row for each run and epoch: the columns of `history.csv`, with `configuration`, `seed`, `model`; in the
+        order of `models`.
     """
-    wanted = models[["configuration"]].drop_duplicates().merge(results.drop_duplicates("run_id"), on="configuration")
+    wanted = models[["configuration", "model"]].drop_duplicates("configuration")
     parts = []
-    for row in wanted.itertuples():
-        facts = {name: getattr(row, name) for name in ("configuration", "seed", *_LABELS)}
+    for row in wanted.merge(results.drop_duplicates("run_id"), on="configuration").itertuples():
+        facts = {name: getattr(row, name) for name in ("configuration", "seed", "model")}
         parts.append(pd.read_csv(_folder(results_dir, row.run_id).path / "history.csv").assign(**facts))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 

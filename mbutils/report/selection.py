@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from mbutils.config import Budget
+from mbutils.report.labels import labelled
 
 COSTS = ("total_ram_bytes", "total_flash_bytes", "latency_ms_stm32h747")  # those that a budget limits
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The model to take for one dataset.
+    """The model to take for one task.
 
     Attributes:
         row: Its row of the results table; where nothing fits, the nearest miss; None where no model has a cost.
@@ -35,10 +36,12 @@ def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The columns of the table, numbers as means over the seeds; `top1_low` and `top1_high` are the smallest and the
         largest top-1 where there are several seeds, and the 95 % interval where there is one. `seed` lists the seeds,
-        as text, and `seeds` counts them; `run_id` is the run that is most accurate on the validation images.
+        as text, and `seeds` counts them; `run_id` is the run that is most accurate on the validation images. The names
+        of `labels.labelled` are added, and the rows of a task follow each other.
     """
     groups = results.groupby(["configuration", results["conversion"].fillna(""), "variant"], sort=False)
-    return pd.DataFrame([_averaged(rows) for _, rows in groups], columns=[*results.columns, "seeds"])
+    configurations = pd.DataFrame([_averaged(rows) for _, rows in groups], columns=[*results.columns, "seeds"])
+    return labelled(configurations).sort_values("task", kind="stable", ignore_index=True)
 
 
 def _averaged(rows: pd.DataFrame) -> dict[str, object]:
@@ -70,7 +73,7 @@ def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     the same validation accuracy, the one with less total RAM is taken, then less total flash, then less latency.
 
     Args:
-        results: What `runs.results_table` returns, for one dataset.
+        results: What `runs.results_table` returns, for one task.
         budget: The limits.
     """
     models = int8_models(results)
@@ -95,16 +98,16 @@ def pareto_models(configurations: pd.DataFrame) -> pd.DataFrame:
         configurations: What `over_seeds` returns.
 
     Returns:
-        Their rows, for each dataset those with the least total RAM first.
+        Their rows, for each task those with the least total RAM first.
     """
     models = int8_models(configurations)
     values = np.column_stack([-models[list(COSTS)].astype(float), models["validation_top1"].astype(float)])
-    names = models["dataset"].to_numpy()
+    tasks = models["fingerprint"].to_numpy()
     dominated = [
-        any((other >= own).all() and (other > own).any() for other in values[names == name])
-        for own, name in zip(values, names, strict=True)
+        any((other >= own).all() and (other > own).any() for other in values[tasks == task])
+        for own, task in zip(values, tasks, strict=True)
     ]
-    return models[~np.array(dominated, bool)].sort_values(["dataset", *COSTS], kind="stable")
+    return models[~np.array(dominated, bool)].sort_values(["task", *COSTS], kind="stable")
 
 
 def pareto_front(results: pd.DataFrame, column: str) -> pd.Series:

@@ -1,12 +1,15 @@
 """The results table, derived from the manifests of a results folder."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mbutils.columns import RESULTS, names
+from mbutils.config import TrainParameters
 from mbutils.files import atomic_write
 from mbutils.runs.folder import FLOAT32, all_runs
 from mbutils.runs.identity import digest_of
@@ -25,8 +28,21 @@ def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
         if "top1" in facts:
             conversion = digest_of(facts["conversion"]) if "conversion" in facts else None
+            recorded = _determining(manifest["parameters"]) | facts.get("conversion", {})
             row = {**shared, **facts, "variant": variant, "conversion": conversion}
+            row["recorded_parameters"] = json.dumps(recorded)
             yield {column: row.get(column) for column in RESULT_COLUMNS}
+
+
+def _determining(recorded: dict[str, Any]) -> dict[str, Any]:
+    """Returns the parameters that determine a model and have no column of their own, as far as they are recorded."""
+    specs = [spec for spec in fields(TrainParameters) if spec.metadata["determines_result"]]
+    values = {
+        spec.name: recorded.get(spec.name, spec.metadata["neutral"])
+        for spec in specs
+        if spec.name not in RESULT_COLUMNS and recorded.get(spec.metadata["only_with"], True)
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def write_results(results_dir: Path) -> Path:

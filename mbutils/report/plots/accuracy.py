@@ -1,6 +1,7 @@
 """Pictures of trainings and of accuracy."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from mbutils.columns import by_name
+from mbutils.report.labels import short_name
 from mbutils.report.plots.style import (
     ACCURACY,
     PALETTE,
@@ -19,7 +21,7 @@ from mbutils.report.plots.style import (
     TEST_ACCURACY,
     VARIANT_COLORS,
     alpha_color,
-    configuration_label,
+    axes_of_tasks,
 )
 
 _OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  # of the lines of a configuration
@@ -73,7 +75,7 @@ def curves(histories: pd.DataFrame) -> Figure:
         for _, run in runs.groupby("seed"):
             for part, column in (("train", "top1"), ("validation", "validation_top1")):
                 ax.plot(run["epoch"], run[column], color=PART_COLORS[part], linewidth=1.2, alpha=0.8)
-        ax.set(xlabel="epoch", title=configuration_label(runs.iloc[0]))
+        ax.set(xlabel="epoch", title=runs["model"].iloc[0])
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     for ax in axes[:, 0]:
         ax.set_ylabel(ACCURACY)
@@ -103,76 +105,92 @@ def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure
     return figure
 
 
-def accuracy_against(results: pd.DataFrame, column: str, variant: str) -> Axes:
+def accuracy_against(results: pd.DataFrame, column: str, variant: str) -> Figure:
     """Shows test accuracy against a cost, one point for each configuration: the mean of its seeds and their range.
 
     With one seed, the bar is the 95 % interval.
 
     Args:
-        results: What `selection.over_seeds` returns.
+        results: What `selection.over_seeds` returns; each task gets its own axes.
         column: The column of the cost.
         variant: The variant whose accuracy is shown.
     """
-    rows = results[results["variant"] == variant].dropna(subset=[column])
-    _, ax = plt.subplots()
-    for (alpha, color_mode), group in rows.groupby(["alpha", "color_mode"]):
+    models = results[results["variant"] == variant].dropna(subset=[column])
+    figure, tasks = axes_of_tasks(models, 9, lambda rows: 4)
+    for task, rows, ax in tasks:
+        _draw_lines(ax, rows, column)
+        ax.set(xlabel=by_name[column].header, ylabel=TEST_ACCURACY, title=f"{task}: accuracy against cost, {variant}")
+    return figure
+
+
+def _draw_lines(ax: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Draws a line over the image sizes for each alpha, colour and settings."""
+    kinds = rows.sort_values(["color_mode", "settings"], ascending=[False, True])[["color_mode", "settings"]]
+    markers = dict(zip(kinds.drop_duplicates().itertuples(index=False, name=None), cycle("osD^vPX"), strict=False))
+    for (alpha, color_mode, settings), group in rows.groupby(["alpha", "color_mode", "settings"]):
         group = group.sort_values(column)
-        marker = "o" if color_mode == "rgb" else "s"
-        color = alpha_color(alpha)
         error = [group["top1"] - group["top1_low"], group["top1_high"] - group["top1"]]
-        ax.errorbar(
-            group[column], group["top1"], error, marker=marker, color=color, capsize=3, label=f"{alpha:g} {color_mode}"
-        )
+        label = ", ".join(filter(None, [f"{alpha:g} {color_mode}", settings]))
+        marker, color = markers[color_mode, settings], alpha_color(alpha)
+        ax.errorbar(group[column], group["top1"], error, marker=marker, color=color, capsize=3, label=label)
     for row in rows.itertuples():
         ax.annotate(
             f"{row.image_size} px", (getattr(row, column), row.top1), xytext=(6, -11), textcoords="offset points"
         )
-    ax.set(xlabel=by_name[column].header, ylabel=TEST_ACCURACY, title=f"Accuracy against cost, {variant}", xscale="log")
+    ax.set_xscale("log")
     ax.margins(x=0.25)  # room for the label of the last point
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(EngFormatter(sep=" "))
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    ax.legend(title="alpha, colour", loc="lower right")
-    return ax
+    ax.legend(title="alpha, colour", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
-def float_against_int8(results: pd.DataFrame) -> Axes:
+def float_against_int8(results: pd.DataFrame) -> Figure:
     """Shows top-1 of each configuration's variants below each other, so that their distance is the drop.
 
     Points are means over the seeds; with several seeds, bars span the range of each variant.
 
     Args:
-        results: What `selection.over_seeds` returns.
+        results: What `selection.over_seeds` returns; each task gets its own axes.
     """
-    labels = {row.configuration: configuration_label(row) for row in results.itertuples()}
-    lines = {name: line for line, name in enumerate(labels)}
-    _, ax = plt.subplots(figsize=(7, 1.2 + 0.6 * len(lines)))
-    for variant, color in VARIANT_COLORS.items():
-        rows = results[results["variant"] == variant]
-        heights = rows["configuration"].map(lines).to_numpy(float) + _OFFSETS[variant]
-        several = (rows["seeds"] > 1).to_numpy()
-        ax.scatter(rows["top1"], heights, color=color, label=variant, zorder=2)
-        ax.hlines(
-            heights[several],
-            rows["top1_low"][several],
-            rows["top1_high"][several],
-            color=color,
-            linewidth=4,
-            alpha=0.4,
-        )
-    ax.set_yticks(range(len(lines)), list(labels.values()))
-    ax.set(xlabel=TEST_ACCURACY, title="What int8 costs in accuracy", ylim=(len(lines) - 0.5, -0.5))
+    models = _with_lines(results)
+    figure, tasks = axes_of_tasks(models, 9, lambda rows: 1.2 + 0.6 * rows["line"].nunique())
+    for task, rows, ax in tasks:
+        _draw_variants(ax, rows)
+        ax.set(xlabel=TEST_ACCURACY, title=f"{task}: what int8 costs in accuracy")
+    return figure
+
+
+def _with_lines(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows with `line`, the name of the int8 model; float32 once for each conversion."""
+    named = results.assign(line=[short_name(row) for row in results.itertuples()])
+    is_float = named["variant"] == "float32"
+    converted = named.loc[~is_float, ["configuration", "line"]].drop_duplicates()
+    floats = named[is_float].merge(converted, on="configuration", how="left", suffixes=("_own", ""))
+    floats["line"] = floats["line"].fillna(floats.pop("line_own"))
+    return pd.concat([floats, named[~is_float]], ignore_index=True)
+
+
+def _draw_variants(ax: Axes, rows: pd.DataFrame) -> None:
+    lines = {name: height for height, name in enumerate(rows["line"].unique())}
+    for variant, group in rows.groupby("variant"):
+        color, heights = VARIANT_COLORS[variant], group["line"].map(lines).to_numpy(float) + _OFFSETS[variant]
+        several = (group["seeds"] > 1).to_numpy()
+        ends = group["top1_low"][several], group["top1_high"][several]
+        ax.scatter(group["top1"], heights, color=color, label=variant, zorder=2)
+        ax.hlines(heights[several], *ends, color=color, linewidth=4, alpha=0.4)
+    ax.set_yticks(range(len(lines)), list(lines))
+    ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    return ax
 
 
 def accuracy_against_published(rows: pd.DataFrame) -> Axes:
     """Shows our accuracy next to the published one; takes the rows of `published_page.accuracies` that have ours."""
     _, ax = plt.subplots(figsize=(7, 1.2 + 0.45 * len(rows)))
-    labels = [f"{configuration_label(row)}, {row.variant}" for row in rows.itertuples()]
+    labels = [f"{row.model}, {row.variant}" for row in rows.itertuples()]
     ax.hlines(labels, rows["low"], rows["high"], color=PALETTE[0], linewidth=3, alpha=0.4)
     ax.scatter(rows["ours"], labels, color=PALETTE[0], label="ours, with 95 % interval", zorder=2)
     ax.scatter(rows["published"], labels, marker="D", color=PUBLISHED_COLOR, label="published", zorder=2)

@@ -16,7 +16,8 @@ from mbutils.deploy import Plan
 from mbutils.device.footprint import Footprint
 from mbutils.device.memory import Buffer
 from mbutils.report import selection
-from mbutils.report.plots.style import PALETTE, TEST_ACCURACY, alpha_color
+from mbutils.report.labels import short_name
+from mbutils.report.plots.style import PALETTE, TEST_ACCURACY, alpha_color, axes_of_tasks
 
 _BUFFER_STYLES = {
     "activation": {"facecolor": PALETTE[0], "alpha": 0.55},
@@ -177,23 +178,19 @@ def pareto(results: pd.DataFrame, column: str, limit: float | None = None) -> Fi
     Points are means over the seeds; with several seeds, bars span their range.
 
     Args:
-        results: What `selection.over_seeds` returns; each dataset gets its own axes.
+        results: What `selection.over_seeds` returns; each task gets its own axes.
         column: The column of the cost; bytes are shown in KiB.
         limit: The budget, in the unit of the column; None for no limit.
     """
-    models = selection.int8_models(results)
-    datasets = sorted(models["dataset"].unique())
-    columns = max(1, len(datasets))
-    figure, axes = plt.subplots(1, columns, figsize=(9 * columns, 4.5), squeeze=False, layout="constrained")
     kind = by_name[column]
-    axes[0, 0].set(xlabel=kind.axis, title="no int8 model of known cost yet")
-    for dataset, ax in zip(datasets, axes.flat, strict=False):
-        rows = models[models["dataset"] == dataset]
+    figure, tasks = axes_of_tasks(selection.int8_models(results), 9, lambda rows: 4.5)
+    figure.axes[0].set(xlabel=kind.axis, title="no int8 model of known cost yet")
+    for task, rows, ax in tasks:
         rows = rows.assign(cost=rows[column].astype(float) / kind.scale)
         _draw_front(ax, rows, selection.pareto_front(rows, column))
         if limit:
             ax.axvline(limit / kind.scale, color=_MARK_COLOR, linewidth=1.5, label="limit")
-        ax.set(xlabel=kind.axis, ylabel=f"{TEST_ACCURACY}, int8", title=f"{dataset}: the best for its cost")
+        ax.set(xlabel=kind.axis, ylabel=f"{TEST_ACCURACY}, int8", title=f"{task}: the best for its cost")
         ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= 1])
         ax.yaxis.set_major_formatter(PercentFormatter(1))
         ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
@@ -209,13 +206,15 @@ def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     ax.vlines(several["cost"], several["top1_low"], several["top1_high"], color="0.6", linewidth=2, zorder=1)
     ax.scatter(front["cost"], front["top1"], color=[alpha_color(alpha) for alpha in front["alpha"]], s=55, zorder=3)
     several_variants = rows["variant"].nunique() > 1
-    for row in front.itertuples():
-        name = f"{row.alpha:g} {row.image_size} px {row.color_mode}"
-        name += f"\n{row.variant.removeprefix('int8_').replace('_', ' ')}" if several_variants else ""
+    for point, models in front.groupby(["cost", "top1"]):
+        names = [short_name(row) for row in models.itertuples()]
+        if several_variants:
+            variants = models["variant"].str.removeprefix("int8_").str.replace("_", " ")
+            names = [f"{name}\n{variant}" for name, variant in zip(names, variants, strict=True)]
         # Across the rising front, so that labels of neighbours run next to each other.
         ax.annotate(
-            name,
-            (row.cost, row.top1),
+            "\n".join(names),
+            point,
             xytext=(-5, 4),
             textcoords="offset points",
             rotation=-45,

@@ -1,7 +1,12 @@
 """What all pictures share: colours, labels, scales."""
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from mbutils.columns import by_name
 
@@ -25,6 +30,23 @@ def alpha_color(alpha: float) -> tuple[float, float, float]:
     return PALETTE[order.get(alpha, 5)]
 
 
-def configuration_label(row: tuple) -> str:
-    """Returns a short label for a row of the results table, its seed left out: "tf_flowers 0.25 96 px rgb"."""
-    return f"{row.dataset} {row.alpha:g} {row.image_size} px {row.color_mode}"
+def axes_of_tasks(
+    models: pd.DataFrame, width: float, height: Callable[[pd.DataFrame], float]
+) -> tuple[Figure, list[tuple[str, pd.DataFrame, Axes]]]:
+    """Returns a figure with an axes for each task, below each other: accuracies on different data are not comparable.
+
+    Args:
+        models: Rows of `selection.over_seeds`.
+        width: That of the figure, in inches.
+        height: Returns the height of an axes from the rows of its task, in inches.
+
+    Returns:
+        The figure; and the name, the rows and the axes of each task. Where there are no rows the axes is empty.
+    """
+    tasks = list(models.groupby("task"))
+    heights = [height(rows) for _, rows in tasks] or [height(models)]
+    figure, axes = plt.subplots(
+        len(heights), 1, figsize=(width, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
+    )
+    figure.get_layout_engine().set(hspace=0.05)
+    return figure, [(task, rows, ax) for (task, rows), ax in zip(tasks, axes.flat, strict=False)]

@@ -16,6 +16,7 @@ from mbutils.report.tables.results import (
     budget_sentence,
     device_costs,
     failures,
+    parameters,
     pareto_models,
     provenance,
     results_text,

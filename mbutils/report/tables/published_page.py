@@ -16,7 +16,7 @@ def published_accuracies(rows: pd.DataFrame) -> Styler:
     # Headers that are repeated differ by a space: a table needs distinct names.
     table = pd.DataFrame(
         {
-            "model": _models(rows),
+            "model": rows["model"],
             "variant": rows["variant"],
             "page": rows["published"].map(percent),
             "ours": rows["ours"].map(percent),
@@ -62,9 +62,8 @@ def published_costs(rows: pd.DataFrame) -> Styler:
 
 
 def _models(rows: pd.DataFrame) -> list[str]:
-    datasets = rows["dataset"] + " " if "dataset" in rows else pd.Series("", rows.index)
-    sizes = zip(datasets, rows["alpha"], rows["image_size"], rows["color_mode"], strict=True)
-    return [f"{dataset}{alpha:g} {size} px {color}" for dataset, alpha, size, color in sizes]
+    sizes = zip(rows["alpha"], rows["image_size"], rows["color_mode"], strict=True)
+    return [f"{alpha:g} {size} px {color}" for alpha, size, color in sizes]
 
 
 def _notes(rows: pd.DataFrame) -> pd.Series:

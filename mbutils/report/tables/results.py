@@ -9,7 +9,8 @@ from mbutils.columns import by_name
 from mbutils.config import Budget
 from mbutils.device import latency
 from mbutils.report import selection
-from mbutils.report.plots.style import TEST_ACCURACY, configuration_label
+from mbutils.report.labels import differences, labelled, short_name
+from mbutils.report.plots.style import TEST_ACCURACY
 from mbutils.report.tables.style import header, styled
 
 _ACCURACY_COLUMNS = (
@@ -49,12 +50,18 @@ _TEXTS = ("model", "variant", "run_id", "machine", "data and fingerprint")
 
 def accuracies(configurations: pd.DataFrame) -> Styler:
     """Returns the accuracy of each variant; takes what `selection.over_seeds` returns."""
-    return _table(_named(configurations), _ACCURACY_COLUMNS)
+    return _table(configurations, _ACCURACY_COLUMNS)
+
+
+def parameters(configurations: pd.DataFrame) -> Styler:
+    """Returns what the configurations were trained and converted with, as far as it differs between them."""
+    table = differences(configurations)
+    return styled(table, left=list(table))
 
 
 def device_costs(configurations: pd.DataFrame) -> Styler:
     """Returns what each int8 variant takes on the device; takes what `selection.over_seeds` returns."""
-    return _table(_named(selection.int8_models(configurations)), _COST_COLUMNS)
+    return _table(selection.int8_models(configurations), _COST_COLUMNS)
 
 
 def pareto_models(models: pd.DataFrame) -> Styler:
@@ -63,7 +70,7 @@ def pareto_models(models: pd.DataFrame) -> Styler:
     ram, flash, time = selection.COSTS
     table = pd.DataFrame(
         {
-            "model": _labels(models),
+            "model": models["model"],
             "variant": models["variant"],
             by_name[ram].label: [by_name[ram].with_unit(size, 0) for size in models[ram]],
             by_name[flash].label: [by_name[flash].with_unit(size, 0) for size in models[flash]],
@@ -91,7 +98,7 @@ def results_text(table: pd.DataFrame) -> str:
     """Returns a results table as text for a terminal, averaged over the seeds."""
     if table.empty:
         return "no evaluated run yet: run train, convert and evaluate"
-    shown = _named(selection.over_seeds(table))[list(dict.fromkeys(_ACCURACY_COLUMNS + _COST_COLUMNS))]
+    shown = selection.over_seeds(table)[list(dict.fromkeys(_ACCURACY_COLUMNS + _COST_COLUMNS))]
     text = shown.apply(lambda column: column.map(by_name[column.name].text) if column.name in by_name else column)
     return text.rename(columns=header).to_string(index=False)
 
@@ -102,17 +109,19 @@ def budget_sentence(results: pd.DataFrame, budget: Budget) -> str:
         f"{by_name[column].label} {by_name[column].with_unit(limit, 1)}" for column, limit in budget.limits.items()
     ]
     count, seeds = results["configuration"].nunique(), sorted(results["seed"].unique())
+    tasks = labelled(results)["task"].unique()
+    apart = f"These are {len(tasks)} tasks, on different data: models are compared within each. " * (len(tasks) > 1)
     return (
-        f"Compared: {count} configuration{'s' * (count > 1)} on {', '.join(results['dataset'].unique())}, "
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}. "
+        f"Compared: {count} configuration{'s' * (count > 1)} on {' and '.join(tasks)}, "
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}. {apart}"
         f"Budget: {', '.join(limits) or 'no limits (ram_kib, flash_kib and latency_ms set them)'}."
     )
 
 
 def answers(results: pd.DataFrame, budget: Budget) -> Styler:
-    """Returns the model to take for each dataset of a results table, chosen by `selection.choose`, as a column."""
-    groups = results.groupby("dataset", sort=True)
-    facts = {dataset: _answer(selection.choose(rows, budget), budget) for dataset, rows in groups}
+    """Returns the model to take for each task of a results table, chosen by `selection.choose`, as a column."""
+    groups = labelled(results).groupby("task", sort=True)
+    facts = {task: _answer(selection.choose(rows, budget), budget) for task, rows in groups}
     return styled(pd.DataFrame(facts), index=True, left=list(facts))
 
 
@@ -120,7 +129,7 @@ def _answer(answer: selection.Answer, budget: Budget) -> dict[str, str]:
     if answer.row is None:
         return {"model": "no int8 model with known costs: run convert and evaluate"}
     row = answer.row
-    model = f"{configuration_label(row)} s{row['seed']}, {row['variant']}"
+    model = f"{short_name(row)}, seed {row['seed']}, {row['variant']}"
     validation = by_name["validation_top1"]
     chosen_by = f"{validation.label}, {validation.text(row['validation_top1'])}"
     over = ", ".join(f"{by_name[column].label} by {ratio - 1:.1%}" for column, ratio in answer.over.items())
@@ -146,14 +155,6 @@ def _against_limit(row: pd.Series, column: str, budget: Budget) -> str:
 def _latency_range(milliseconds: float, digits: int) -> str:
     factor = latency.error_factor("STM32H747I-DISCO")
     return f"{milliseconds / factor:,.{digits}f} to {milliseconds * factor:,.{digits}f}"
-
-
-def _named(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.assign(model=_labels(rows))
-
-
-def _labels(rows: pd.DataFrame) -> list[str]:
-    return [configuration_label(row) for row in rows.itertuples()]
 
 
 def _table(rows: pd.DataFrame, columns: Sequence[str]) -> Styler:
