@@ -1,11 +1,12 @@
 """What determines the result of a run, and so its id and the configuration that seeds are grouped by."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 
-from mbutils.config import PROJECT, DataParameters, TrainParameters, read_recipe
+from mbutils.config import PROJECT, DataParameters, TrainParameters, read_recipe, suited
 from mbutils.data import datasets
 from mbutils.errors import WorkbookError
 from mbutils.runs import identify
@@ -13,8 +14,16 @@ from mbutils.runs import identify
 DEFAULTS = TrainParameters()
 
 
-def run_id(parameters, fingerprint="f"):
-    return identify(parameters, fingerprint).run_id
+class Data(NamedTuple):
+    fingerprint: str = "f"
+    n_train: int = 3000
+
+
+DATA = Data()
+
+
+def run_id(parameters, data=DATA):
+    return identify(parameters, data).run_id
 
 
 def test_run_id_is_readable_and_ends_with_a_hash():
@@ -36,13 +45,13 @@ def test_run_id_is_readable_and_ends_with_a_hash():
     ],
 )
 def test_what_determines_the_result_changes_run_id_and_configuration(change):
-    changed = identify(replace(DEFAULTS, **change), "f")
+    changed = identify(replace(DEFAULTS, **change), DATA)
     assert changed.run_id != run_id(DEFAULTS)
-    assert changed.configuration != identify(DEFAULTS, "f").configuration
+    assert changed.configuration != identify(DEFAULTS, DATA).configuration
 
 
 def test_other_data_is_another_run_and_another_configuration():
-    here, there = identify(DEFAULTS, "f"), identify(DEFAULTS, "other data")
+    here, there = identify(DEFAULTS, DATA), identify(DEFAULTS, Data("other data"))
     assert here.run_id != there.run_id and here.configuration != there.configuration
 
 
@@ -56,18 +65,24 @@ def test_other_data_is_another_run_and_another_configuration():
     ],
 )
 def test_what_changes_nothing_changes_neither(change):
-    assert identify(replace(DEFAULTS, **change), "f").run_id == run_id(DEFAULTS)
-    assert identify(replace(DEFAULTS, **change), "f").configuration == identify(DEFAULTS, "f").configuration
+    assert identify(replace(DEFAULTS, **change), DATA).run_id == run_id(DEFAULTS)
+    assert identify(replace(DEFAULTS, **change), DATA).configuration == identify(DEFAULTS, DATA).configuration
 
 
 def test_run_ids_do_not_change_with_new_parameters():
     assert run_id(DEFAULTS) == "tf_flowers_mobilenet_v1_0.25_96_rgb_s0_ad6147a8"
 
 
+def test_values_that_suit_the_data_are_recorded_and_count_as_if_they_were_set_by_hand():
+    used = identify(DEFAULTS, DATA).parameters
+    assert used == suited(DEFAULTS, DATA.n_train) and used.batch_size == 64
+    assert run_id(replace(DEFAULTS, batch_size=64)) == run_id(DEFAULTS)
+
+
 def test_seeds_share_a_configuration(recipes):
     teacher = recipes("teacher", "alpha: 0.75")
     for parameters in (DEFAULTS, replace(DEFAULTS, teacher=teacher)):
-        first, second = (identify(replace(parameters, seed=seed), "f") for seed in (0, 1))
+        first, second = (identify(replace(parameters, seed=seed), DATA) for seed in (0, 1))
         assert first.run_id != second.run_id and first.configuration == second.configuration
 
 
@@ -77,8 +92,8 @@ def test_own_images_are_known_by_what_is_in_them(tmp_path, monkeypatch):
     assert here.data_dir == str(tmp_path / "my images!")
     assert run_id(here).startswith("folder_my-images-_mobilenet_v1_0.25_96_rgb_s0_")
     moved = replace(here, data_dir="elsewhere/my images!")
-    assert identify(moved, "f").configuration == identify(here, "f").configuration
-    assert run_id(moved) == run_id(here) != run_id(here, "g")
+    assert identify(moved, DATA).configuration == identify(here, DATA).configuration
+    assert run_id(moved) == run_id(here) != run_id(here, Data("g"))
 
 
 def test_start_weights_are_known_by_what_is_in_their_file(tmp_path, monkeypatch):
@@ -99,13 +114,13 @@ def test_teacher_is_trained_by_its_recipe_on_the_same_data_and_seed(recipes):
     recipe = recipes("teacher", "{alpha: 0.75, image_size: 64, dataset: digits, seed: 7}")
     student = TrainParameters(teacher=recipe, seed=3, validation_fraction=0.2, epochs=99)
     expected = TrainParameters(alpha=0.75, image_size=64, seed=3, validation_fraction=0.2)
-    assert identify(student, "f").teacher.parameters == expected
-    assert identify(DEFAULTS, "f").teacher is None
+    assert identify(student, DATA).teacher.parameters == suited(expected, DATA.n_train)
+    assert identify(DEFAULTS, DATA).teacher is None
 
 
 def test_what_is_in_the_teachers_recipe_changes_run_id_and_configuration(recipes):
-    first = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.75")), "f")
-    second = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.5")), "f")
+    first = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.75")), DATA)
+    second = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.5")), DATA)
     assert first.run_id != second.run_id and first.configuration != second.configuration
 
 
@@ -125,4 +140,4 @@ def test_recipes_are_those_of_the_reference_results(flowers):
     reference = set(pd.read_csv(PROJECT / "results" / "reference" / "flowers.csv")["run_id"])
     data = datasets.load(DataParameters(validation_fraction=0.05))
     for name in ("flowers_0.5_224_rgb", "flowers_0.25_224_rgb", "flowers_0.25_96_rgb", "flowers_0.25_96_gray"):
-        assert run_id(TrainParameters.from_dict(read_recipe(name)), data.fingerprint) in reference
+        assert run_id(TrainParameters.from_dict(read_recipe(name)), data) in reference

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mbutils.config import INTERPOLATIONS, Preprocessing, TrainParameters, normalize
+from mbutils.config import INTERPOLATIONS, Preprocessing, TrainParameters, normalize, suited
 from mbutils.data import pipeline, preprocessing
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
@@ -106,7 +106,7 @@ PLAIN = {"min_crop_area": 1.0, "horizontal_flip": False, "color_jitter": 0.0, "i
 
 def epochs_of(dataset, count, teacher_scores=None, **parameters):
     """Returns positions and targets of the images of each epoch, in the order in which they are trained on."""
-    parameters = TrainParameters(**{**PLAIN, **parameters})
+    parameters = suited(TrainParameters(**{**PLAIN, **parameters}), dataset.n_train)
     batches = pipeline.training_batches(numbered_images(dataset), dataset, parameters, range(count), teacher_scores)
     pixels, targets = zip(*batches.as_numpy_iterator(), strict=True)
     colours = np.rint((np.concatenate(pixels)[:, 0, 0] + 1) * 127.5).astype(int)
@@ -129,7 +129,7 @@ def test_an_epoch_gives_each_training_image_once_with_its_label_in_a_new_order(d
 
 
 def test_training_continues_where_it_stopped(digits):
-    parameters = TrainParameters(image_size=32)
+    parameters = suited(TrainParameters(image_size=32), digits.n_train)
     images = numbered_images(digits)
     whole = [x for x, _ in pipeline.training_batches(images, digits, parameters, range(2)).as_numpy_iterator()]
     second = [x for x, _ in pipeline.training_batches(images, digits, parameters, range(1, 2)).as_numpy_iterator()]
@@ -172,7 +172,7 @@ def test_a_view_of_an_image_is_the_same_whenever_it_returns(digits):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (len(digits.examples), 32, 32, 1), dtype=np.uint8)
     scores = np.tile(np.arange(len(digits.positions("train")), dtype=np.float32)[:, None], (2, 1, 10))
-    parameters = TrainParameters(image_size=32, batch_size=1000)
+    parameters = suited(TrainParameters(image_size=32, batch_size=1000), digits.n_train)
     batches = pipeline.training_batches(images, digits, parameters, range(3), scores).as_numpy_iterator()
     first, other, again = ({int(y[0]): x for x, y in zip(*batch, strict=True)} for batch in batches)
     shared = sorted(set(first) & set(other) & set(again))
@@ -182,7 +182,9 @@ def test_a_view_of_an_image_is_the_same_whenever_it_returns(digits):
 
 
 def test_first_epochs_may_be_on_smaller_images(digits):
-    parameters = TrainParameters(image_size=48, early_epochs=1, early_image_size=32, batch_size=600)
+    parameters = suited(
+        TrainParameters(image_size=48, early_epochs=1, early_image_size=32, batch_size=600), digits.n_train
+    )
     batches = pipeline.training_batches(numbered_images(digits), digits, parameters, range(2))
     assert [x.shape[1:3] for x, _ in batches.as_numpy_iterator()] == [(32, 32)] * 2 + [(48, 48)] * 2
 
@@ -191,7 +193,9 @@ def test_first_epochs_may_be_on_smaller_images(digits):
 def test_last_epochs_and_fine_tuning_after_them_see_whole_images(digits, scored_views):
     gradient = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (len(digits.examples), 32, 32))[..., None]
     scores = np.zeros((scored_views, len(digits.positions("train")), 10), np.float32) if scored_views else None
-    parameters = TrainParameters(**{**PLAIN, "min_crop_area": 0.3}, epochs=3, late_epochs=1, batch_size=1000)
+    parameters = suited(
+        TrainParameters(**{**PLAIN, "min_crop_area": 0.3}, epochs=3, late_epochs=1, batch_size=1000), digits.n_train
+    )
     batches = pipeline.training_batches(gradient, digits, parameters, range(4), scores)
     heights = [np.ptp(x, axis=(1, 2, 3)) * 127.5 for x, _ in batches.as_numpy_iterator()]
     assert [(height == pytest.approx(31)) for height in heights] == [False, False, True, True]
@@ -206,7 +210,7 @@ def test_a_teacher_scores_whole_images_apart(digits, whole_batches):
 def test_mixup_mixes_images_and_targets_in_the_same_proportion(digits):
     # Images of one colour, brighter the higher the digit, so that the targets of a mixture predict its colour.
     images = np.broadcast_to((digits.labels * 20).astype(np.uint8)[:, None, None, None], (1797, 8, 8, 1))
-    parameters = TrainParameters(**PLAIN, mixup=1.0)
+    parameters = suited(TrainParameters(**PLAIN, mixup=1.0), digits.n_train)
     mixtures = 0
     for x, targets in pipeline.training_batches(images, digits, parameters, range(1)).as_numpy_iterator():
         assert (x[:, 0, 0, 0] + 1) * 127.5 == pytest.approx(targets @ (np.arange(10) * 20), abs=0.01)

@@ -1,22 +1,25 @@
 import numpy as np
 import pytest
 
-from mbutils.config import TrainParameters
+from mbutils.config import TrainParameters, suited
 from mbutils.data import preprocessing
 from mbutils.errors import WorkbookError
 from mbutils.model import training
 
-PARAMETERS = TrainParameters(
-    dataset="digits",
-    image_size=32,
-    color_mode="gray",
-    interpolation="bilinear",
-    weights="none",
-    horizontal_flip=False,
-    min_crop_area=0.8,
-    epochs=3,
-    learning_rate=0.01,
-    batch_norm_momentum=0.8,
+N_TRAIN = 1286  # of the digits
+PARAMETERS = suited(
+    TrainParameters(
+        dataset="digits",
+        image_size=32,
+        color_mode="gray",
+        interpolation="bilinear",
+        weights="none",
+        min_crop_area=0.8,
+        epochs=3,
+        learning_rate=0.01,
+        batch_norm_momentum=0.8,
+    ),
+    N_TRAIN,
 )
 
 
@@ -54,14 +57,14 @@ def test_training_stops_at_once_when_its_loss_is_no_longer_a_number(digits, laye
 
 
 def rates(steps_per_epoch, **parameters):
-    parameters = TrainParameters(learning_rate=0.5, **parameters)
+    parameters = suited(TrainParameters(learning_rate=0.5, **parameters), N_TRAIN)
     steps = parameters.epochs * steps_per_epoch
     return np.array([training.learning_rate(step, parameters, steps_per_epoch) for step in range(steps + 1)])
 
 
 def test_schedule_has_the_size_and_the_cropping_of_each_step():
     parameters = TrainParameters(epochs=4, image_size=96, early_epochs=2, early_image_size=160, late_epochs=1)
-    steps = training.schedule(parameters, 2)
+    steps = training.schedule(suited(parameters, N_TRAIN), 2)
     assert steps["image_size"].tolist() == [160] * 4 + [96] * 4
     assert steps["whole"].tolist() == [False] * 6 + [True] * 2
 
@@ -86,14 +89,14 @@ def test_no_warm_up_starts_at_the_peak():
 
 
 def test_optimizer_follows_the_schedule(history):
-    steps_per_epoch = 1286 // PARAMETERS.batch_size
+    steps_per_epoch = N_TRAIN // PARAMETERS.batch_size
     expected = [training.learning_rate(steps_per_epoch * epoch - 1, PARAMETERS, steps_per_epoch) for epoch in (1, 2, 3)]
     assert history["learning_rate"].tolist() == pytest.approx(expected)
 
 
 def test_same_seed_gives_the_same_initial_weights_and_another_seed_others(digits):
     def first_kernel(seed):
-        parameters = TrainParameters(weights="none", dataset="digits", seed=seed, image_size=32)
+        parameters = suited(TrainParameters(weights="none", dataset="digits", seed=seed, image_size=32), N_TRAIN)
         return training.build_model(parameters, digits).get_layer("conv1").get_weights()[0]
 
     assert np.array_equal(first_kernel(1), first_kernel(1))

@@ -21,7 +21,7 @@ def add_parameters(
     """
     specs = {spec.name: spec for spec in fields(kind)}
     for spec in (specs[name] for name in names):
-        shown = default or ("" if spec.default == "" else f"{spec.default}")
+        shown = default or ("" if spec.default in ("", None) else f"{spec.default}")
         help_text = spec.metadata["help"] + (f" (default: {shown})" if shown else "")
         parser.add_argument(
             f"--{spec.name.replace('_', '-')}",

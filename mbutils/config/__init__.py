@@ -17,6 +17,7 @@ from mbutils.config.base import Parameters, parameter
 from mbutils.config.paths import PROJECT, RECIPES, cache_dir, resolve_results_dir
 from mbutils.config.preprocessing import COLOR_MODES, HALF_RANGE, INTERPOLATIONS, Preprocessing, normalize, to_pixels
 from mbutils.config.recipes import read_recipe, read_yaml, with_recipe
+from mbutils.config.suited import reasons, suited
 from mbutils.config.training import (
     CLASS_WEIGHTS,
     FOLDER,

@@ -25,7 +25,7 @@ def parameter(
     """Declares one parameter of a `Parameters` class.
 
     Args:
-        default: Its default value, whose type is the parameter's type.
+        default: Its default value, of the parameter's type; None for a value that suits the data, see `suited`.
         help: What it is, in a few words; the comment in the notebooks and the help of an option.
         group: The heading of the group that begins with it.
         choices: The valid strings; any, where empty.
@@ -61,8 +61,9 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            value = _checked(spec.name, getattr(self, spec.name), spec.type, spec.metadata)
-            object.__setattr__(self, spec.name, value)
+            value = getattr(self, spec.name)
+            if value is not None or spec.default is not None:
+                object.__setattr__(self, spec.name, _checked(spec.name, value, spec.type, spec.metadata))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

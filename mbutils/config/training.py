@@ -68,7 +68,7 @@ class PrepareParameters(DataParameters):
     min_crop_area: float = parameter(
         0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0, group="augmentation"
     )
-    horizontal_flip: bool = parameter(True, "mirror half of the training images")
+    horizontal_flip: bool = parameter(None, "mirror half of the training images, None to suit the data")
     vertical_flip: bool = parameter(False, "mirror half of the training images top to bottom", neutral=False)
     rotation: float = parameter(0.0, "largest random rotation in degrees", low=0.0, high=180.0, neutral=0.0)
     translation: float = parameter(
@@ -100,12 +100,14 @@ class TrainParameters(PrepareParameters):
 
     alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0, group="model")
     weights: str = parameter(IMAGENET, "imagenet, none, or the path of a .keras or .weights.h5 file")
-    dropout: float = parameter(0.1, "dropout before the classifier", low=0.0, high=0.9)
-    batch_norm_momentum: float = parameter(0.99, "lower for short trainings from scratch", low=0.0, high=0.9999)
-    epochs: int = parameter(30, "passes over the training images", low=1, group="optimization")
-    batch_size: int = parameter(64, "images per training step", low=1)
-    learning_rate: float = parameter(0.004, "peak of the cosine schedule", low=1e-6, high=10.0)
-    warmup_epochs: float = parameter(2.0, "epochs of linear warm-up", low=0.0)
+    dropout: float = parameter(None, "dropout before the classifier, None to suit the data", low=0.0, high=0.9)
+    batch_norm_momentum: float = parameter(
+        None, "share of the statistics kept at each step, None to suit the data", low=0.0, high=0.9999
+    )
+    epochs: int = parameter(None, "passes over the training images, None to suit the data", low=1, group="optimization")
+    batch_size: int = parameter(None, "images per training step, None to suit the data", low=1)
+    learning_rate: float = parameter(None, "peak of the cosine schedule, None to suit the data", low=1e-6, high=10.0)
+    warmup_epochs: float = parameter(None, "epochs of linear warm-up, None to suit the data", low=0.0)
     weight_decay: float = parameter(0.01, "decoupled weight decay of AdamW", low=0.0, high=1.0)
     label_smoothing: float = parameter(0.1, "label smoothing of the cross-entropy", low=0.0, high=0.9)
     class_weight: str = parameter(

@@ -43,6 +43,11 @@ class Dataset:
         return len(self.class_names)
 
     @property
+    def n_train(self) -> int:
+        """The number of training images."""
+        return len(self.positions("train"))
+
+    @property
     def labels(self) -> np.ndarray:
         """The label of every image: int64, shape (n,)."""
         return self.examples["label"].to_numpy()

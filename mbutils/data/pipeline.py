@@ -129,7 +129,7 @@ def _view_of(
 
 def steps_per_epoch(dataset: Dataset, parameters: TrainParameters) -> int:
     """Returns the number of batches of an epoch: full batches only, but at least one."""
-    return max(1, len(dataset.positions("train")) // parameters.batch_size)
+    return max(1, dataset.n_train // parameters.batch_size)
 
 
 def _weights(dataset: Dataset, parameters: TrainParameters) -> np.ndarray:

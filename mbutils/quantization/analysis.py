@@ -122,7 +122,7 @@ def accuracy_by_calibration(
     """
     positions = evenly_spaced(dataset.positions("validation"), _VALIDATION_IMAGES)
     labels, validation = dataset.labels[positions], normalize(images[positions])
-    counts = [count for count in CALIBRATION_COUNTS if count <= len(dataset.positions("train"))]
+    counts = [count for count in CALIBRATION_COUNTS if count <= dataset.n_train]
     rows = []
     with progress(len(counts) * parameters.calibration_draws, "draws of calibration images", "draw") as bar:
         for count in counts:

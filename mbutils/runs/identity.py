@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mbutils.config import DataParameters, TrainParameters, read_recipe
+from mbutils.config import DataParameters, TrainParameters, read_recipe, suited
+from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 
 
@@ -15,7 +16,7 @@ class Identity:
     """A training, known by all that determines its result.
 
     Attributes:
-        parameters: Its parameters.
+        parameters: Its parameters, none of them None.
         run_id: Readable, and ends with a digest of all that determines the result.
         configuration: A digest of the same without the seed: runs that share it differ by their seeds.
         teacher: The identity of the run that teaches it, if any.
@@ -27,19 +28,20 @@ class Identity:
     teacher: "Identity | None" = None
 
 
-def identify(parameters: TrainParameters, fingerprint: str, students: tuple[str, ...] = ()) -> Identity:
+def identify(parameters: TrainParameters, dataset: Dataset, students: tuple[str, ...] = ()) -> Identity:
     """Returns the identity of a training.
 
     Args:
         parameters: Its parameters. A teacher is read from its recipe, weights by the content of their file.
-        fingerprint: The fingerprint of the dataset: identities, labels and parts of the images.
+        dataset: Its fingerprint determines the result. Parameters that are None get the values that suit it.
         students: The teachers that led to this run, to refuse circles.
 
     Raises:
         WorkbookError: If a teacher's recipe or the file of the weights is missing or wrong, or a recipe teaches itself.
     """
+    parameters, fingerprint = suited(parameters, dataset.n_train), dataset.fingerprint
     determining = parameters.determining | {"weights": _weights(parameters.weights)}
-    teacher = _teacher(parameters, fingerprint, students)
+    teacher = _teacher(parameters, dataset, students)
     without_seed = {name: value for name, value in determining.items() if name != "seed"}
     if teacher:
         determining["teacher"], without_seed["teacher"] = teacher.run_id, teacher.configuration
@@ -54,7 +56,7 @@ def digest_of(content: Any) -> str:  # noqa: ANN401
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _teacher(parameters: TrainParameters, fingerprint: str, students: tuple[str, ...]) -> Identity | None:
+def _teacher(parameters: TrainParameters, dataset: Dataset, students: tuple[str, ...]) -> Identity | None:
     """Returns the identity of the teacher: its recipe, on the same data with the same seed."""
     name = parameters.teacher
     if not name:
@@ -63,7 +65,7 @@ def _teacher(parameters: TrainParameters, fingerprint: str, students: tuple[str,
         raise WorkbookError(f"teacher: {' is taught by '.join([*students, name])}: a recipe cannot teach itself")
     shared = {spec.name: getattr(parameters, spec.name) for spec in fields(DataParameters)}
     recipe = TrainParameters.from_dict({**read_recipe(name), **shared, "seed": parameters.seed})
-    return identify(recipe, fingerprint, (*students, name))
+    return identify(recipe, dataset, (*students, name))
 
 
 def _weights(weights: str) -> str:

@@ -21,7 +21,7 @@ def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Pat
     Raises:
         WorkbookError: If it is not trained yet.
     """
-    teacher = identify(parameters, dataset.fingerprint).teacher
+    teacher = identify(parameters, dataset).teacher
     try:
         return find(results_dir, teacher.run_id)
     except WorkbookError as error:

@@ -49,7 +49,7 @@ def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> T
     """
     if dataset.loaded_with not in (None, parameters.data):
         raise WorkbookError("the parameters of the data have changed since it was loaded: run the cells above again")
-    identity = identify(parameters, dataset.fingerprint)
+    identity = identify(parameters, dataset)
     path = results_dir / "runs" / identity.run_id
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> T
     facts = {
         "run_id": identity.run_id,
         "configuration": identity.configuration,
-        "parameters": _recorded(parameters),
+        "parameters": _recorded(identity.parameters),
         "teacher": identity.teacher
         and {"run_id": identity.teacher.run_id, "parameters": _recorded(identity.teacher.parameters)},
         "preprocessing": asdict(parameters.preprocessing),

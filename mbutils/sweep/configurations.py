@@ -25,6 +25,7 @@ from mbutils.config import (
     TrainParameters,
     read_recipe,
     read_yaml,
+    suited,
     with_recipe,
 )
 from mbutils.data import datasets
@@ -70,7 +71,8 @@ class Configuration:
 
     def parameters(self, notebook: str) -> Parameters:
         """Returns all parameters of a notebook, with the defaults of those that the file leaves out."""
-        return _PARAMETERS[notebook].from_dict(self.overrides[notebook])
+        parameters = _PARAMETERS[notebook].from_dict(self.overrides[notebook])
+        return suited(parameters, self.n_train) if isinstance(parameters, PrepareParameters) else parameters
 
 
 def read(path: Path, seeds: list[int] | None = None) -> tuple[list[Configuration], list[str]]:
@@ -147,12 +149,12 @@ def _configuration(values: dict[str, Any]) -> Configuration:
         kind.from_dict(overrides[notebook])
     parameters = TrainParameters.from_dict(overrides["train"])
     dataset = _dataset(parameters.data)
-    identity = runs.identify(parameters, dataset.fingerprint)
+    identity = runs.identify(parameters, dataset)
     teacher = None
     if identity.teacher:
         recipe = _recipe(identity.teacher.parameters)
         teacher = _configuration({**overrides["convert"], **overrides["evaluate"], **recipe})
-    return Configuration(identity.run_id, overrides, len(dataset.positions("train")), teacher)
+    return Configuration(identity.run_id, overrides, dataset.n_train, teacher)
 
 
 @lru_cache(maxsize=1)
