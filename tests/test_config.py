@@ -124,7 +124,8 @@ def test_error_shows_as_one_line_in_a_notebook():
 
 def test_recipe_stands_in_for_the_defaults_below_what_is_set_in_the_notebook(recipes):
     recipe = recipes("mine", "{alpha: 0.5, epochs: 7, dropout: 0.3}")
-    cells = {**vars(TrainParameters()), "recipe": recipe, "epochs": 9, "In": ["", "# Parameters\ndropout = 0.1\n"]}
+    injected = ["", "# Parameters\ndropout = 0.1\n"]
+    cells = {**vars(TrainParameters()), "recipe": recipe, "epochs": 9, "dropout": 0.1, "In": injected}
     expected = TrainParameters(recipe=recipe, alpha=0.5, epochs=9, dropout=0.1)
     assert TrainParameters.from_notebook(cells) == expected
 

@@ -17,10 +17,10 @@ TEACHER = {"dataset": "digits", "image_size": 48, "color_mode": "rgb", "weights"
 
 
 @pytest.fixture(scope="module")
-def student(tmp_path_factory):
+def student(digits, tmp_path_factory):
     recipe = tmp_path_factory.mktemp("recipes") / "teacher.yaml"
     recipe.write_text(yaml.dump(TEACHER))
-    return config.TrainParameters(
+    parameters = config.TrainParameters(
         dataset="digits",
         image_size=32,
         color_mode="gray",
@@ -29,13 +29,14 @@ def student(tmp_path_factory):
         teacher=str(recipe),
         teacher_views=2,
     )
+    return config.suited(parameters, digits.n_train)
 
 
 @pytest.fixture(scope="module")
 def results(student, digits, tmp_path_factory):
     """A results folder that holds the teacher: random weights, normalized so that its scores differ between images."""
     folder = tmp_path_factory.mktemp("results")
-    parameters = runs.identify(student, digits.fingerprint).teacher.parameters
+    parameters = runs.identify(student, digits).teacher.parameters
     run = runs.begin(parameters, digits, folder)
     network = training.build_model(parameters, digits)
     network(normalize(preprocessing.cached_images(digits, parameters.preprocessing)[:256]), training=True)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from mbutils import evaluation, runs
-from mbutils.config import TrainParameters
+from mbutils.config import TrainParameters, suited
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
 
-PARAMETERS = TrainParameters(dataset="digits", image_size=32, color_mode="gray", weights="none")
+PARAMETERS = suited(TrainParameters(dataset="digits", image_size=32, color_mode="gray", weights="none"), n_train=1286)
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0], "seconds": [1.5, 3.0], "validation_top1": [0.4, 0.6]})
 
 
@@ -116,7 +116,7 @@ def test_run_records_its_teacher_and_opens_without_the_recipe(digits, network, t
     recipe = tmp_path / "teacher.yaml"
     recipe.write_text("{alpha: 0.5, weights: none}")
     student = replace(PARAMETERS, teacher=str(recipe))
-    teacher = runs.identify(student, digits.fingerprint).teacher
+    teacher = runs.identify(student, digits).teacher
     run = runs.finish(runs.begin(student, digits, tmp_path), network, HISTORY)
     recipe.unlink()
     assert run.parameters == student
