@@ -140,7 +140,7 @@ class TrainParameters(PrepareParameters):
             raise WorkbookError(f"no ImageNet weights for alpha {self.alpha:g}: choose {allowed}, or weights none")
         for name in ("warmup_epochs", "early_epochs", "late_epochs"):
             value = getattr(self, name)
-            if value > self.epochs:
+            if None not in (value, self.epochs) and value > self.epochs:
                 raise WorkbookError(f"{name}: {value:g} of {self.epochs} epochs: lower {name}, or raise epochs")
 
     @property
