@@ -16,6 +16,7 @@ PARAMETERS = suited(
         weights="none",
         min_crop_area=0.8,
         epochs=3,
+        warmup_epochs=2.0,
         learning_rate=0.01,
         batch_norm_momentum=0.8,
     ),
