@@ -171,3 +171,9 @@ def test_results_dir_defaults_to_the_project_and_else_counts_from_the_working_di
 @pytest.mark.parametrize(("color_mode", "channels"), [("rgb", 3), ("gray", 1)])
 def test_preprocessing_contract_knows_the_shape_of_an_image(color_mode, channels):
     assert Preprocessing(96, color_mode, "area").shape == (96, 96, channels)
+
+
+@pytest.mark.parametrize("values", [{"batch_norm_statistics": "frozen"}, {"initial_classifier": "probe"}])
+def test_what_start_weights_are_needed_for_is_refused_without_them(values):
+    with pytest.raises(WorkbookError, match="needs start weights: choose weights other than none"):
+        TrainParameters(weights="none", **values)

@@ -154,10 +154,20 @@ def test_frozen_fused_batch_normalization_uses_and_keeps_its_moving_statistics()
     assert np.allclose(layer.moving_mean, 0)
 
 
-def test_saved_form_has_keras_layers_only_and_the_same_scores(tmp_path):
-    network = mobilenet.build(0.25, (32, 32, 3), 5)
+def test_frozen_batch_normalization_gives_in_training_what_it_gives_at_inference():
+    layer = mobilenet.FrozenBatchNormalization()
+    images = np.random.default_rng(0).normal(1, 2, (8, 6, 5, 7)).astype(np.float32)
+    layer.build(images.shape)
+    layer.set_weights(np.random.default_rng(1).uniform(0.5, 1.5, (4, 7)).astype(np.float32))
+    assert np.abs(layer(images, training=True) - layer(images, training=False)).max() < 1e-5
+    assert len(layer.trainable_weights) == 2
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_saved_form_has_keras_layers_only_and_the_same_scores(tmp_path, frozen):
+    network = mobilenet.build(0.25, (32, 32, 3), 5, frozen_statistics=frozen)
     portable = mobilenet.with_keras_layers(network)
-    assert not any(isinstance(layer, mobilenet.FusedBatchNormalization) for layer in portable.layers)
+    assert not any(type(layer).__module__.startswith("mbutils") for layer in portable.layers)
     image = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     assert np.allclose(network(image), portable(image), atol=1e-6)
     portable.save(tmp_path / "model.keras")

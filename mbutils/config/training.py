@@ -11,6 +11,8 @@ from mbutils.errors import WorkbookError
 CLASS_WEIGHTS = ("none", "balanced")
 IMAGENET = "imagenet"  # the weights of Keras
 IMAGENET_ALPHAS = (0.25, 0.5, 0.75, 1.0)
+BATCH_NORM_STATISTICS = ("batch", "frozen")
+INITIAL_CLASSIFIERS = ("random", "probe")
 FOLDER = "folder"  # the dataset that is the user's own
 # PlantVillage with a class of background, 39 classes, from Mendeley Data (doi:10.17632/tywbtsjrjv): the published
 # figures are on it. tensorflow-datasets' `plant_village` lacks that class: other data, and never compared.
@@ -104,6 +106,18 @@ class TrainParameters(PrepareParameters):
     batch_norm_momentum: float = parameter(
         None, "share of the statistics kept at each step, None to suit the data", low=0.0, high=0.9999
     )
+    batch_norm_statistics: str = parameter(
+        None,
+        "batch, or frozen at those of the start weights, None to suit the data",
+        choices=BATCH_NORM_STATISTICS,
+        neutral="batch",
+    )
+    initial_classifier: str = parameter(
+        None,
+        "random, or probe for the linear probe, None to suit the data",
+        choices=INITIAL_CLASSIFIERS,
+        neutral="random",
+    )
     epochs: int = parameter(None, "passes over the training images, None to suit the data", low=1, group="optimization")
     batch_size: int = parameter(None, "images per training step, None to suit the data", low=1)
     learning_rate: float = parameter(None, "peak of the cosine schedule, None to suit the data", low=1e-6, high=10.0)
@@ -138,6 +152,9 @@ class TrainParameters(PrepareParameters):
         if self.weights == IMAGENET and self.alpha not in IMAGENET_ALPHAS:
             allowed = ", ".join(map(str, IMAGENET_ALPHAS))
             raise WorkbookError(f"no ImageNet weights for alpha {self.alpha:g}: choose {allowed}, or weights none")
+        for name, value in (("batch_norm_statistics", "frozen"), ("initial_classifier", "probe")):
+            if self.weights == "none" and getattr(self, name) == value:
+                raise WorkbookError(f"{name} {value} needs start weights: choose weights other than none")
         for name in ("warmup_epochs", "early_epochs", "late_epochs"):
             value = getattr(self, name)
             if None not in (value, self.epochs) and value > self.epochs:

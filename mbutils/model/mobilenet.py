@@ -53,12 +53,32 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         average.assign(average * self.momentum + value * (1 - self.momentum))
 
 
+@keras.saving.register_keras_serializable("mbutils")
+class FrozenBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalization by its moving statistics in training too. They do not move; scale and offset are trained.
+
+    The moving statistics of a few small batches are worse than those of the start weights.
+    """
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
+        """Normalizes a batch (batch, height, width, channels)."""
+        if not training:
+            return super().call(inputs, training=False, mask=mask)
+        # Keras composes its own of many small ops, and their gradients.
+        statistics = {"mean": self.moving_mean, "variance": self.moving_variance}
+        outputs, _, _ = tf.compat.v1.nn.fused_batch_norm(
+            inputs, self.gamma, self.beta, **statistics, epsilon=self.epsilon, is_training=False
+        )
+        return outputs
+
+
 def build(
     alpha: float,
     input_shape: tuple[int, int, int],
     n_classes: int,
     dropout: float = 0.0,
     batch_norm_momentum: float = 0.99,
+    frozen_statistics: bool = False,
 ) -> keras.Model:
     """Builds MobileNet v1 with random weights and a softmax classifier.
 
@@ -71,13 +91,15 @@ def build(
         n_classes: The number of classes.
         dropout: The fraction of the pooled features that is dropped in training, 0..1.
         batch_norm_momentum: The fraction that the moving mean and variance keep at each training step, 0..1.
+        frozen_statistics: Whether batch normalization keeps the statistics of the start weights.
 
     Returns:
         A model from images (batch, height, width, channels) to softmax scores (batch, n_classes).
     """
+    batch_normalization = FrozenBatchNormalization if frozen_statistics else FusedBatchNormalization
 
     def normalized_relu6(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-        x = FusedBatchNormalization(momentum=batch_norm_momentum, name=f"{name}_bn")(x)
+        x = batch_normalization(momentum=batch_norm_momentum, name=f"{name}_bn")(x)
         return keras.layers.ReLU(6.0, name=f"{name}_relu")(x)
 
     image = x = keras.layers.Input(input_shape, name="image")
@@ -107,7 +129,7 @@ def with_keras_layers(model: keras.Model) -> keras.Model:
     """Returns a copy with only Keras' own layers, so that its file opens without this package."""
 
     def plain(layer: keras.Layer) -> keras.Layer:
-        kind = keras.layers.BatchNormalization if isinstance(layer, FusedBatchNormalization) else type(layer)
+        kind = keras.layers.BatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
         return kind.from_config(layer.get_config())
 
     copy = keras.models.clone_model(model, clone_function=plain)

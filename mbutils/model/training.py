@@ -14,6 +14,7 @@ from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
 from mbutils.model.divergence import StopOnDivergence
 from mbutils.model.optimizer import FusedAdamW
+from mbutils.model.probe import start_from_probe
 from mbutils.model.weights import load_weights
 from mbutils.progress import progress
 
@@ -31,6 +32,7 @@ def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
         dataset.n_classes,
         dropout=parameters.dropout,
         batch_norm_momentum=parameters.batch_norm_momentum,
+        frozen_statistics=parameters.batch_norm_statistics == "frozen",
     )
     load_weights(network, parameters.weights, parameters.alpha)
     return network
@@ -65,6 +67,8 @@ def fit(
             f"the images have the shape {images.shape[1:]}, the parameters ask for {parameters.preprocessing.shape}: "
             "run the cells above again"
         )
+    if parameters.initial_classifier == "probe":
+        start_from_probe(network, images, dataset)
     steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
     trained = mobilenet.with_variable_size(network)
     compile_model(trained, parameters)
