@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from mbutils.backend import keras
-from mbutils.config import TrainParameters
+from mbutils.config import TrainParameters, suited
 from mbutils.data.dataset import Dataset
 from mbutils.model import mobilenet, probe, training
 from mbutils.model.weights import load_weights
@@ -58,7 +58,7 @@ def network(imagenet_weights):
 def test_frozen_statistics_stay_while_the_weights_are_trained(network):
     images, dataset = coloured(2, 16)
     frozen = {"batch_norm_statistics": "frozen", "dataset": "digits", "image_size": 32}
-    parameters = TrainParameters(epochs=1, warmup_epochs=0.0, batch_size=8, **frozen)
+    parameters = suited(TrainParameters(epochs=1, warmup_epochs=0.0, batch_size=8, **frozen), dataset.n_train)
     trained = network(2)
     before = {weight.path: weight.numpy() for weight in trained.weights}
     training.fit(trained, images, dataset, parameters)
