@@ -4,7 +4,6 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from stand_ins import Network
@@ -33,51 +32,6 @@ def test_help_reads_well(command, capsys):
     assert mb(*command, "--help") == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: mb") and "==SUPPRESS==" not in text
-
-
-def test_evaluate_scores_a_model_from_elsewhere_as_its_run_did(tflite, tiny_results, capsys):
-    assert mb("evaluate", tflite, "--dataset", "digits", "--interpolation", "bilinear") == 0
-    table = runs.results_table(tiny_results).set_index("variant")
-    assert f"top-1 {100 * table.loc['int8_per_channel', 'top1']:.2f} % (" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("order", "class_at"), [("0,1,2,3,4,5,6,7,8,9", range(10)), ("9,8,7,6,5,4,3,2,1,0", range(9, -1, -1))]
-)
-def test_evaluate_takes_the_class_order_of_the_model(tflite, order, class_at, capsys):
-    assert mb("evaluate", tflite, "--dataset", "digits", "--interpolation", "bilinear", "--class-order", order) == 0
-    predictions = np.load(tflite.with_name("predictions_int8_per_channel.npz"))
-    top1 = np.mean(np.array(class_at)[predictions["scores"].argmax(axis=1)] == predictions["labels"])
-    assert f"top-1 {100 * top1:.2f} % (" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--dataset", "digit"], "unknown dataset 'digit': did you mean 'digits'"),
-        (["--dataset", "digits", "--image-size", "48"], "takes images of 32x32x1, not 48x48x1: leave out --image-size"),
-        (["--dataset", "digits", "--color-mode", "rgb"], "takes images of 32x32x1, not 32x32x3"),
-        (["--dataset", "digits", "--class-order", "a,b"], "--class-order a,b: must name each of 0,1,2"),
-        (["--dataset", "digits", "--batch-size", "0"], "batch_size: 0 is too small"),
-        (["--interpolation", "cubic"], "invalid choice: 'cubic'"),
-        (["--dataset", "folder"], "dataset folder needs data_dir"),
-    ],
-)
-def test_evaluate_names_bad_input(tflite, options, message, capsys):
-    assert mb("evaluate", tflite, *options) == 2
-    captured = capsys.readouterr()
-    assert message in captured.err and captured.out == ""
-
-
-def test_evaluate_refuses_a_dataset_with_other_classes(tflite, flowers, capsys):
-    assert mb("evaluate", tflite, "--dataset", "tf_flowers") == 2
-    assert "has 10 classes, tf_flowers 5" in capsys.readouterr().err
-
-
-def test_evaluate_refuses_a_file_that_is_not_a_model(tmp_path, capsys):
-    (tmp_path / "a.tflite").write_text("not a model")
-    assert mb("evaluate", tmp_path / "a.tflite", "--dataset", "digits") == 2
-    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_render_writes_html_next_to_the_notebook_or_to_a_path(tiny_results, tmp_path, capsys):

@@ -11,7 +11,7 @@ from pictures import png
 from PIL import Image
 
 from mbutils.config import PLANT_VILLAGE_39, PROJECT, DataParameters, Preprocessing
-from mbutils.data import datasets, preprocessing
+from mbutils.data import datasets, folder, preprocessing
 from mbutils.errors import WorkbookError
 
 CLASSES = ("daisy", "rose")
@@ -118,6 +118,32 @@ def test_parts_that_are_missing_are_drawn_from_train(tmp_path, folders, counts):
                 write(tmp_path / "parts" / part / name / f"{image}.png", 1000 * number + 100 * label + image)
     table = load(tmp_path / "parts").counts().loc["daisy"]
     assert {part: table[part] for part in counts} == counts
+
+
+@pytest.mark.parametrize(
+    ("folders", "part", "scored"),
+    [
+        (["."], "all", {"test": 2}),
+        (["test"], "all", {"test": 2}),
+        (["test"], "test", {"test": 2}),
+        (["val", "test"], "validation", {"validation": 2, "test": 2}),
+        (["train", "val", "test"], "all", {"test": 6}),
+        (["train", "val", "test"], "test", {"train": 2, "validation": 2, "test": 2}),
+    ],
+)
+def test_images_to_score_need_no_training_part(tmp_path, folders, part, scored):
+    for number, name in enumerate(folders):
+        for label, of_class in enumerate(CLASSES):
+            write(tmp_path / "new" / name / of_class / "only.png", 10 * number + label)
+    parameters = DataParameters(dataset="folder", data_dir=str(tmp_path / "new"))
+    assert folder.load_to_score(parameters, part).examples["part"].value_counts().to_dict() == scored
+
+
+def test_images_to_score_may_be_of_one_class_and_twice_the_same(tmp_path):
+    write(tmp_path / "new" / "rose" / "a.png", 1)
+    write(tmp_path / "new" / "rose" / "b.bmp", 1)
+    dataset = folder.load_to_score(DataParameters(dataset="folder", data_dir=str(tmp_path / "new")), "all")
+    assert dataset.class_names == ("rose",) and len(dataset.positions("test")) == 2
 
 
 def test_train_among_other_folders_is_a_class(tmp_path):

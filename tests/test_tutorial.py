@@ -43,20 +43,21 @@ def test_documented_command_of_papermill_names_parameters_of_its_notebook(comman
 
 @pytest.fixture
 def workbook(tmp_path):
-    """A copy of the workbook, with dark and bright images in `my_photos`."""
+    """A copy of the workbook, with dark and bright images in `my_photos` and, fewer, in `new_photos`."""
     for name in ("mbutils", "notebooks", "params"):
         shutil.copytree(PROJECT / name, tmp_path / name)
     rng = np.random.default_rng(0)
     for name, low in (("night", 0), ("day", 128)):
-        (tmp_path / "my_photos" / name).mkdir(parents=True)
-        for number in range(40):
-            pixels = rng.integers(low, low + 128, (60, 80, 3), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "my_photos" / name / f"{number}.jpg")
+        for folder, count in (("my_photos", 40), ("new_photos", 5)):
+            (tmp_path / folder / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = rng.integers(low, low + 128, (60, 80, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / folder / name / f"{number}.jpg")
     return tmp_path
 
 
-def test_the_tutorial_is_ten_commands():
-    assert len(COMMANDS) == 10
+def test_the_tutorial_is_eleven_commands():
+    assert len(COMMANDS) == 11
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The `mb` command: sweeps, reports, C code, the cache, and scoring and sizing of .tflite models from elsewhere.
+"""The `mb` command: sweeps, reports, C code, the cache, and scoring and sizing of models.
 
 Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
 """
@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from mbutils.cli import models, sweeps
+from mbutils.cli import evaluate, models, sweeps
 from mbutils.errors import WorkbookError
 
 
@@ -35,5 +35,6 @@ def _parser() -> argparse.ArgumentParser:
     results = argparse.ArgumentParser(add_help=False)
     results.add_argument("--results-dir", default="", metavar="DIR", help="results folder (default: the project's own)")
     sweeps.add_commands(commands, results)
+    evaluate.add_command(commands, results)
     models.add_commands(commands, results)
     return parser

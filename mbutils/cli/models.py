@@ -1,7 +1,6 @@
-"""The commands about single models: evaluate, footprint, deploy; and cache."""
+"""The commands about single models: footprint, deploy; and cache."""
 
 import argparse
-import csv
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -9,12 +8,8 @@ from typing import Any
 
 from mbutils.cli.options import add_parameters, parameters_in
 from mbutils.config import (
-    DataParameters,
     DeployParameters,
-    EvaluateParameters,
     ModelParameters,
-    Preprocessing,
-    TrainParameters,
     cache_dir,
 )
 from mbutils.errors import WorkbookError
@@ -24,23 +19,6 @@ _MODEL_PARAMETERS = tuple(spec.name for spec in fields(ModelParameters))
 
 def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
     """Adds them to the parsers of `mb`; `results` has the option `--results-dir`."""
-    evaluate = commands.add_parser(
-        "evaluate",
-        help="score any .tflite classifier on a dataset's test part",
-        description="Scores a .tflite image classifier from anywhere on the test part of a dataset: prints top-1 with "
-        "its 95 % interval. Image size and colour come from the model's input.",
-    )
-    evaluate.add_argument("model", type=Path, metavar="MODEL.tflite")
-    add_parameters(evaluate, TrainParameters, "dataset", "data_dir", "interpolation")
-    add_parameters(evaluate, TrainParameters, "image_size", "color_mode", default="the model's own")
-    add_parameters(evaluate, EvaluateParameters, "batch_size")
-    evaluate.add_argument(
-        "--class-order",
-        metavar="A,B,...",
-        help="the model's classes in its order, quoted where a name has a comma (default: the dataset's order)",
-    )
-    evaluate.set_defaults(command=_evaluate)
-
     footprint = commands.add_parser(
         "footprint",
         help="RAM, flash and latency of an int8 .tflite, or of an untrained MobileNet v1",
@@ -75,52 +53,6 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
     action.add_argument("--list", action="store_true", help="list what is kept, largest first (default)")
     action.add_argument("--clear", action="store_true", help="remove it")
     cached.set_defaults(command=_cache)
-
-
-def _evaluate(options: argparse.Namespace) -> int:
-    from mbutils import evaluation
-    from mbutils.data import datasets, pipeline, preprocessing
-    from mbutils.tflite.interpreter import TFLiteModel
-
-    batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
-    model = TFLiteModel(options.model)
-    contract = _contract(options, model.image_shape)
-    dataset = datasets.load(DataParameters(dataset=options.dataset, data_dir=options.data_dir))
-    order = _class_order(options.class_order, dataset.class_names)
-    if model.n_classes != len(order):
-        raise WorkbookError(f"{options.model} has {model.n_classes} classes, {dataset.name} {len(order)}: give another")
-    test = dataset.positions("test")
-    images = pipeline.Subset(preprocessing.cached_images(dataset, contract), test)
-    scores = model.predict(images, batch_size)[:, order]
-    result = evaluation.accuracy(dataset.labels[test], scores)
-    print(
-        f"top-1 {100 * result.top1:.2f} % ({result.correct} of {result.total} test images of {dataset.name}), "
-        f"95 % interval {100 * result.low:.2f} to {100 * result.high:.2f} %, "
-        f"macro-averaged recall {100 * evaluation.macro_recall(dataset.labels[test], scores):.2f} %"
-    )
-    return 0
-
-
-def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
-    height, width, channels = image_shape
-    contract = Preprocessing(
-        options.image_size or height, options.color_mode or ("rgb" if channels == 3 else "gray"), options.interpolation
-    )
-    if contract.shape != image_shape:
-        raise WorkbookError(
-            f"{options.model} takes images of {height}x{width}x{channels}, not {'x'.join(map(str, contract.shape))}: "
-            "leave out --image-size and --color-mode"
-        )
-    return contract
-
-
-def _class_order(names: str | None, class_names: tuple[str, ...]) -> list[int]:
-    """Returns the position of each class of the dataset in the model's scores."""
-    order = next(csv.reader([names], skipinitialspace=True)) if names else list(class_names)
-    order = [name.strip() for name in order]
-    if sorted(order) != sorted(class_names):
-        raise WorkbookError(f"--class-order {names}: must name each of {','.join(class_names)} once")
-    return [order.index(name) for name in class_names]
 
 
 def _footprint(options: argparse.Namespace) -> int:

@@ -37,17 +37,56 @@ def load(parameters: DataParameters) -> Dataset:
             is missing in a part, links that leave it, or unreadable images and `skip_corrupt` is not set.
     """
     root = Path(parameters.data_dir)
-    _refuse_wrong_root(root)
     files = _scan(root)
     class_names = tuple(sorted(set(files["class"])))
-    _refuse_few_classes(root, class_names)
-    table = _described(root, files)
-    readable, skipped = index.refuse_unreadable(table, str(root), parameters.skip_corrupt)
-    labels = {name: label for label, name in enumerate(class_names)}
-    examples = readable.assign(label=readable["class"].map(labels)).reset_index(drop=True)
+    if len(class_names) == 1:
+        raise WorkbookError(f"data_dir {root} holds only one class, {class_names[0]!r}: {_LAYOUT}, at least two")
+    examples, skipped = _examples(root, files, class_names, parameters.skip_corrupt)
     examples["part"] = _parts(examples, parameters)
     _refuse_small_classes(root, class_names, examples)
-    paths = [root / file for file in examples["file"]]
+    return _dataset(parameters, class_names, examples, skipped)
+
+
+def load_to_score(parameters: DataParameters, part: str) -> Dataset:
+    """Returns the images of `data_dir` to score a finished model on: one class and one image are enough.
+
+    Args:
+        parameters: As for `load`.
+        part: "all" for every image of the folder, "test" or "validation" for those of that part. It is drawn as for a
+            training, unless the folder holds parts.
+
+    Returns:
+        A dataset in which the images to score are the part "test" where `part` is "all", else that part.
+
+    Raises:
+        WorkbookError: As `load`, or if the folder holds parts and not this one.
+    """
+    root = Path(parameters.data_dir)
+    files = _scan(root, needs_train=False)
+    given = set(files["given"])
+    if part != "all" and given & {"", "train"}:
+        return load(parameters)
+    if part not in {"all", *given}:
+        raise WorkbookError(f"data_dir {root} holds no folder of the {part} part: add it, or score all images")
+    class_names = tuple(sorted(set(files["class"])))
+    examples, skipped = _examples(root, files, class_names, parameters.skip_corrupt)
+    examples["part"] = "test" if part == "all" else examples["given"]
+    return _dataset(parameters, class_names, examples, skipped)
+
+
+def _examples(
+    root: Path, files: pd.DataFrame, class_names: tuple[str, ...], skip_corrupt: bool
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Returns the readable images with their labels, and the others as text."""
+    readable, skipped = index.refuse_unreadable(_described(root, files), str(root), skip_corrupt)
+    labels = {name: label for label, name in enumerate(class_names)}
+    return readable.assign(label=readable["class"].map(labels)).reset_index(drop=True), skipped
+
+
+def _dataset(
+    parameters: DataParameters, class_names: tuple[str, ...], examples: pd.DataFrame, skipped: tuple[str, ...]
+) -> Dataset:
+    paths = [Path(parameters.data_dir) / file for file in examples["file"]]
 
     def read_at(position: int) -> bytes:
         return _read(paths[position])
@@ -81,10 +120,11 @@ def _refuse_wrong_root(root: Path) -> None:
     raise WorkbookError(f"data_dir {root} does not exist: {hint}")
 
 
-def _scan(root: Path) -> pd.DataFrame:
+def _scan(root: Path, needs_train: bool = True) -> pd.DataFrame:
     """Returns a row for each image file, sorted: `file` (relative), `given` (the folder's part, or ""), `class`."""
+    _refuse_wrong_root(root)
     rows = []
-    for part, folder in _part_folders(root):
+    for part, folder in _part_folders(root, needs_train):
         _refuse_loose_images(folder)
         seen: dict[str, Path] = {}
         for path in filter(Path.is_dir, _visible(folder, root)):
@@ -96,15 +136,17 @@ def _scan(root: Path) -> pd.DataFrame:
             if not images:
                 raise WorkbookError(f"class folder {path} holds no images: add some, or remove it")
             rows += [(str(image.relative_to(root)), part, name) for image in images]
+    if not rows:
+        raise WorkbookError(f"data_dir {root} holds no images: {_LAYOUT}")
     return pd.DataFrame(rows, columns=["file", "given", "class"])
 
 
-def _part_folders(root: Path) -> list[tuple[str, Path]]:
+def _part_folders(root: Path, needs_train: bool) -> list[tuple[str, Path]]:
     """Returns the folders that hold the class folders, each with its part, "" if the parts are still to be drawn."""
     folders = [path for path in _visible(root, root) if path.is_dir()]
     parts = [(_PART_FOLDERS[path.name.lower()], path) for path in folders if path.name.lower() in _PART_FOLDERS]
     found = [part for part, _ in parts]
-    if "train" not in found or (len(folders) > 1 and len(parts) == 1):
+    if not parts or (needs_train and "train" not in found) or (len(folders) > 1 and len(parts) == 1):
         return [("", root)]  # "train" next to folders that are not parts is a class: pictures of trains
     others = [path.name for path in folders if path.name.lower() not in _PART_FOLDERS]
     if others:
@@ -157,13 +199,6 @@ def _class_name(folder: Path) -> str:
     if not name or any(unicodedata.category(character) == "Cc" for character in name):
         raise WorkbookError(f"the name of class folder {folder.name!r} cannot be printed: rename it")
     return name
-
-
-def _refuse_few_classes(root: Path, class_names: tuple[str, ...]) -> None:
-    if not class_names:
-        raise WorkbookError(f"data_dir {root} holds no images: {_LAYOUT}")
-    if len(class_names) == 1:
-        raise WorkbookError(f"data_dir {root} holds only one class, {class_names[0]!r}: {_LAYOUT}, at least two")
 
 
 def _described(root: Path, files: pd.DataFrame) -> pd.DataFrame:

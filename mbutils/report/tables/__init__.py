@@ -21,4 +21,5 @@ from mbutils.report.tables.results import (
     provenance,
     results_text,
 )
+from mbutils.report.tables.scores import learned_text, scores_text
 from mbutils.report.tables.style import facts, styled

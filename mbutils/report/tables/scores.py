@@ -1,0 +1,58 @@
+"""What `mb evaluate` prints: accuracy with its interval, and the recall of each class."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from mbutils import evaluation
+from mbutils.columns import by_name
+
+
+def scores_text(labels: np.ndarray, scores: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:
+    """Returns the accuracy of each model, and the recall of each class that has images, as text for a terminal.
+
+    Args:
+        labels: The true classes: int64, shape (n,), positions in `class_names`.
+        scores: By the name of a model the scores that it gives: shape (n, n_classes).
+        class_names: The classes of the models.
+    """
+    recall = by_name["recall"]
+    tables = {name: evaluation.per_class(labels, values, tuple(class_names)) for name, values in scores.items()}
+    shown = pd.DataFrame({"images": next(iter(tables.values()))["images"]})
+    for name, table in tables.items():
+        shown[f"{recall.label}, {name}"] = table["recall"].map(recall.text)
+    return f"{_accuracies_text(labels, scores)}\n\n{shown[shown['images'] > 0].to_string()}"
+
+
+def learned_text(labels: np.ndarray, scores: Mapping[str, np.ndarray], learned: np.ndarray | None) -> str:
+    """Returns how many of the images the models have learned from, with their accuracy on the others.
+
+    Args:
+        labels: As for `scores_text`.
+        scores: As for `scores_text`.
+        learned: What `classifiers.learned_from` returns.
+    """
+    if learned is None:
+        return "\nWhether the run was trained on some of these images is not known."
+    count, total = int(learned.sum()), len(learned)
+    if count in (0, total):
+        return f"\nThe run was trained on or chosen by {'none' if not count else 'all'} of these images."
+    others = {name: values[~learned] for name, values in scores.items()}
+    return (
+        f"\nThe run was trained on or chosen by {count} of these {total} images. On the others:\n"
+        f"{_accuracies_text(labels[~learned], others)}"
+    )
+
+
+def _accuracies_text(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> str:
+    return "\n".join(f"{name}: {_accuracy_text(labels, values)}" for name, values in scores.items())
+
+
+def _accuracy_text(labels: np.ndarray, scores: np.ndarray) -> str:
+    result = evaluation.accuracy(labels, scores)
+    return (
+        f"top-1 {100 * result.top1:.2f} % ({result.correct} of {result.total} images), "
+        f"95 % interval {100 * result.low:.2f} to {100 * result.high:.2f} %, "
+        f"macro-averaged recall {100 * evaluation.macro_recall(labels, scores):.2f} %"
+    )
