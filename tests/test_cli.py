@@ -1,4 +1,5 @@
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -34,13 +35,32 @@ def test_help_reads_well(command, capsys):
     assert text.startswith("usage: mb") and "==SUPPRESS==" not in text
 
 
-def test_render_writes_html_next_to_the_notebook_or_to_a_path(tiny_results, tmp_path, capsys):
+@pytest.fixture
+def notebook(tiny_results, tmp_path):
     (executed,) = tiny_results.glob("runs/*/train.ipynb")
-    notebook = tmp_path / "mine.ipynb"
-    notebook.write_bytes(executed.read_bytes())
-    assert mb("render", notebook) == 0 and mb("render", notebook, tmp_path / "b.html") == 0
-    assert "Train MobileNet" in (tmp_path / "mine.html").read_text() == (tmp_path / "b.html").read_text()
-    assert capsys.readouterr().out.split() == [str(tmp_path / name) for name in ("mine.html", "b.html")]
+    return Path(shutil.copy(executed, tmp_path / "mine.ipynb"))
+
+
+def test_render_writes_html_next_to_each_notebook_or_to_a_path(notebook, capsys):
+    other = Path(shutil.copy(notebook, notebook.with_stem("other")))
+    html = notebook.with_name("b.html")
+    assert mb("render", notebook, other) == 0 and mb("render", notebook, "--out", html) == 0
+    assert "Train MobileNet" in notebook.with_suffix(".html").read_text() == html.read_text()
+    written = [notebook.with_suffix(".html"), other.with_suffix(".html"), html]
+    assert capsys.readouterr().out.split() == list(map(str, written))
+    assert mb("render", notebook) == 0  # HTML may be replaced
+
+
+def test_render_never_replaces_a_file_that_is_not_html(notebook, capsys):
+    other = Path(shutil.copy(notebook, notebook.with_stem("other")))
+    assert mb("render", notebook, "--out", other) == 2
+    assert "other.ipynb exists and is not HTML" in capsys.readouterr().err
+    assert other.read_bytes() == notebook.read_bytes()
+
+
+def test_render_has_one_output_path_for_one_notebook(notebook, capsys):
+    assert mb("render", notebook, notebook, "--out", "b.html") == 2
+    assert "--out is for one notebook, not 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "No such file"), ("text", "is not a notebook")])

@@ -16,7 +16,7 @@ def results(*rows):
     table = pd.DataFrame(rows, columns=names).astype({"total_ram_bytes": float, "total_flash_bytes": float})
     table[["total_ram_bytes", "total_flash_bytes"]] *= KIB
     fixed = {"dataset": "digits", "alpha": 0.25, "image_size": 32, "color_mode": "gray", "seed": 0, "conversion": ""}
-    fixed |= {"fingerprint": "f", "n_classes": 10, "n_train": 80, "n_test": 20, "recorded_parameters": "{}"}
+    fixed |= {"fingerprint": "f", "n_classes": 10, "n_train": 80, "n_test": 100, "recorded_parameters": "{}"}
     interval = {"top1_low": table["top1"] - 0.02, "top1_high": table["top1"] + 0.02}
     table = table.assign(variant="int8_per_channel", configuration=table["run_id"], **fixed, **interval)
     return labels.labelled(table)
@@ -198,6 +198,15 @@ def test_seeds_of_a_configuration_become_their_mean_and_range():
     # One seed has no range: its interval stays.
     assert together.loc["b", ["top1", "top1_low", "top1_high"]].tolist() == pytest.approx([0.70, 0.68, 0.72])
     assert together.loc["b", ["seed", "seeds"]].tolist() == ["0", 1]
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 7])
+def test_mean_of_equal_seeds_is_their_accuracy_exactly(seeds):
+    accuracies = [correct / 734 for correct in range(0, 735, 3)]
+    rows = [(str(top1), seed, top1, 50) for top1 in accuracies for seed in range(seeds)]
+    together = selection.over_seeds(seeded(*rows).assign(n_test=734))
+    for column in ("top1_low", "top1", "top1_high"):
+        assert together[column].tolist() == accuracies
 
 
 def test_a_configuration_is_represented_by_the_run_that_is_best_on_validation():

@@ -67,11 +67,11 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
 
     render = commands.add_parser(
         "render",
-        help="render an executed notebook to HTML that opens with no network",
-        description="Renders an executed notebook without its code cells, as one HTML file that loads nothing.",
+        help="render executed notebooks to HTML that opens with no network",
+        description="Renders each executed notebook without its code cells, as one HTML file that loads nothing.",
     )
-    render.add_argument("notebook", type=Path, metavar="NOTEBOOK.ipynb")
-    render.add_argument("html", type=Path, nargs="?", metavar="HTML", help="(default: next to the notebook)")
+    render.add_argument("notebooks", type=Path, nargs="+", metavar="NOTEBOOK.ipynb")
+    render.add_argument("--out", type=Path, metavar="HTML", help="of a single notebook (default: next to it)")
     render.set_defaults(command=_render)
 
 
@@ -162,7 +162,10 @@ def _print_results(results_dir: Path) -> None:
 def _render(options: argparse.Namespace) -> int:
     from mbutils.report import render
 
-    html = options.html or options.notebook.with_suffix(".html")
-    render.render(options.notebook, html)
-    print(html)
+    if options.out and len(options.notebooks) > 1:
+        raise WorkbookError(f"--out is for one notebook, not {len(options.notebooks)}: render them without it")
+    for notebook in options.notebooks:
+        html = options.out or notebook.with_suffix(".html")
+        render.render(notebook, html)
+        print(html)
     return 0

@@ -18,11 +18,12 @@ def render(notebook: Path, html: Path) -> None:
     Its code and the cells tagged `notebook-only` are left out.
 
     Raises:
-        WorkbookError: If there is no such notebook, or the HTML cannot be written.
+        WorkbookError: If there is no such notebook, or the HTML cannot be written, or would replace another file.
     """
     from nbconvert import HTMLExporter
     from nbformat.reader import NotJSONError
 
+    _refuse_other_content(html)
     exporter = HTMLExporter(
         template_name="workbook",
         extra_template_basedirs=[str(_TEMPLATES)],
@@ -48,6 +49,13 @@ def render(notebook: Path, html: Path) -> None:
         raise WorkbookError(f"{notebook} is not a notebook: pass an executed .ipynb file") from error
     except OSError as error:
         raise WorkbookError(f"cannot render {notebook} to {html} ({error.strerror}): check both paths") from error
+
+
+def _refuse_other_content(html: Path) -> None:
+    if html.is_file():
+        with html.open("rb") as file:
+            if not file.read(100).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+                raise WorkbookError(f"{html} exists and is not HTML: give another path for the output")
 
 
 def _headings(content: nbformat.NotebookNode) -> list[tuple[int, str]]:

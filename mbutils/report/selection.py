@@ -47,6 +47,8 @@ def over_seeds(results: pd.DataFrame) -> pd.DataFrame:
 def _averaged(rows: pd.DataFrame) -> dict[str, object]:
     rows = rows.sort_values("seed")
     numbers = rows.select_dtypes("number").mean()
+    # The mean of counts: that of fractions may be a rounding error outside their range.
+    numbers["top1"] = (rows["top1"] * rows["n_test"]).round().mean() / rows["n_test"].mean()
     best = rows.sort_values("validation_top1", ascending=False, kind="stable").iloc[0]
     averaged = {**best, **numbers, "image_size": rows["image_size"].iloc[0], "seeds": len(rows)}
     averaged["seed"] = ",".join(map(str, rows["seed"]))
