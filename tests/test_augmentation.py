@@ -161,7 +161,7 @@ def test_blur_spreads_a_point_as_a_gaussian_and_keeps_the_light():
 def test_noise_is_gaussian_and_its_own_for_each_image_in_any_batch():
     gray = np.full((16, 48, 48, 3), 128, np.uint8)
     parameters = PrepareParameters(**NO_AUGMENTATION, noise=0.1)
-    changes = augmentation.draw_view(16, 0, parameters).changes
+    changes = augmentation.draw_view(16, 1, parameters).changes
     noisy = augmentation.augment(tf.constant(gray), changes, parameters, 48).numpy() * 127.5
     strengths = changes[:, COLUMNS["noise"]].numpy() * 0.1 * 255
     assert noisy.std(axis=(1, 2, 3)) == pytest.approx(strengths, rel=0.05)

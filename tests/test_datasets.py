@@ -51,6 +51,31 @@ def dataset_of(identities, labels, parts):
     return datasets.Dataset("made", ("x", "y"), examples, lambda: iter(()))
 
 
+@pytest.mark.parametrize(
+    ("labels", "count", "chosen"),
+    [
+        ([0, 0, 0, 0, 0, 1, 1, 1], 4, [0, 0, 1, 1]),  # evenly, however the images are ordered
+        ([1, 0, 1, 0, 1, 0, 0], 5, [0, 0, 0, 1, 1]),
+        ([0, 0, 0, 0, 0, 1], 4, [0, 0, 0, 1]),  # a small class gives what it has
+        ([0, 1, 0], 16, [0, 0, 1]),  # all
+        (list(range(40)), 4, [0, 10, 20, 30]),  # some of many classes, from all over them
+        (list(range(17)), 16, list(range(16))),
+        ([], 16, []),
+    ],
+)
+def test_images_are_chosen_from_all_classes(labels, count, chosen):
+    made = dataset_of([str(n) for n in range(len(labels) + 1)], [*labels, 99], ["train"] * len(labels) + ["test"])
+    positions = made.spread("train", count)
+    assert made.labels[positions].tolist() == chosen
+    assert len(set(positions)) == len(positions)
+
+
+def test_every_digit_is_among_the_images_chosen_to_be_shown(digits):
+    positions = digits.spread("train", 16)
+    assert set(digits.labels[positions]) == set(range(10))
+    assert set(positions) <= set(digits.positions("train"))
+
+
 def test_duplicates_are_reported_with_their_contradictions():
     made = dataset_of(["a", "a", "b", "b", "c"], [0, 1, 0, 0, 1], ["train", "train", "test", "excluded", "train"])
     rows = made.duplicates().set_index("identity")

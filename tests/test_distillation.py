@@ -82,7 +82,7 @@ def test_views_that_are_augmented_otherwise_are_scored_again(student, digits, re
 
 OTHER_VIEWS = {
     "min_crop_area": 0.5,
-    "horizontal_flip": False,
+    "horizontal_flip": True,
     "vertical_flip": True,
     "rotation": 10.0,
     "translation": 0.1,

@@ -73,7 +73,7 @@ def augment(images: tf.Tensor, changes: tf.Tensor, parameters: PrepareParameters
     """
     draws = tf.unstack(changes, axis=1)
     *crop, left_right, contrast, brightness = draws[:_CHANGES]
-    top_bottom, *placing, blurring, graininess, high, low = draws[_CHANGES:]
+    top_bottom, *placing, blurring, graininess, down, right = draws[_CHANGES:]
     boxes = _crop_boxes(crop, parameters.min_crop_area)
     # A box with left and right, or top and bottom, swapped is a mirrored crop.
     if parameters.horizontal_flip:
@@ -92,7 +92,7 @@ def augment(images: tf.Tensor, changes: tf.Tensor, parameters: PrepareParameters
     slope, offset = contrast / HALF_RANGE, brightness - contrast
     lit = shown * slope[:, None, None, None] + offset[:, None, None, None]
     if parameters.noise:
-        lit += distortion.noise(tf.shape(shown)[1:], graininess, (high, low), parameters)
+        lit += distortion.noise(tf.shape(shown)[1:], graininess, (down, right), parameters)
     return tf.clip_by_value(lit, -1.0, 1.0)
 
 

@@ -63,6 +63,21 @@ class Dataset:
         """Returns the positions of the images of one part, in reading order: int64, shape (n_part,)."""
         return np.flatnonzero(self.examples["part"] == part)
 
+    def spread(self, part: str, count: int) -> np.ndarray:
+        """Returns the positions of `count` images of one part (all, if it has fewer), spread evenly over its classes.
+
+        Returns:
+            int64, shape (count,), sorted by class. Every class has one, if there are not more than `count` classes.
+        """
+        positions = self.positions(part)
+        labels = self.labels[positions]
+        turns = pd.Series(labels).groupby(labels).cumcount()
+        order = np.lexsort((labels, turns))  # the first image of each class, the second of each class, ...
+        count = min(count, len(positions))
+        steps = max(count, (turns == 0).sum())
+        chosen = order[np.arange(count) * steps // max(1, count)]
+        return positions[chosen[np.argsort(labels[chosen], kind="stable")]]
+
     def counts(self) -> pd.DataFrame:
         """Returns the number of images for each class (rows) and part (columns), with totals."""
         names = self.examples["label"].map(dict(enumerate(self.class_names)))

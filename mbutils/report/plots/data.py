@@ -1,5 +1,6 @@
 """Pictures of a dataset."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -23,8 +24,13 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns
     for index, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
         ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
         if len(titles):
-            ax.set_title(titles[index], fontsize=8, loc="center")
+            ax.set_title(_wrapped(titles[index]), fontsize=8, loc="center")
     return figure
+
+
+def _wrapped(title: str) -> str:
+    """Wraps a title to the width of an image of `image_grid`, so that long names of classes do not overlap."""
+    return "\n".join(textwrap.fill(line, 18) for line in title.splitlines())
 
 
 def changed_images(models: Sequence[str], changed: Sequence[Changed], columns: int = 6) -> Figure:
