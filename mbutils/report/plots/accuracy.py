@@ -22,6 +22,7 @@ from mbutils.report.plots.style import (
     VARIANT_COLORS,
     alpha_color,
     axes_of_tasks,
+    wrapped,
 )
 
 _OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  # of the lines of a configuration
@@ -75,7 +76,7 @@ def curves(histories: pd.DataFrame) -> Figure:
         for _, run in runs.groupby("seed"):
             for part, column in (("train", "top1"), ("validation", "validation_top1")):
                 ax.plot(run["epoch"], run[column], color=PART_COLORS[part], linewidth=1.2, alpha=0.8)
-        ax.set(xlabel="epoch", title=runs["model"].iloc[0])
+        ax.set(xlabel="epoch", title=wrapped(runs["model"].iloc[0]))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     for ax in axes[:, 0]:
         ax.set_ylabel(ACCURACY)
@@ -97,7 +98,7 @@ def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure
         ax.axis("off")
     for ax, title, matrix in zip(axes.flat, titles, matrices, strict=False):
         sns.heatmap(matrix, ax=ax, cmap="Blues", cbar=False, square=True, annot=len(matrix) <= 12, fmt="d")
-        ax.set_title(title, fontsize=10)
+        ax.set_title(wrapped(title), fontsize=10)
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.tick_params("x", rotation=45)
         ax.tick_params("y", rotation=0)
@@ -130,7 +131,7 @@ def _draw_lines(ax: Axes, rows: pd.DataFrame, column: str) -> None:
     for (alpha, color_mode, settings), group in rows.groupby(["alpha", "color_mode", "settings"]):
         group = group.sort_values(column)
         error = [group["top1"] - group["top1_low"], group["top1_high"] - group["top1"]]
-        label = ", ".join(filter(None, [f"{alpha:g} {color_mode}", settings]))
+        label = wrapped(", ".join(filter(None, [f"{alpha:g} {color_mode}", settings])))
         marker, color = markers[color_mode, settings], alpha_color(alpha)
         ax.errorbar(group[column], group["top1"], error, marker=marker, color=color, capsize=3, label=label)
     for row in rows.itertuples():
@@ -180,7 +181,7 @@ def _draw_variants(ax: Axes, rows: pd.DataFrame) -> None:
         ends = group["top1_low"][several], group["top1_high"][several]
         ax.scatter(group["top1"], heights, color=color, label=variant, zorder=2)
         ax.hlines(heights[several], *ends, color=color, linewidth=4, alpha=0.4)
-    ax.set_yticks(range(len(lines)), list(lines))
+    ax.set_yticks(range(len(lines)), map(wrapped, lines))
     ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -189,8 +190,9 @@ def _draw_variants(ax: Axes, rows: pd.DataFrame) -> None:
 
 def accuracy_against_published(rows: pd.DataFrame) -> Axes:
     """Shows our accuracy next to the published one; takes the rows of `published_page.accuracies` that have ours."""
-    _, ax = plt.subplots(figsize=(7, 1.2 + 0.45 * len(rows)))
-    labels = [f"{row.model}, {row.variant}" for row in rows.itertuples()]
+    labels = [wrapped(f"{row.model}, {row.variant}", 60) for row in rows.itertuples()]
+    lines = max(label.count("\n") + 1 for label in labels)
+    _, ax = plt.subplots(figsize=(7, 1.2 + max(0.45, 0.22 * lines) * len(rows)))
     ax.hlines(labels, rows["low"], rows["high"], color=PALETTE[0], linewidth=3, alpha=0.4)
     ax.scatter(rows["ours"], labels, color=PALETTE[0], label="ours, with 95 % interval", zorder=2)
     ax.scatter(rows["published"], labels, marker="D", color=PUBLISHED_COLOR, label="published", zorder=2)

@@ -17,7 +17,7 @@ from mbutils.device.footprint import Footprint
 from mbutils.device.memory import Buffer
 from mbutils.report import selection
 from mbutils.report.labels import short_name
-from mbutils.report.plots.style import PALETTE, TEST_ACCURACY, alpha_color, axes_of_tasks
+from mbutils.report.plots.style import PALETTE, TEST_ACCURACY, alpha_color, axes_of_tasks, wrapped
 
 _BUFFER_STYLES = {
     "activation": {"facecolor": PALETTE[0], "alpha": 0.55},
@@ -207,7 +207,7 @@ def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     ax.scatter(front["cost"], front["top1"], color=[alpha_color(alpha) for alpha in front["alpha"]], s=55, zorder=3)
     several_variants = rows["variant"].nunique() > 1
     for point, models in front.groupby(["cost", "top1"]):
-        names = [short_name(row) for row in models.itertuples()]
+        names = [wrapped(short_name(row), 30) for row in models.itertuples()]
         if several_variants:
             variants = models["variant"].str.removeprefix("int8_").str.replace("_", " ")
             names = [f"{name}\n{variant}" for name, variant in zip(names, variants, strict=True)]

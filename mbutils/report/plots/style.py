@@ -1,5 +1,6 @@
 """What all pictures share: colours, labels, scales."""
 
+import textwrap
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
@@ -28,6 +29,11 @@ def alpha_color(alpha: float) -> tuple[float, float, float]:
     """Returns the colour of a width multiplier."""
     order = {0.25: 0, 0.5: 1, 0.75: 2, 1.0: 4}
     return PALETTE[order.get(alpha, 5)]
+
+
+def wrapped(text: str, width: int = 40) -> str:
+    """Returns a label in lines of at most so many characters: names of models grow with what differs between them."""
+    return "\n".join(textwrap.fill(line, width) for line in text.splitlines())
 
 
 def axes_of_tasks(
