@@ -11,30 +11,33 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from bench import step
 from mbutils.backend import keras, tf
-from mbutils.config import HALF_RANGE, DataParameters, TrainParameters, cache_dir
+from mbutils.config import HALF_RANGE, DataParameters, cache_dir
 from mbutils.data import datasets, preprocessing
 from mbutils.files import atomic_folder
 from mbutils.model import training
 
 EPOCHS_PER_ROUND = 2
-DEFAULTS = TrainParameters()
+DEFAULTS = step.DEFAULTS
 
 
 def ours(
     alpha: float, image_size: int, dataset: str = DEFAULTS.dataset, batch_size: int = DEFAULTS.batch_size
 ) -> Callable[[], float]:
     """Prepares epochs the workbook's way. Each round traces the step again, in an epoch that is not counted."""
-    parameters = TrainParameters(
+    parameters = replace(
+        DEFAULTS,
         dataset=dataset,
         alpha=alpha,
         image_size=image_size,
         batch_size=batch_size,
         weights="none",
         epochs=1 + EPOCHS_PER_ROUND,
+        warmup_epochs=1.0,
     )
     data = datasets.load(parameters)
     images = preprocessing.cached_images(data, parameters.preprocessing)

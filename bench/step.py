@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 
 from mbutils.backend import keras, tf
-from mbutils.config import TrainParameters
+from mbutils.config import TrainParameters, suited
 from mbutils.model import mobilenet, training
 
 N_CLASSES = 5
-DEFAULTS = TrainParameters()
+DEFAULTS = suited(TrainParameters(), n_train=10_000)
 
 
 def ours(
