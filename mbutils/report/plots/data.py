@@ -1,6 +1,5 @@
 """Pictures of a dataset."""
 
-import textwrap
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mbutils.report.plots.style import PALETTE, PART_COLORS
+from mbutils.report.plots.style import PALETTE, PART_COLORS, wrapped
 from mbutils.report.review import Changed
 
 
@@ -24,13 +23,8 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns
     for index, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
         ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
         if len(titles):
-            ax.set_title(_wrapped(titles[index]), fontsize=8, loc="center")
+            ax.set_title(wrapped(titles[index], 18), fontsize=8, loc="center")
     return figure
-
-
-def _wrapped(title: str) -> str:
-    """Wraps a title to the width of an image of `image_grid`, so that long names of classes do not overlap."""
-    return "\n".join(textwrap.fill(line, 18) for line in title.splitlines())
 
 
 def changed_images(models: Sequence[str], changed: Sequence[Changed], columns: int = 6) -> Figure:
