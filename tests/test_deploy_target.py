@@ -12,7 +12,7 @@ from deploy_models import network_of, pointer, shared_library, tflite, write_fol
 from PIL import Image
 
 from mbutils import cli, deploy, runs
-from mbutils.config import INTERPOLATIONS, Preprocessing
+from mbutils.config import FITS, INTERPOLATIONS, Preprocessing
 from mbutils.data import preprocessing
 from mbutils.deploy import folder, measure
 from mbutils.device.footprint import footprint
@@ -20,6 +20,9 @@ from mbutils.report import tables
 
 missing = deploy.missing_tools()
 needs_target = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+# Landscape, portrait, square; smaller than the image; a pixel more or less than a square; lines and a single pixel.
+FRAMES = [(61, 97), (97, 61), (240, 321), (33, 33), (20, 50), (50, 20), (7, 5)]
+FRAMES += [(64, 65), (66, 65), (33, 34), (32, 33), (1, 90), (90, 1), (1, 200), (1, 1)]
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")
 
 
@@ -130,22 +133,26 @@ def test_folder_with_other_files_is_refused_and_kept(results, tmp_path, capsys, 
 @needs_cc
 @pytest.mark.parametrize("color_mode", ["rgb", "gray"])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
-def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, interpolation, color_mode):
-    contract = Preprocessing(33, color_mode, interpolation)
-    (tmp_path / "preprocess.h").write_text(folder.preprocess_h(contract))
+@pytest.mark.parametrize("fit", FITS)
+def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, fit, interpolation, color_mode):
+    contract = Preprocessing(33, color_mode, interpolation, fit)
+    for name, text in folder.preprocessing_h(contract).items():
+        (tmp_path / name).write_text(text)
     (tmp_path / "resize.c").write_text(
         '#include "preprocess.h"\nvoid resize(const uint8_t *f, int h, int w, int c, uint8_t *i);\n'
         "void resize(const uint8_t *f, int h, int w, int c, uint8_t *i) { preprocess(f, h, w, c, i); }\n"
     )
     library = shared_library(tmp_path, "resize.c")
-    for height, width in [(97, 61), (33, 33), (20, 50), (240, 321), (1, 1)]:
+    for height, width in FRAMES:
         frame = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(frame).save(tmp_path / "frame.png")
         expected = preprocessing.preprocess((tmp_path / "frame.png").read_bytes(), contract)
-        found = np.empty_like(expected)
+        guarded = np.full(expected.size + 128, 0xA5, np.uint8)
+        found = guarded[64:-64].reshape(expected.shape)
         library.resize(pointer(frame), height, width, 3, pointer(found))
         most = 0 if interpolation == "nearest" else 1
-        assert np.abs(found.astype(int) - expected).max() <= most
+        assert np.abs(found.astype(int) - expected).max() <= most, (height, width)
+        assert (guarded[:64] == 0xA5).all() and (guarded[-64:] == 0xA5).all()
 
 
 def test_notebook_writes_the_code_and_shows_the_arena_and_streamed_layers(results, tmp_path):

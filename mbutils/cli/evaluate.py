@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mbutils.runs import Run
     from mbutils.runs.classifiers import Classifier
 
-_OF_FILES = ("interpolation", "image_size", "color_mode", "class_order")  # a run has them in its record
+_OF_FILES = ("interpolation", "fit", "image_size", "color_mode", "class_order")  # a run has them in its record
 
 
 def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
@@ -46,7 +46,8 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
     evaluate.add_argument("--skip-corrupt", action="store_true", help="leave unreadable images out")
     add_parameters(evaluate, EvaluateParameters, "batch_size")
     of_files = evaluate.add_argument_group("for a .tflite file")
-    add_parameters(of_files, TrainParameters, "interpolation", default=TrainParameters.interpolation)
+    for name in ("interpolation", "fit"):
+        add_parameters(of_files, TrainParameters, name, default=getattr(TrainParameters, name))
     add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
     of_files.add_argument(
         "--class-order",
@@ -126,8 +127,8 @@ def _dataset(options: argparse.Namespace, parameters: DataParameters) -> "Datase
 def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
     height, width, channels = image_shape
     color_mode = options.color_mode or ("rgb" if channels == 3 else "gray")
-    interpolation = options.interpolation or TrainParameters.interpolation
-    contract = Preprocessing(options.image_size or height, color_mode, interpolation)
+    interpolation, fit = options.interpolation or TrainParameters.interpolation, options.fit or TrainParameters.fit
+    contract = Preprocessing(options.image_size or height, color_mode, interpolation, fit)
     if contract.shape != image_shape:
         raise WorkbookError(
             f"{options.model} takes images of {height}x{width}x{channels}, not {'x'.join(map(str, contract.shape))}: "

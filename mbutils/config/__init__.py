@@ -15,7 +15,16 @@ from mbutils.config.after_training import (
 )
 from mbutils.config.base import Parameters, parameter
 from mbutils.config.paths import PROJECT, RECIPES, cache_dir, resolve_results_dir
-from mbutils.config.preprocessing import COLOR_MODES, HALF_RANGE, INTERPOLATIONS, Preprocessing, normalize, to_pixels
+from mbutils.config.preprocessing import (
+    COLOR_MODES,
+    FITS,
+    HALF_RANGE,
+    INTERPOLATIONS,
+    PADDING,
+    Preprocessing,
+    normalize,
+    to_pixels,
+)
 from mbutils.config.recipes import read_recipe, read_yaml, with_recipe
 from mbutils.config.suited import reasons, suited
 from mbutils.config.training import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mbutils.config.base import Parameters, parameter
-from mbutils.config.preprocessing import COLOR_MODES, INTERPOLATIONS, Preprocessing
+from mbutils.config.preprocessing import COLOR_MODES, FITS, INTERPOLATIONS, Preprocessing
 from mbutils.errors import WorkbookError
 
 CLASS_WEIGHTS = ("none", "balanced")
@@ -67,6 +67,9 @@ class PrepareParameters(DataParameters):
     )
     color_mode: str = parameter("rgb", "rgb or gray", choices=COLOR_MODES)
     interpolation: str = parameter("area", "area, bilinear, bilinear_antialias or nearest", choices=INTERPOLATIONS)
+    fit: str = parameter(
+        "stretch", "how an image becomes a square: stretch, crop or pad", choices=FITS, neutral="stretch"
+    )
     min_crop_area: float = parameter(
         0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0, group="augmentation"
     )
@@ -93,7 +96,7 @@ class PrepareParameters(DataParameters):
     @property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing contract of these parameters."""
-        return Preprocessing(self.image_size, self.color_mode, self.interpolation)
+        return Preprocessing(self.image_size, self.color_mode, self.interpolation, self.fit)
 
 
 @dataclass(frozen=True)

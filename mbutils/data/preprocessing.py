@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mbutils.backend import tf
-from mbutils.config import Preprocessing, cache_dir
+from mbutils.config import PADDING, Preprocessing, cache_dir
 from mbutils.data import cache
 from mbutils.data.dataset import Dataset
 from mbutils.data.decoding import UnreadableImage, decode
@@ -42,9 +42,25 @@ def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
-    """Resizes decoded pixels, uint8 (height, width, channels), according to the contract."""
-    method, antialias = _RESIZE[contract.interpolation]
-    size = (contract.image_size, contract.image_size)
+    """Makes decoded pixels, uint8 (height, width, channels), fit the square of the contract, and resizes them."""
+    height, width, _ = pixels.shape
+    size = contract.image_size
+    if contract.fit == "pad":
+        longer = max(height, width)
+        high, wide = (max(1, (side * size + longer // 2) // longer) for side in (height, width))
+        top, left = (size - high) // 2, (size - wide) // 2
+        image = np.full(contract.shape, PADDING, np.uint8)
+        image[top : top + high, left : left + wide] = _resized(pixels, (high, wide), contract.interpolation)
+        return image
+    if contract.fit == "crop":
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        pixels = pixels[top : top + side, left : left + side]
+    return _resized(pixels, (size, size), contract.interpolation)
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    method, antialias = _RESIZE[interpolation]
     return np.rint(tf.image.resize(pixels, size, method, antialias=antialias).numpy()).astype(np.uint8)
 
 
@@ -76,8 +92,7 @@ def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
 def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
     """Returns the path of the file that `cached_images` keeps its images in."""
     digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
-    name = f"{dataset.name}_{contract.image_size}_{contract.color_mode}_{contract.interpolation}_{digest}.npy"
-    return cache_dir() / name
+    return cache_dir() / f"{dataset.name}_{contract.name}_{digest}.npy"
 
 
 def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int, bytes]) -> np.ndarray:

@@ -79,7 +79,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
     outputs = reference_outputs(tflite, images)
     contents = folder.files(tflite, network, memory, contract, class_names, images, outputs)
     title = f"{run.run_id}, {parameters.variant}"
-    contents["README.md"] = folder.readme(title, network, memory, class_names, predicted)
+    contents["README.md"] = folder.readme(title, network, memory, contract, class_names, predicted)
     with tempfile.TemporaryDirectory() as staged:
         work = Path(staged) / "deploy"
         folder.write(work, contents, {})

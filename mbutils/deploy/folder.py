@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from mbutils.config import INTERPOLATIONS, Preprocessing
+from mbutils.config import INTERPOLATIONS, PADDING, Preprocessing
 from mbutils.deploy import source
 from mbutils.deploy.layers import Network
 from mbutils.deploy.memory import Plan
@@ -44,7 +44,7 @@ def files(
         "network.h": source.network_h(network, plan),
         "network.c": source.network_c(network, plan),
         "labels.h": render("labels.h", class_names=class_names),
-        "preprocess.h": preprocess_h(contract),
+        **preprocessing_h(contract),
         "vectors.h": vectors_h(images, *outputs),
         "model_int8.h": render("model_int8.h", model=np.frombuffer(tflite, np.uint8)),
     }
@@ -52,7 +52,14 @@ def files(
     return {**fixed, **{name: text.encode() for name, text in texts.items()}, "model_int8.tflite": tflite}
 
 
-def readme(title: str, network: Network, plan: Plan, class_names: tuple[str, ...], predicted: Footprint) -> bytes:
+def readme(
+    title: str,
+    network: Network,
+    plan: Plan,
+    contract: Preprocessing,
+    class_names: tuple[str, ...],
+    predicted: Footprint,
+) -> bytes:
     """Returns README.md: what is in the folder, and how to integrate it."""
     operators = sorted({op.code for op in predicted.ops})
     text = render(
@@ -60,6 +67,7 @@ def readme(title: str, network: Network, plan: Plan, class_names: tuple[str, ...
         title=title,
         network=network,
         plan=plan,
+        contract=contract,
         class_names=class_names,
         predicted=predicted,
         operators=operators,
@@ -67,9 +75,12 @@ def readme(title: str, network: Network, plan: Plan, class_names: tuple[str, ...
     return text.encode()
 
 
-def preprocess_h(contract: Preprocessing) -> str:
-    """Returns preprocess.h: the preprocessing contract as constants."""
-    return render("preprocess.h", contract=contract, interpolations=INTERPOLATIONS)
+def preprocessing_h(contract: Preprocessing) -> dict[str, str]:
+    """Returns preprocess.h, the preprocessing contract as constants, and resize.h, which makes images accordingly."""
+    return {
+        "preprocess.h": render("preprocess.h", contract=contract, interpolations=INTERPOLATIONS, padding=PADDING),
+        "resize.h": render("resize.h", contract=contract),
+    }
 
 
 def vectors_h(images: np.ndarray, logits: np.ndarray, scores: np.ndarray) -> str:

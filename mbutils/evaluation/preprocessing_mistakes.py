@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mbutils import evaluation
-from mbutils.config import INTERPOLATIONS, Preprocessing, to_pixels
+from mbutils.config import FITS, INTERPOLATIONS, Preprocessing, to_pixels
 from mbutils.data.dataset import Dataset
 from mbutils.data.decoding import decode
 from mbutils.data.parallel import ordered_map
@@ -33,10 +33,12 @@ def mistakes(contract: Preprocessing) -> dict[str, tuple[Preprocessing, Mistake]
     def unchanged(pixels: np.ndarray) -> np.ndarray:
         return pixels
 
-    others = [name for name in INTERPOLATIONS if name != contract.interpolation]
     found = {RIGHT: (contract, unchanged)}
-    for name in others:
-        found[f"{name} instead of {contract.interpolation}"] = (replace(contract, interpolation=name), unchanged)
+    for part, names in {"interpolation": INTERPOLATIONS, "fit": FITS}.items():
+        right = getattr(contract, part)
+        for name in names:
+            if name != right:
+                found[f"{name} instead of {right}"] = (replace(contract, **{part: name}), unchanged)
     if contract.color_mode == "rgb":
         found["BGR instead of RGB"] = (contract, lambda pixels: pixels[..., ::-1])
         found["ImageNet mean and deviation instead of -1 to 1"] = (

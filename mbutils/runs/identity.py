@@ -57,14 +57,18 @@ def digest_of(content: Any) -> str:  # noqa: ANN401
 
 
 def _teacher(parameters: TrainParameters, dataset: Dataset, students: tuple[str, ...]) -> Identity | None:
-    """Returns the identity of the teacher: its recipe, on the same data with the same seed."""
+    """Returns the identity of the teacher: its recipe, on the same data with the same seed.
+
+    Its images have the student's fit, so that both see the same part of each.
+    """
     name = parameters.teacher
     if not name:
         return None
     if name in students:
         raise WorkbookError(f"teacher: {' is taught by '.join([*students, name])}: a recipe cannot teach itself")
     shared = {spec.name: getattr(parameters, spec.name) for spec in fields(DataParameters)}
-    recipe = TrainParameters.from_dict({**read_recipe(name), **shared, "seed": parameters.seed})
+    shared |= {"fit": parameters.fit, "seed": parameters.seed}
+    recipe = TrainParameters.from_dict({**read_recipe(name), **shared})
     return identify(recipe, dataset, (*students, name))
 
 

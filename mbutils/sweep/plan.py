@@ -154,9 +154,7 @@ def _stages_of(configuration: Configuration) -> Iterator[Stage]:
     """Yields a stage for each notebook, without the comparison."""
     overrides, run_id, teacher = configuration.overrides, configuration.run_id, configuration.teacher
     contract = configuration.parameters("prepare").preprocessing
-    cache = f"{overrides['prepare'].get('dataset', PrepareParameters.dataset)}_" + "_".join(
-        map(str, (contract.image_size, contract.color_mode, contract.interpolation))
-    )
+    cache = f"{overrides['prepare'].get('dataset', PrepareParameters.dataset)}_{contract.name}"
     kept = f"prepare/{cache}.ipynb"
     prepare = Stage(f"prepare_{cache}", "prepare", "prepare", overrides["prepare"], kept, configuration)
     variant = configuration.parameters("convert").variant
