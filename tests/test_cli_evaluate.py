@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from stand_ins import Network
 
 from mbutils import cli, runs
@@ -56,6 +56,7 @@ def test_evaluate_takes_the_class_order_of_the_model(tflite, order, class_at, ca
         ),
         (["--dataset", "digits", "--batch-size", "0"], "batch_size: 0 is too small"),
         (["--interpolation", "cubic"], "invalid choice: 'cubic'"),
+        (["--fit", "letterbox"], "invalid choice: 'letterbox'"),
         (["--dataset", "folder"], "dataset folder needs data_dir"),
     ],
 )
@@ -137,6 +138,16 @@ def test_a_model_from_elsewhere_is_scored_on_some_of_its_classes(tflite, photogr
     assert f"({correct(tflite, 'int8_per_channel', positions)} of 16 images)" in capsys.readouterr().out
 
 
+def test_a_model_from_elsewhere_is_scored_on_the_middle_of_wide_photographs(tflite, photographs, capsys):
+    path, positions = photographs({str(digit): 8 for digit in range(10)})
+    for file in path.rglob("*.png"):
+        with Image.open(file) as image:
+            ImageOps.expand(image, (image.width, 0), 255).save(file)  # three times as wide
+    options = ["--data-dir", path, "--part", "all", "--interpolation", "bilinear", "--fit", "crop"]
+    assert mb("evaluate", tflite, *options) == 0
+    assert f"({correct(tflite, 'int8_per_channel', positions)} of 80 images)" in capsys.readouterr().out
+
+
 def test_a_run_is_scored_on_its_own_test_part(tflite, tiny_results, capsys):
     assert mb("evaluate", tflite.parent, "--results-dir", tiny_results) == 0
     table = runs.results_table(tiny_results).set_index("variant")
@@ -153,6 +164,7 @@ def test_a_run_is_scored_on_its_own_test_part(tflite, tiny_results, capsys):
         (["--part", "all", "--dataset", "digits"], "--part all is for a folder of photographs"),
         (["--part", "train"], "invalid choice: 'train'"),
         (["--interpolation", "area"], "has its own preprocessing and classes: leave out --interpolation"),
+        (["--fit", "stretch"], "leave out --fit"),
         (["--class-order", "a,b"], "leave out --class-order"),
         (["--data-dir", "HERE/gone", "--part", "all"], "does not exist"),
         (["--data-dir", "HERE/empty", "--part", "all"], "holds no images"),

@@ -42,6 +42,8 @@ from mbutils.errors import WorkbookError
         ({"epochs": True}, "epochs: expected int, got bool True"),
         ({"color_mode": "grey"}, "color_mode: unknown value 'grey': did you mean 'gray'?"),
         ({"interpolation": "cubic"}, "interpolation: unknown value 'cubic': choose one of area"),
+        ({"fit": "padded"}, "fit: unknown value 'padded': did you mean 'pad'"),
+        ({"fit": "letterbox"}, "fit: unknown value 'letterbox': choose one of stretch, crop, pad"),
         ({"weights": None}, "weights: expected str, got NoneType None"),
     ],
 )

@@ -12,7 +12,7 @@ from deploy_models import network_of, pointer, shared_library, tflite, write_fol
 from PIL import Image
 
 from mbutils import cli, deploy, runs
-from mbutils.config import FITS, INTERPOLATIONS, Preprocessing
+from mbutils.config import FITS, INTERPOLATIONS, DeployParameters, Preprocessing
 from mbutils.data import preprocessing
 from mbutils.deploy import folder, measure
 from mbutils.device.footprint import footprint
@@ -153,6 +153,15 @@ def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, fit, interpo
         most = 0 if interpolation == "nearest" else 1
         assert np.abs(found.astype(int) - expected).max() <= most, (height, width)
         assert (guarded[:64] == 0xA5).all() and (guarded[-64:] == 0xA5).all()
+
+
+@pytest.mark.parametrize(("fit", "said"), [("crop", "the largest square in the middle"), ("pad", "black")])
+def test_deployed_folder_says_how_a_frame_becomes_a_square(results, tmp_path, fit, said):
+    (run,) = runs.all_runs(results)
+    run.update(parameters=run.manifest["parameters"] | {"fit": fit})
+    deployed = deploy.deploy(DeployParameters(results_dir=str(results), out=str(tmp_path / "c"), vectors=1))
+    assert said in (tmp_path / "c" / "preprocess.h").read_text() and said in (tmp_path / "c" / "README.md").read_text()
+    assert deployed.facts["preprocessing"]["fit"] == fit
 
 
 def test_notebook_writes_the_code_and_shows_the_arena_and_streamed_layers(results, tmp_path):

@@ -39,6 +39,7 @@ def test_run_id_is_readable_and_ends_with_a_hash():
         {"learning_rate": 0.1},
         {"min_crop_area": 0.9},
         {"interpolation": "nearest"},
+        {"fit": "crop"},
         {"class_weight": "balanced"},
         {"early_epochs": 3},
         {"weights": "none"},
@@ -110,10 +111,10 @@ def test_missing_weights_are_named():
         run_id(replace(DEFAULTS, weights="gone.keras"))
 
 
-def test_teacher_is_trained_by_its_recipe_on_the_same_data_and_seed(recipes):
+def test_teacher_is_trained_by_its_recipe_on_the_same_data_with_the_same_fit_and_seed(recipes):
     recipe = recipes("teacher", "{alpha: 0.75, image_size: 64, dataset: digits, seed: 7}")
-    student = TrainParameters(teacher=recipe, seed=3, validation_fraction=0.2, epochs=99)
-    expected = TrainParameters(alpha=0.75, image_size=64, seed=3, validation_fraction=0.2)
+    student = TrainParameters(teacher=recipe, seed=3, validation_fraction=0.2, fit="crop", epochs=99)
+    expected = TrainParameters(alpha=0.75, image_size=64, seed=3, validation_fraction=0.2, fit="crop")
     assert identify(student, DATA).teacher.parameters == suited(expected, DATA.n_train)
     assert identify(DEFAULTS, DATA).teacher is None
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mbutils.config import INTERPOLATIONS, Preprocessing, TrainParameters, normalize, suited
-from mbutils.data import pipeline, preprocessing
+from mbutils.config import FITS, INTERPOLATIONS, PADDING, Preprocessing, TrainParameters, normalize, suited
+from mbutils.data import cache, pipeline, preprocessing
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 
@@ -47,6 +47,56 @@ def test_bilinear_reads_two_by_two_pixels_and_more_with_antialiasing(photograph)
     assert smooth.std() < 0.8 * plain.std()
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"),
+    [
+        (60, 90, slice(0, 60), slice(15, 75)),
+        (90, 60, slice(15, 75), slice(0, 60)),
+        (60, 61, slice(0, 60), slice(0, 60)),  # what cannot be halved stays out on the right
+        (63, 60, slice(1, 61), slice(0, 60)),  # and at the bottom
+        (60, 60, slice(0, 60), slice(0, 60)),
+    ],
+)
+def test_crop_is_the_largest_square_in_the_middle(height, width, rows, columns):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = preprocessing.preprocess(encoded(pixels), Preprocessing(60, "rgb", "nearest", "crop"))
+    assert np.array_equal(image, pixels[rows, columns])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"),
+    [
+        (20, 40, slice(10, 30), slice(0, 40)),
+        (40, 20, slice(0, 40), slice(10, 30)),
+        (39, 40, slice(0, 39), slice(0, 40)),  # a single row is added at the bottom
+        (40, 37, slice(0, 40), slice(1, 38)),
+        (30, 80, slice(12, 27), slice(0, 40)),
+        (31, 80, slice(12, 28), slice(0, 40)),  # 15.5 rows are rounded up
+        (1, 200, slice(19, 20), slice(0, 40)),  # a line stays a line
+        (40, 40, slice(0, 40), slice(0, 40)),
+    ],
+)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_pad_is_the_whole_image_in_the_middle_of_black(height, width, rows, columns, interpolation):
+    pixels = np.full((height, width, 3), 200, np.uint8)
+    image = preprocessing.preprocess(encoded(pixels), Preprocessing(40, "rgb", interpolation, "pad"))
+    expected = np.full((40, 40, 3), PADDING, np.uint8)
+    expected[rows, columns] = 200
+    assert np.array_equal(image, expected)
+
+
+def test_pad_loses_no_pixel_that_needs_no_resizing(photograph):
+    image = preprocessing.preprocess(encoded(photograph), Preprocessing(90, "rgb", "nearest", "pad"))
+    assert np.array_equal(image[15:75], photograph)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_square_images_are_the_same_under_every_fit(photograph, interpolation):
+    square = encoded(photograph[:, :60])
+    stretched, *others = (preprocessing.preprocess(square, Preprocessing(33, "rgb", interpolation, f)) for f in FITS)
+    assert all(np.array_equal(stretched, other) for other in others)
+
+
 def test_gray_is_itu_r_601_luma(photograph):
     image = preprocessing.preprocess(encoded(photograph[:60, :60]), Preprocessing(60, "gray", "nearest"))
     luma = photograph[:60, :60] @ np.array([0.299, 0.587, 0.114])
@@ -64,6 +114,16 @@ def test_cache_holds_every_image_preprocessed_and_is_reused(digits):
     built = path.stat().st_ino
     preprocessing.cached_images(digits, contract)
     assert path.stat().st_ino == built
+
+
+def test_each_fit_has_a_cache_of_its_own_named_after_it_unless_it_stretches(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path))
+    paths = [preprocessing.cache_path(digits, Preprocessing(40, "gray", "bilinear_antialias", fit)) for fit in FITS]
+    beginnings = [path.name.rsplit("_", 1)[0].removeprefix("digits_40_gray_bilinear_antialias") for path in paths]
+    assert beginnings == ["", "_crop", "_pad"]
+    for path in paths:
+        path.touch()
+    assert [entry.kind for entry in cache.entries()] == ["images"] * len(FITS)
 
 
 def made_dataset(*images):

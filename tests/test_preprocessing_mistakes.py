@@ -1,11 +1,12 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
-from mbutils.config import INTERPOLATIONS, Preprocessing
+from mbutils.config import FITS, INTERPOLATIONS, Preprocessing
 from mbutils.data.dataset import Dataset
 from mbutils.evaluation import preprocessing_mistakes
 
@@ -13,18 +14,23 @@ RGB, GRAY = Preprocessing(8, "rgb", "area"), Preprocessing(8, "gray", "nearest")
 COLORS = ((230, 20, 20), (20, 20, 230))
 
 
-def encoded(color):
+def encoded(image):
     buffer = io.BytesIO()
-    Image.new("RGB", (20, 16), color).save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def dataset_of(images):
+    """Ten images of each class, `images` being one of each: all but the last two are test images."""
+    labels = [0, 1] * 10
+    data = [encoded(images[label]) for label in labels]
+    examples = pd.DataFrame({"identity": map(str, range(20)), "label": labels, "part": ["test"] * 18 + ["train"] * 2})
+    return Dataset("made", ("red", "blue"), examples, lambda: iter(data))
 
 
 @pytest.fixture
 def reds_and_blues():
-    labels = [0, 1] * 10
-    data = [encoded(COLORS[label]) for label in labels]
-    examples = pd.DataFrame({"identity": map(str, range(20)), "label": labels, "part": ["test"] * 18 + ["train"] * 2})
-    return Dataset("made", ("red", "blue"), examples, lambda: iter(data))
+    return dataset_of([Image.new("RGB", (20, 16), color) for color in COLORS])
 
 
 class RedAgainstBlue:
@@ -62,10 +68,22 @@ def test_only_as_many_test_images_as_asked_are_scored(reds_and_blues):
     assert model.seen == 5 * len(table)
 
 
-def test_every_other_interpolation_is_tried_and_channels_only_where_there_are_some():
+def test_another_fit_costs_what_it_shows_and_hides():
+    # A square of one colour between two of the other: three times as wide as high.
+    images = [Image.new("RGB", (48, 16), color) for color in reversed(COLORS)]
+    for image, color in zip(images, COLORS, strict=True):
+        image.paste(color, (16, 0, 32, 16))
+    contract = replace(RGB, fit="crop")
+    table = preprocessing_mistakes.measure(RedAgainstBlue(), dataset_of(images), contract, 100)
+    top1 = table.set_index("preprocessing")["top1"]
+    assert top1[["as trained", "stretch instead of crop", "pad instead of crop"]].tolist() == [1, 0, 0]
+
+
+def test_every_other_interpolation_and_fit_is_tried_and_channels_only_where_there_are_some():
     colour, gray = preprocessing_mistakes.mistakes(RGB), preprocessing_mistakes.mistakes(GRAY)
     assert sum("instead of area" in name for name in colour) == len(INTERPOLATIONS) - 1
     assert sum("instead of nearest" in name for name in gray) == len(INTERPOLATIONS) - 1
+    assert sum("instead of stretch" in name for name in colour) == len(FITS) - 1
     assert "BGR instead of RGB" in colour and not any("BGR" in name or "ImageNet" in name for name in gray)
 
 

@@ -1,6 +1,6 @@
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -50,11 +50,17 @@ def test_nothing_is_on_disk_before_a_run_is_finished(begun, network, tmp_path):
 def test_manifest_records_what_a_run_was_made_of(finished, digits):
     manifest = finished.manifest
     assert finished.parameters == PARAMETERS
-    assert manifest["preprocessing"] == {"image_size": 32, "color_mode": "gray", "interpolation": "area"}
+    assert manifest["preprocessing"] == asdict(PARAMETERS.preprocessing)
     assert manifest["dataset"]["class_names"] == list(digits.class_names)
     assert manifest["dataset"]["fingerprint"] == digits.fingerprint
     assert {"tensorflow", "keras", "python"} <= manifest["versions"].keys()
     assert manifest["train_seconds"] == 3.0 and manifest["validation_top1"] == 0.6
+
+
+def test_run_from_before_there_was_a_choice_of_fit_stretched_its_images(finished):
+    parameters = {name: value for name, value in finished.manifest["parameters"].items() if name != "fit"}
+    finished.update(parameters=parameters)
+    assert finished.parameters.fit == "stretch"
 
 
 def test_artefacts_are_recorded_with_size_and_digest(finished):

@@ -139,6 +139,15 @@ def test_stages_come_after_those_they_need_and_the_cache_is_prepared_once(tmp_pa
         seen.add(stage.key)
 
 
+def test_each_fit_is_prepared_apart(tmp_path):
+    text = "{defaults: {dataset: digits, image_size: 32}, grid: {fit: [stretch, crop, pad]}, notebooks: [prepare]}"
+    assert keys(sweep.read(write(tmp_path, text))) == [
+        "prepare_digits_32_rgb_area/prepare",
+        "prepare_digits_32_rgb_area_crop/prepare",
+        "prepare_digits_32_rgb_area_pad/prepare",
+    ]
+
+
 def test_one_evaluation_follows_the_conversions_to_both_variants(tmp_path):
     text = "{defaults: {dataset: digits}, grid: {variant: [int8_per_channel, int8_per_tensor]}}"
     (evaluate,) = (stage for stage in sweep.read(write(tmp_path, text)).stages if stage.name == "evaluate")

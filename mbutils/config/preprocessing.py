@@ -23,15 +23,15 @@ class Preprocessing:
     3. Turn as the EXIF orientation says.
     4. Convert to `color_mode`. To RGB: gray three times, CMYK as `(255 - C) * (255 - K) / 255`. To gray: ITU-R 601 luma
        of RGB.
-    5. Make it fit a square, in whole numbers, `//` being division rounded down:
-       - "stretch": the whole image, whatever its aspect ratio.
-       - "crop": the largest square in the middle. Its side is `min(height, width)`, its first row
+    5. Resize to a square, each side by its own scale, and round to uint8 in 0..255. What is resized, and to what, `fit`
+       says in whole numbers; `//` is division rounded down:
+       - "stretch": the whole image to the whole square, whatever its aspect ratio.
+       - "crop": the largest square in the middle. Its side is `min(height, width)`, its first row is
          `(height - side) // 2`, its first column `(width - side) // 2`.
-       - "pad": the whole image in its aspect ratio. The longer side becomes `image_size`, the other
-         `max(1, (other * image_size + longer // 2) // longer)`: rounded, halves up. Above it are
-         `(image_size - resized height) // 2` rows of `PADDING`, to its left `(image_size - resized width) // 2` columns,
-         and below and to its right what remains.
-    6. Resize to that size, each side by its own scale, and round to uint8 in 0..255.
+       - "pad": the whole image in its aspect ratio, to the middle of the square. The longer side becomes `image_size`,
+         the other `max(1, (other * image_size + longer // 2) // longer)`: rounded, halves up. The first row of it is
+         `(image_size - resized_height) // 2`, the first column `(image_size - resized_width) // 2`; the rest is
+         `PADDING`.
 
     A float model is fed `pixel / 127.5 - 1`, see `normalize`.
 

@@ -42,7 +42,7 @@ def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
 
 
 def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
-    """Makes decoded pixels, uint8 (height, width, channels), fit the square of the contract, and resizes them."""
+    """Resizes decoded pixels, uint8 (height, width, channels), to the square of the contract."""
     height, width, _ = pixels.shape
     size = contract.image_size
     if contract.fit == "pad":

@@ -1,4 +1,4 @@
-"""The teacher of a run: the finished run of its recipe, on the same data with the same seed."""
+"""The teacher of a run: the finished run of its recipe, on the same data with the same fit and seed."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Pat
     except WorkbookError as error:
         raise WorkbookError(
             f"teacher {parameters.teacher}: no finished run {teacher.run_id} in {results_dir}: train its recipe first, "
-            f"with dataset {parameters.data_name}, seed {parameters.seed} and "
+            f"with dataset {parameters.data_name}, fit {parameters.fit}, seed {parameters.seed} and "
             f"validation_fraction {parameters.validation_fraction:g}, or use mb sweep"
         ) from error
 
