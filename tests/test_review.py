@@ -7,12 +7,21 @@ import pytest
 from mbutils import runs
 from mbutils.config import TrainParameters
 from mbutils.errors import WorkbookError
+from mbutils.evaluation import Outcome
 from mbutils.report import labels, plots, review
 
 LABELS = np.array([0, 1, 2, 1])
 FLOAT = np.eye(10, dtype=np.float32)[[0, 1, 2, 5]]  # the last is wrong
 INT8 = np.eye(10, dtype=np.float32)[[0, 7, 2, 1]]  # the second is wrong, the last is right
-HISTORY = pd.DataFrame({"epoch": [1, 2], "top1": [0.4, 0.6], "validation_top1": [0.5, 0.7], "seconds": [1.0, 2.0]})
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2],
+        "top1": [0.4, 0.6],
+        "validation_loss": [1.0, 1.5],
+        "validation_top1": [0.5, 0.7],
+        "seconds": [1.0, 2.0],
+    }
+)
 
 
 class Network:
@@ -54,6 +63,16 @@ def test_histories_are_those_of_every_seed(evaluated):
     assert histories[["seed", "epoch", "top1"]].values.tolist() == [[0, 1, 0.4], [0, 2, 0.6], [1, 1, 0.5], [1, 2, 0.7]]
     (ax,) = plots.curves(histories).axes
     assert len(ax.lines) == 4  # training and validation of two seeds
+
+
+def test_what_stands_out_about_several_runs_is_said_once_with_their_ids(evaluated):
+    folder, table = evaluated
+    first, second = (runs.Run(folder / "runs" / run_id) for run_id in table["run_id"].unique())
+    runs.record_outcomes(second, {"train": Outcome(99, 100, 12, []), "validation": Outcome(20, 100, 12, [])})
+    found = {finding.text: run_ids for finding, run_ids in review.findings_by_run(folder, table).items()}
+    assert found["The validation loss rose from 1.00 in epoch 1 to 1.50 at the end."] == [first.run_id, second.run_id]
+    (gap,) = (run_ids for text, run_ids in found.items() if text.startswith("It knows its training images better"))
+    assert gap == [second.run_id]
 
 
 def test_confusion_is_that_of_the_run_and_variant(evaluated):

@@ -58,7 +58,7 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mbutils import runs
+    from mbutils import evaluation, runs
     from mbutils.report import tables
     from mbutils.runs import classifiers
 
@@ -74,6 +74,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     print(tables.scores_text(labels, scores, classifier.class_names))
     if run and options.data_dir:
         print(tables.learned_text(labels, scores, classifiers.learned_from(run, dataset, positions)))
+    names = classifier.class_names
+    outcomes = {name if run else "": evaluation.outcome(labels, values, names) for name, values in scores.items()}
+    for finding in evaluation.findings.of_predictions("labelled" if options.part == "all" else options.part, outcomes):
+        print(f"note: {finding}")
     return 0
 
 

@@ -11,6 +11,7 @@ from mbutils.config import (
     DeployParameters,
     ModelParameters,
     cache_dir,
+    resolve_results_dir,
 )
 from mbutils.errors import WorkbookError
 
@@ -85,10 +86,14 @@ def _model_source(options: argparse.Namespace) -> Path | bytes:
 def _deploy(options: argparse.Namespace) -> int:
     values = parameters_in(options, DeployParameters) | {"run_id": Path(options.run_id).name}
     parameters = DeployParameters(**values)
-    from mbutils import deploy
-    from mbutils.report import tables
+    from mbutils import deploy, runs
+    from mbutils.report import review, tables
 
-    print(tables.deployment_text(deploy.deploy(parameters)))
+    deployed = deploy.deploy(parameters)
+    print(tables.deployment_text(deployed))
+    run = runs.find(resolve_results_dir(parameters.results_dir), deployed.facts["run_id"])
+    for finding in review.findings(run):
+        print(f"note: {finding}")
     return 0
 
 

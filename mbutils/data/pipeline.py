@@ -157,11 +157,14 @@ def _gather(images: np.ndarray, positions: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(batch, (None, *images.shape[1:]))
 
 
+def sample(dataset: Dataset, part: str, count: int, seed: int) -> np.ndarray:
+    """Returns the positions of `count` random images of a part (all, if there are fewer): int64, ascending."""
+    return np.sort(np.random.default_rng(seed).permutation(dataset.positions(part))[:count])
+
+
 def calibration_images(images: np.ndarray, dataset: Dataset, count: int, seed: int) -> np.ndarray:
     """Returns `count` random training images (all, if there are fewer): uint8, shape (count, height, width, channels).
 
     No image of the validation or test part is among them.
     """
-    positions = dataset.positions("train")
-    chosen = np.random.default_rng(seed).permutation(positions)[:count]
-    return images[np.sort(chosen)]
+    return images[sample(dataset, "train", count, seed)]

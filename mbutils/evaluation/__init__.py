@@ -1,5 +1,6 @@
 """Accuracy and its statistics, and what preprocessing mistakes would cost."""
 
+from mbutils.evaluation.findings import Finding, Outcome, outcome
 from mbutils.evaluation.metrics import (
     Accuracy,
     Comparison,

@@ -59,9 +59,13 @@ class Accuracy:
 
 def accuracy(labels: np.ndarray, scores: np.ndarray) -> Accuracy:
     """Returns the top-1 accuracy of scores (n, n_classes) for labels (n,)."""
-    correct = int((scores.argmax(axis=1) == labels).sum())
-    interval = stats.binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
-    return Accuracy(correct / len(labels), interval.low, interval.high, correct, len(labels))
+    return accuracy_of(int((scores.argmax(axis=1) == labels).sum()), len(labels))
+
+
+def accuracy_of(correct: int, total: int) -> Accuracy:
+    """Returns the top-1 accuracy of `correct` right predictions out of `total`."""
+    interval = stats.binomtest(correct, total).proportion_ci(0.95, method="wilson")
+    return Accuracy(correct / total, interval.low, interval.high, correct, total)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mbutils import evaluation, runs
 from mbutils.errors import WorkbookError
+from mbutils.evaluation import Finding, Outcome
 from mbutils.runs import FLOAT32, Run
 
 _PROVENANCE_COLUMNS = (
@@ -58,6 +59,25 @@ def confusions(results_dir: Path, models: pd.DataFrame) -> list[pd.DataFrame]:
         saved = _predictions(run, row.variant)
         matrices.append(evaluation.confusion(saved["labels"], saved["scores"], _class_names(run)))
     return matrices
+
+
+def findings(run: Run) -> list[Finding]:
+    """Returns what stands out about a run: its data, its training, and its predictions, as far as they are recorded."""
+    manifest = run.manifest
+    history = pd.read_csv(run.path / "history.csv")
+    parts = {part: Outcome(**facts) for part, facts in manifest.get("outcomes", {}).items()}
+    variants = sorted(manifest["variants"].items())  # "float32" sorts before "int8_..."
+    tests = {variant: Outcome(**facts["outcome"]) for variant, facts in variants if "outcome" in facts}
+    return evaluation.findings.find(manifest["dataset"], history, parts, tests)
+
+
+def findings_by_run(results_dir: Path, models: pd.DataFrame) -> dict[Finding, list[str]]:
+    """Returns what stands out about the runs of some models, each finding with the ids of the runs that it is about."""
+    found: dict[Finding, list[str]] = {}
+    for run_id in models["run_id"].unique():
+        for finding in findings(_folder(results_dir, run_id)):
+            found.setdefault(finding, []).append(run_id)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

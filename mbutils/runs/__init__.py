@@ -11,6 +11,7 @@ from mbutils.runs.variants import (
     changed_name,
     record_deployment,
     record_evaluation,
+    record_outcomes,
     save_changed,
     save_variant,
 )

@@ -1,6 +1,7 @@
 """The record of the variants of a run: conversion, evaluation, deployment."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from mbutils.columns import RESULTS, names
 from mbutils.config import DeployParameters
+from mbutils.evaluation import Outcome, outcome
 from mbutils.runs.folder import Run
 from mbutils.runs.provenance import made_by
 
@@ -24,6 +26,11 @@ _RECORDED = (
     "agreement_with_float",
     "macro_recall",
 )
+
+
+def record_outcomes(run: Run, outcomes: Mapping[str, Outcome]) -> None:
+    """Records how the trained model predicts the images of "train", not augmented, and of "validation"."""
+    run.update(outcomes={part: asdict(result) for part, result in outcomes.items()})
 
 
 def save_variant(run: Run, variant: str, tflite: bytes, conversion: Mapping[str, Any], **costs: float) -> None:
@@ -62,9 +69,10 @@ def record_evaluation(
     """
     for variant, values in scores.items():
         _save_predictions(run, variant, identities, labels, values)
-    variants = run.manifest["variants"]
+    variants, class_names = run.manifest["variants"], run.manifest["dataset"]["class_names"]
     for row in accuracies.to_dict("records"):
         facts = {name: row[name] for name in _RECORDED if not pd.isna(row[name])}
+        facts["outcome"] = asdict(outcome(labels, scores[row["variant"]], class_names))
         variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
     for variant, top1 in (validation_top1 or {}).items():
         variants[variant]["validation_top1"] = top1

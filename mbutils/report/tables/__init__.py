@@ -9,6 +9,7 @@ from mbutils.report.tables.costs import (
     layers,
     streaming,
 )
+from mbutils.report.tables.findings import findings, findings_by_run
 from mbutils.report.tables.published_page import published_accuracies, published_costs
 from mbutils.report.tables.results import (
     accuracies,
