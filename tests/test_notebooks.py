@@ -65,7 +65,7 @@ def test_parameters_cell_repeats_the_defaults_and_their_meaning(name):
     kind = getattr(config, f"{name.capitalize()}Parameters")
     expected = []
     for spec in fields(kind):
-        literal = json.dumps(spec.default) if spec.type is str else repr(spec.default)
+        literal = json.dumps(spec.default) if isinstance(spec.default, str) else repr(spec.default)
         expected += [f"# {spec.metadata['group']}"] if spec.metadata["group"] else []
         expected.append(f"{spec.name}: {spec.type.__name__} = {literal}  # {spec.metadata['help']}")
     assert cell.source.splitlines() == expected
