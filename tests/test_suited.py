@@ -31,3 +31,45 @@ def test_each_value_has_a_reason():
 @pytest.mark.parametrize(("dataset", "flipped"), [("digits", False), ("tf_flowers", True)])
 def test_photographs_are_mirrored_and_digits_are_not(dataset, flipped):
     assert suited(PrepareParameters(dataset=dataset), 100).horizontal_flip is flipped
+
+
+def used(n_train, **by_hand):
+    values = vars(suited(TrainParameters(**by_hand), n_train))
+    names = ["batch_norm_statistics", "initial_classifier", "batch_size", "epochs", "learning_rate", "warmup_epochs"]
+    return [values[name] for name in [*names, "dropout", "batch_norm_momentum"]]
+
+
+@pytest.mark.parametrize("n_train", [2642, 100_000])
+def test_many_images_keep_the_values_of_the_measured_results(n_train):
+    assert used(n_train) == ["batch", "random", 64, 30, 0.004, 2.0, 0.1, 0.99]
+
+
+@pytest.mark.parametrize("weights", ["imagenet", "trained.keras"])
+@pytest.mark.parametrize(("n_train", "epochs"), [(10, 500), (87, 184), (1080, 30)])
+def test_few_images_adapt_the_features_of_the_start_weights(n_train, epochs, weights):
+    assert used(n_train, weights=weights)[:4] == ["frozen", "probe", 16, epochs]
+
+
+@pytest.mark.parametrize("n_train", [10, 87, 1080, 2642])
+def test_without_start_weights_nothing_is_adapted(n_train):
+    assert used(n_train, weights="none")[:2] == ["batch", "random"]
+
+
+def test_shorter_training_from_scratch_has_more_steps_and_faster_statistics():
+    long, short = (suited(TrainParameters(weights="none", epochs=epochs), 1286) for epochs in (30, 3))
+    assert (long.batch_size, short.batch_size) == (64, 16)
+    assert short.batch_norm_momentum < long.batch_norm_momentum < 0.99
+
+
+def test_shorter_training_moves_the_features_less():
+    rates = [suited(TrainParameters(epochs=epochs), 87).learning_rate for epochs in (1, 20, 184, 400)]
+    assert rates == sorted(rates) and rates[-1] == 0.001
+
+
+@pytest.mark.parametrize("by_hand", [{"epochs": 3}, {"epochs": 1}, {"batch_size": 64}, {"batch_size": 1000}])
+@pytest.mark.parametrize("n_train", [2, 60, 2642])
+@pytest.mark.parametrize("weights", ["imagenet", "none"])
+def test_values_set_by_hand_go_with_those_that_are_suited(by_hand, n_train, weights):
+    values = suited(TrainParameters(weights=weights, **by_hand), n_train)
+    assert values.warmup_epochs <= values.epochs / 2
+    assert 0 < values.learning_rate <= 0.004

@@ -63,9 +63,7 @@ def _learning_rate(parameters: TrainParameters, n_train: int) -> tuple[float, st
     if _adapts(parameters, n_train):
         share = min(1.0, parameters.epochs * n_train / LEAST_VIEWS)
         return round(0.001 * max(0.05, share), 6), "0.001 adapts the features, less in a shorter training"
-    if parameters.batch_size < 64:
-        return 0.001, f"batches of {parameters.batch_size}"
-    return 0.004, "suits AdamW and batches of 64"
+    return 0.004, "suits AdamW and many steps"
 
 
 def _warmup_epochs(parameters: TrainParameters, n_train: int) -> tuple[float, str]:

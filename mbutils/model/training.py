@@ -14,7 +14,7 @@ from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
 from mbutils.model.divergence import StopOnDivergence
 from mbutils.model.optimizer import FusedAdamW
-from mbutils.model.probe import start_from_probe
+from mbutils.model.probe import LinearProbe, linear_probe, start_from_probe
 from mbutils.model.weights import load_weights
 from mbutils.progress import progress
 
@@ -36,6 +36,17 @@ def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
     )
     load_weights(network, parameters.weights, parameters.alpha)
     return network
+
+
+def probe_of_start(parameters: TrainParameters, images: np.ndarray, dataset: Dataset) -> LinearProbe | None:
+    """Returns the linear probe of the start weights; None where there are none.
+
+    Raises:
+        WorkbookError: If the weights are not available, or do not fit.
+    """
+    if parameters.weights == "none":
+        return None
+    return linear_probe(build_model(parameters, dataset), images, dataset)
 
 
 def fit(
