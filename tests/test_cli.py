@@ -63,10 +63,20 @@ def test_render_has_one_output_path_for_one_notebook(notebook, capsys):
     assert "--out is for one notebook, not 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "No such file"), ("text", "is not a notebook")])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("text", "is not a notebook"),
+        ("[]", "is not a notebook"),
+        ('{"nbformat": 4, "nbformat_minor": 5}', "is not a notebook"),
+        ('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [{"cell_type": 3}]}', "is not a notebook"),
+        ("\ud800".encode("utf-8", "surrogatepass"), "is not a notebook"),
+    ],
+)
 def test_render_names_a_file_that_is_not_a_notebook(tmp_path, content, message, capsys):
     if content:
-        (tmp_path / "a.ipynb").write_text(content)
+        (tmp_path / "a.ipynb").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert mb("render", tmp_path / "a.ipynb") == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*.html"))

@@ -2,7 +2,10 @@
 
 import shutil
 
+import nbformat
 import pytest
+
+from mbutils.report import render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
@@ -37,6 +40,22 @@ def test_page_makes_no_request(opened):
     page, requests, errors = opened
     assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page.url]
     assert errors == []
+
+
+def test_page_of_a_foreign_notebook_loads_nothing_and_runs_no_script(browser, tmp_path):
+    html = """<script src="http://127.0.0.1:9/a.js"></script><img src="http://127.0.0.1:9/a.png" onerror="run()">
+    <link rel="stylesheet" href="http://127.0.0.1:9/a.css"><script>document.title = "changed"</script>"""
+    output = nbformat.v4.new_output("display_data", {"text/html": html})
+    cells = [nbformat.v4.new_markdown_cell("# Foreign"), nbformat.v4.new_code_cell("", outputs=[output])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    render.render(tmp_path / "a.ipynb", tmp_path / "a.html")
+    page, answered = browser.new_page(), []
+    page.on("requestfinished", lambda sent: answered.append(sent.url))
+    page.on("requestfailed", lambda sent: answered.append((sent.url, sent.failure)))
+    page.goto((tmp_path / "a.html").as_uri(), wait_until="networkidle")
+    assert page.title() == "Foreign"
+    assert answered[0] == page.url and all(failure == "csp" for _, failure in answered[1:])
+    page.close()
 
 
 def test_page_shows_tables_and_pictures_and_no_code(opened):

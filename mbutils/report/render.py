@@ -21,7 +21,6 @@ def render(notebook: Path, html: Path) -> None:
         WorkbookError: If there is no such notebook, or the HTML cannot be written, or would replace another file.
     """
     from nbconvert import HTMLExporter
-    from nbformat.reader import NotJSONError
 
     _refuse_other_content(html)
     exporter = HTMLExporter(
@@ -32,23 +31,29 @@ def render(notebook: Path, html: Path) -> None:
         exclude_output_prompt=True,
         embed_images=True,
     )
+    content = _read(notebook)
+    content.cells = [cell for cell in content.cells if NOTEBOOK_ONLY not in cell.metadata.get("tags", [])]
+    headings = _headings(content)
+    titles = [title for level, title in headings if level == 1]
+    resources = {
+        "title": titles[0] if titles else notebook.stem,
+        "contents": [title for level, title in headings if level == 2],
+        "stylesheet": (_TEMPLATES / "workbook" / "style.css").read_text(),
+    }
+    body, _ = exporter.from_notebook_node(content, resources)
+    with atomic_write(html, "give another path for the output") as partial:
+        partial.write_text(body, encoding="utf-8")
+
+
+def _read(notebook: Path) -> nbformat.NotebookNode:
     try:
         content = nbformat.read(notebook, as_version=4)
-        content.cells = [cell for cell in content.cells if NOTEBOOK_ONLY not in cell.metadata.get("tags", [])]
-        headings = _headings(content)
-        titles = [title for level, title in headings if level == 1]
-        resources = {
-            "title": titles[0] if titles else notebook.stem,
-            "contents": [title for level, title in headings if level == 2],
-            "stylesheet": (_TEMPLATES / "workbook" / "style.css").read_text(),
-        }
-        body, _ = exporter.from_notebook_node(content, resources)
-        with atomic_write(html) as partial:
-            partial.write_text(body, encoding="utf-8")
-    except (NotJSONError, UnicodeDecodeError) as error:
-        raise WorkbookError(f"{notebook} is not a notebook: pass an executed .ipynb file") from error
+        nbformat.validate(content)
     except OSError as error:
-        raise WorkbookError(f"cannot render {notebook} to {html} ({error.strerror}): check both paths") from error
+        raise WorkbookError(f"cannot read {notebook} ({error.strerror}): pass an executed .ipynb file") from error
+    except Exception as error:  # nbformat has no common error for what is wrong in a file
+        raise WorkbookError(f"{notebook} is not a notebook: pass an executed .ipynb file") from error
+    return content
 
 
 def _refuse_other_content(html: Path) -> None:
