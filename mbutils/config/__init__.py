@@ -25,7 +25,7 @@ from mbutils.config.preprocessing import (
     normalize,
     to_pixels,
 )
-from mbutils.config.recipes import read_recipe, read_yaml, with_recipe
+from mbutils.config.recipes import read_recipe, with_recipe
 from mbutils.config.suited import reasons, suited
 from mbutils.config.training import (
     CLASS_WEIGHTS,
@@ -36,3 +36,4 @@ from mbutils.config.training import (
     PrepareParameters,
     TrainParameters,
 )
+from mbutils.config.yaml_files import read_yaml

@@ -1,11 +1,10 @@
-"""Parameters from YAML files."""
+"""Recipes: the parameters of single runs, in YAML files that may build on each other."""
 
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mbutils.config.paths import RECIPES
+from mbutils.config.yaml_files import read_yaml
 from mbutils.errors import WorkbookError, nearest
 
 BASE = "recipe"  # the key that names the recipe which a recipe differs from
@@ -44,21 +43,3 @@ def _read(name: str, above: tuple[str, ...]) -> dict[str, Any]:
 def _over_base(values: dict[str, Any], above: tuple[str, ...]) -> dict[str, Any]:
     own = {name: value for name, value in values.items() if name != BASE}
     return _read(str(values[BASE]), above) | own if values.get(BASE) else own
-
-
-def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
-    """Reads a YAML file.
-
-    Args:
-        path: The file.
-        what: What it should hold, for the error, such as "a recipe".
-
-    Raises:
-        WorkbookError: If it cannot be read or is not YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise WorkbookError(f"cannot read {path} ({error.strerror}): give the path of {what}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WorkbookError(f"{path} is not a YAML file ({' '.join(str(error).split())})") from error
