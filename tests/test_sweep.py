@@ -5,7 +5,7 @@ import pytest
 import yaml
 from stand_ins import Network
 
-from mbutils import runs, sweep
+from mbutils import cli, runs, sweep
 from mbutils.config import PROJECT, DeployParameters, TrainParameters, read_recipe
 from mbutils.data import datasets
 from mbutils.errors import WorkbookError
@@ -85,6 +85,12 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
         ("seeds: 3", "seeds must be a list of whole numbers"),
         ("defaults: {dataset: digits}\nseeds: [zero]", "seed: expected int, got str 'zero'"),
         ("grid: {seed: [0]}\nseeds: [0, 1]", "both seeds and grid list seeds: remove seed from grid"),
+        ("runs: [{seed: 3}]\nseeds: [0, 1]", "both seeds and runs set a seed: remove seed from runs"),
+        (
+            "defaults: {dataset: digits}\ngrid: {alpha: &v [0.25, 0.5, 0.75], seed: &s [0, 1, 2, 3, 4, 5, 6, 7, 8, 9],"
+            " epochs: *s, batch_size: *s, split_seed: *s, image_size: *v}",
+            "90,000 configurations, the most is 10,000",
+        ),
         ("include: gone.yaml", r"cannot read .*gone.yaml"),
         (
             "defaults: {dataset: digits}\ngrid: {calibration_images: [5, 9]}",
@@ -153,6 +159,14 @@ def test_one_evaluation_follows_the_conversions_to_both_variants(tmp_path):
     (evaluate,) = (stage for stage in sweep.read(write(tmp_path, text)).stages if stage.name == "evaluate")
     assert [key.split("/")[1] for key in evaluate.after] == ["convert_int8_per_channel", "convert_int8_per_tensor"]
     assert not evaluate.needs_all
+
+
+def test_configurations_whose_differences_change_nothing_are_counted(tmp_path, capsys):
+    text = "{defaults: {dataset: digits}, grid: {early_epochs: [0, 1], early_image_size: [64, 128]}}"
+    plan = sweep.read(write(tmp_path, text))
+    assert len(plan.configurations) == 4 and plan.repeated == 1
+    assert cli.main(["sweep", str(tmp_path / "sweep.yaml"), "--results-dir", str(tmp_path), "--dry-run"]) == 0
+    assert "1 of 4 configurations repeat another one" in capsys.readouterr().out
 
 
 DEPLOYED = "{defaults: {dataset: digits, streamed_layers: 4}, notebooks: [train, convert, deploy, evaluate]}"

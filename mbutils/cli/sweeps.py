@@ -90,6 +90,9 @@ def _sweep(options: argparse.Namespace) -> int:
     plan = sweep.read(options.file, options.seeds)
     settings, workers = sweep_settings(options, plan)
     left = execution.unfinished(plan, results_dir)
+    if plan.repeated:
+        total = len(plan.configurations)
+        print(f"{plan.repeated} of {total} configurations repeat another one: what differs in them changes nothing")
     if options.dry_run:
         print(display.plan_text(plan, left, results_dir, workers))
         return 0

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -52,7 +53,7 @@ class Dataset:
         """The label of every image: int64, shape (n,)."""
         return self.examples["label"].to_numpy()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A digest of classes, identities, labels and parts: equal for equal data in any order."""
         columns = ["identity", "label", "part"]

@@ -8,6 +8,7 @@ takes it.
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -50,6 +51,7 @@ _FORMS = {
     "seeds": "list of whole numbers",
     "notebooks": "list of notebooks",
 }
+_MOST_CONFIGURATIONS = 10_000
 _SET_BY_SWEEP = ("run_id", "results_dir", "out")
 
 
@@ -112,6 +114,8 @@ def _read_yaml(path: Path, overriding: dict[str, Any]) -> dict[str, Any]:
             raise WorkbookError(f"{path}: grid: {name} must be a list of values, such as [{values}]")
     if content.get("seeds") and "seed" in (content.get("grid") or {}):
         raise WorkbookError(f"{path}: both seeds and grid list seeds: remove seed from grid")
+    if content.get("seeds") and any("seed" in one for one in content.get("runs") or [] if isinstance(one, dict)):
+        raise WorkbookError(f"{path}: both seeds and runs set a seed: remove seed from runs")
     if not all(isinstance(single, dict | str) for single in content.get("runs") or []):
         raise WorkbookError(
             f"{path}: each of runs must be a mapping of parameters, such as {{alpha: 0.5}}, or the name of a recipe"
@@ -131,6 +135,11 @@ def _points(content: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
     lists = dict(content.get("grid") or {})
     if content.get("seeds"):
         lists["seed"] = content["seeds"]
+    count = len(singles) * math.prod(map(len, lists.values()))
+    if count > _MOST_CONFIGURATIONS:
+        raise WorkbookError(
+            f"{count:,} configurations, the most is {_MOST_CONFIGURATIONS:,}: shorten the lists of grid"
+        )
     for single, *point in itertools.product(singles, *lists.values()):
         yield with_recipe({**defaults, **single, **dict(zip(lists, point, strict=True))})
 
@@ -167,16 +176,20 @@ def _recipe(parameters: TrainParameters) -> dict[str, Any]:
 
 
 def _teachers_first(listed: list[Configuration]) -> list[Configuration]:
-    ordered: list[Configuration] = []
+    of_run: dict[str, list[Configuration]] = {}
+    for configuration in listed:
+        of_run.setdefault(configuration.run_id, []).append(configuration)
+    placed: dict[str, list[Configuration]] = {}
 
     def place(configuration: Configuration) -> None:
         teacher = configuration.teacher
-        if teacher and all(placed.run_id != teacher.run_id for placed in ordered):
-            for one in [other for other in listed if other.run_id == teacher.run_id] or [teacher]:
+        if teacher and teacher.run_id not in placed:
+            for one in of_run.get(teacher.run_id, [teacher]):
                 place(one)
-        if configuration not in ordered:
-            ordered.append(configuration)
+        same = placed.setdefault(configuration.run_id, [])
+        if configuration not in same:
+            same.append(configuration)
 
     for configuration in listed:
         place(configuration)
-    return ordered
+    return [configuration for same in placed.values() for configuration in same]

@@ -98,6 +98,12 @@ class Plan:
     stages: tuple[Stage, ...]
     compares: bool
 
+    @property
+    def repeated(self) -> int:
+        """How many configurations come down to the stages of another one, since their values change nothing."""
+        work = [tuple(stage.key for stage in _stages_of(configuration)) for configuration in self.configurations]
+        return len(work) - len(set(work))
+
 
 COMPARISON = Stage("compare", "compare", "compare", {}, "compare.ipynb")
 REPORT = Stage("compare", "report.html", RENDER, {"source": "compare.ipynb"}, "report.html", after=(COMPARISON.key,))
