@@ -71,6 +71,12 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
         ("defaults: {dataset: digits}\ngrid: {alpha: [0.25, 7]}", "alpha: 7.0 is too large"),
         ("defaults: {dataset: digit}", "unknown dataset 'digit': did you mean 'digits'"),
         ("defaults: {learning_rate: 1e-3}", "write 0.001 instead of 1e-3"),
+        (
+            "defaults: {dataset: digits}\ngrid: {learning_rate: [0.01, .inf]}",
+            "learning_rate: inf is not a finite",
+        ),
+        ("defaults: {dataset: digits, weights: none, late_epochs: 4, epochs: 3}", "late_epochs: 4 of 3 epochs"),
+        ("defaults: {dataset: digits, alpha: 0.3}", "no ImageNet weights for alpha 0.3"),
         ("defaults: {run_id: a}", "unknown parameter 'run_id'"),
         ("grid: {alpha: 0.5}", r"grid: alpha must be a list of values, such as \[0.5\]"),
         ("grid: {alpha: []}", "grid: alpha must be a list"),
