@@ -1,16 +1,18 @@
 """Accuracy on small folders: the linear probe, the values of a large dataset, and the values that suit the folder.
 
 `python -m bench.small_data FILE.csv` draws folders from `tf_flowers` and `digits`, trains and converts a model for each
-with the defaults, and adds a row to the file for each. It takes about an hour on 2 cores. A folder's test part is a few
-images; the images that were not drawn, at most `MOST_UNSEEN`, tell more. No choice was made on either.
+with the defaults, and adds a row to the file for each. A folder's test part is a few images; those that were not drawn,
+at most `MOST_UNSEEN`, tell more. The values were chosen on other draws of folders; no test image had a part in it.
 """
 
 import io
 import sys
 import tempfile
-import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,7 @@ from mbutils.config import ConvertParameters, DataParameters, TrainParameters, s
 from mbutils.data import datasets, pipeline, preprocessing
 from mbutils.data.dataset import Dataset
 from mbutils.model import training
-from mbutils.model.probe import linear_probe
+from mbutils.model.probe import start_from_probe
 from mbutils.tflite.interpreter import TFLiteModel
 
 # Dataset, classes, images of each class.
@@ -49,59 +51,86 @@ FOR_LARGE_DATA = {
     "initial_classifier": "random",
     "horizontal_flip": True,
 }
+COMPARED = {"before": FOR_LARGE_DATA, "after": {}}
+KEYS = ["dataset", "n_classes", "images_per_class", "split"]
+
+
+class Folder(NamedTuple):
+    """A folder of images, and those that accuracy is measured on.
+
+    Attributes:
+        parameters: The defaults, and where the folder is.
+        dataset: Its images.
+        images: The same as a model sees them: uint8, shape (n, height, width, channels).
+        scored: Images and labels, by "test" (the test part of the folder) and "unseen" (not in the folder).
+    """
+
+    parameters: TrainParameters
+    dataset: Dataset
+    images: np.ndarray
+    scored: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def main(path: str) -> None:
-    """Measures every folder that the file has no row for."""
+    """Measures the folders that the file has no row for."""
+    done = pd.read_csv(path)[KEYS].apply(tuple, axis=1).tolist() if Path(path).exists() else []
     for split in range(SPLITS):
-        for name, n_classes, per_class in FOLDERS:
-            with tempfile.TemporaryDirectory() as folder:
-                row = {"dataset": name, "n_classes": n_classes, "images_per_class": per_class, "split": split}
-                row |= _measured(name, n_classes, per_class, split, Path(folder))
-            pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=not Path(path).exists())
+        for key in [(*folder, split) for folder in FOLDERS if (*folder, split) not in done]:
+            with tempfile.TemporaryDirectory() as place:
+                row = pd.DataFrame([dict(zip(KEYS, key, strict=True)) | measure(draw(*key, Path(place)))])
+            row.to_csv(path, mode="a", index=False, header=not Path(path).exists())
+            keras.backend.clear_session()
 
 
-def _measured(name: str, n_classes: int, per_class: int, split: int, folder: Path) -> dict[str, Any]:
+def draw(name: str, n_classes: int, per_class: int, split: int, place: Path) -> Folder:
+    """Draws classes and images of a dataset, and writes them as a folder at `place`."""
     source = datasets.load(DataParameters(dataset=name))
-    classes, drawn, unseen = _draw(source, n_classes, per_class, split)
-    _write(source, drawn, folder)
-    asked = TrainParameters(dataset="folder", data_dir=str(folder), split_seed=split)
-    dataset = datasets.load(asked)
-    images = preprocessing.cached_images(dataset, asked.preprocessing)
-    others = preprocessing.cached_images(source, asked.preprocessing)[unseen]
-    names = sorted(source.class_names[label] for label in classes)
-    other_labels = np.array([names.index(source.class_names[label]) for label in source.labels[unseen]])
+    drawn, unseen = _drawn_positions(source, n_classes, per_class, split)
+    _write(source, drawn, place)
+    parameters = TrainParameters(dataset="folder", data_dir=str(place), split_seed=split)
+    dataset = datasets.load(parameters)
+    images = preprocessing.cached_images(dataset, parameters.preprocessing)
     test = dataset.positions("test")
-    scored = {"test": (images[test], dataset.labels[test]), "unseen": (others, other_labels)}
-    row = {"n_train": dataset.n_train}
-    for kind, values in (("before", FOR_LARGE_DATA), ("after", {})):
-        parameters = suited(TrainParameters(**{**vars(asked), **values}), dataset.n_train)
-        network = training.build_model(parameters, dataset)
-        if kind == "before":
-            probe = linear_probe(network, images, dataset)
-            network.get_layer("classifier").set_weights([probe.kernel, probe.bias])
-            row |= _accuracies("probe", scored, lambda x, network=network: evaluation.predict_keras(network, x))
-            network = training.build_model(parameters, dataset)
-        start = time.perf_counter()
-        training.fit(network, images, dataset, parameters)
-        row[f"{kind}_minutes"] = round((time.perf_counter() - start) / 60, 2)
-        row |= _accuracies(kind, scored, lambda x, network=network: evaluation.predict_keras(network, x))
-        row |= _accuracies(f"{kind}_int8", scored, _converted(network, images, dataset, parameters).predict)
-    keras.backend.clear_session()
+    labels = np.array([dataset.class_names.index(source.class_names[label]) for label in source.labels[unseen]])
+    others = preprocessing.cached_images(source, parameters.preprocessing)[unseen], labels
+    return Folder(parameters, dataset, images, {"test": (images[test], dataset.labels[test]), "unseen": others})
+
+
+def measure(folder: Folder, **compared: dict[str, Any]) -> dict[str, Any]:
+    """Returns the accuracy of the linear probe, and for each set of values minutes and accuracy, float and int8.
+
+    Args:
+        folder: The images.
+        **compared: Values that differ from the defaults, by the name of the columns; else `COMPARED`.
+    """
+    row = {"n_train": folder.dataset.n_train} | _probe(folder)
+    for name, values in (compared or COMPARED).items():
+        parameters = suited(replace(folder.parameters, **values), folder.dataset.n_train)
+        network = training.build_model(parameters, folder.dataset)
+        history = training.fit(network, folder.images, folder.dataset, parameters)
+        row[f"{name}_minutes"] = history["seconds"].iloc[-1] / 60
+        row |= _accuracies(name, folder, partial(evaluation.predict_keras, network))
+        row |= _accuracies(f"{name}_int8", folder, _converted(network, folder, parameters).predict)
     return row
 
 
-def _draw(source: Dataset, n_classes: int, per_class: int, split: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the labels of the classes, the positions of the images in the folder, and those of unseen images."""
+def _probe(folder: Folder) -> dict[str, float]:
+    parameters = suited(folder.parameters, folder.dataset.n_train)
+    network = training.build_model(parameters, folder.dataset)
+    start_from_probe(network, folder.images, folder.dataset)
+    return _accuracies("probe", folder, partial(evaluation.predict_keras, network))
+
+
+def _drawn_positions(source: Dataset, n_classes: int, per_class: int, split: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the positions of the images of the folder, and those of unseen images of the same classes."""
     rng = np.random.default_rng([n_classes, per_class, split])
-    classes = np.sort(rng.permutation(source.n_classes)[:n_classes])
     free = source.examples["part"].isin(["train", "validation"]) & ~source.examples["pixels"].duplicated(keep=False)
     drawn, unseen = [], []
-    for label in classes:
+    for label in np.sort(rng.permutation(source.n_classes)[:n_classes]):
         positions = rng.permutation(np.flatnonzero(free & (source.labels == label)))
         drawn += positions[:per_class].tolist()
         unseen += positions[per_class:].tolist()
-    return classes, np.array(drawn), rng.permutation(unseen)[:MOST_UNSEEN]
+    return np.array(drawn), rng.permutation(unseen)[:MOST_UNSEEN]
 
 
 def _write(source: Dataset, positions: np.ndarray, folder: Path) -> None:
@@ -114,22 +143,24 @@ def _write(source: Dataset, positions: np.ndarray, folder: Path) -> None:
             Image.open(io.BytesIO(encoded)).save(path.with_suffix(".png"))
 
 
-def _accuracies(kind: str, scored: dict[str, tuple[np.ndarray, np.ndarray]], predict: Any) -> dict[str, float]:  # noqa: ANN401
+def _accuracies(name: str, folder: Folder, predict: Callable[[np.ndarray], np.ndarray]) -> dict[str, float]:
     return {
-        f"{kind}_{part}": evaluation.accuracy(labels, predict(images)).top1 for part, (images, labels) in scored.items()
+        f"{name}_{part}": evaluation.accuracy(labels, predict(images)).top1
+        for part, (images, labels) in folder.scored.items()
     }
 
 
-def _converted(network: keras.Model, images: np.ndarray, dataset: Dataset, parameters: TrainParameters) -> TFLiteModel:
+def _converted(network: keras.Model, folder: Folder, parameters: TrainParameters) -> TFLiteModel:
     """Returns the int8 model that `convert.ipynb` makes with its defaults."""
     options = ConvertParameters()
-    calibration = pipeline.calibration_images(images, dataset, options.calibration_images, parameters.seed)
+    calibration = pipeline.calibration_images(
+        folder.images, folder.dataset, options.calibration_images, parameters.seed
+    )
     folded, model = quantization.prepare(network, calibration, options)
     epochs = range(parameters.epochs, parameters.epochs + options.qat_epochs)
-    batches = pipeline.training_batches(images, dataset, parameters, epochs)
-    tuned = quantization.fine_tune(
-        model, quantization.soft_targets(folded, batches), options.qat_epochs, options.qat_learning_rate
-    )
+    batches = pipeline.training_batches(folder.images, folder.dataset, parameters, epochs)
+    targets = quantization.soft_targets(folded, batches)
+    tuned = quantization.fine_tune(model, targets, options.qat_epochs, options.qat_learning_rate)
     return TFLiteModel(quantization.to_int8_with_ranges(tuned))
 
 
