@@ -67,7 +67,7 @@ def test_evaluate_names_bad_input(tflite, options, message, capsys):
 
 
 def test_evaluate_refuses_a_dataset_with_other_classes(tflite, flowers, capsys):
-    assert mb("evaluate", tflite, "--dataset", "tf_flowers") == 2
+    assert mb("evaluate", tflite, "--dataset", "tf_flowers", "--interpolation", "area") == 2
     assert "has 10 classes, tf_flowers 5" in capsys.readouterr().err
 
 
@@ -146,6 +146,14 @@ def test_a_model_from_elsewhere_is_scored_on_the_middle_of_wide_photographs(tfli
     options = ["--data-dir", path, "--part", "all", "--interpolation", "bilinear", "--fit", "crop"]
     assert mb("evaluate", tflite, *options) == 0
     assert f"({correct(tflite, 'int8_per_channel', positions)} of 80 images)" in capsys.readouterr().out
+
+
+def test_a_tflite_of_a_run_needs_no_options(tflite, photographs, capsys):
+    path, positions = photographs({"3": 12, "0": 1})
+    assert mb("evaluate", tflite, "--data-dir", path, "--part", "all") == 0
+    out = capsys.readouterr().out
+    assert f"int8_per_channel: top-1 {100 * correct(tflite, 'int8_per_channel', positions) / 13:.2f} % (" in out
+    assert "float32" not in out
 
 
 def test_a_run_is_scored_on_its_own_test_part(tflite, tiny_results, capsys):

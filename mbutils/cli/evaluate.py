@@ -45,7 +45,7 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
     )
     evaluate.add_argument("--skip-corrupt", action="store_true", help="leave unreadable images out")
     add_parameters(evaluate, EvaluateParameters, "batch_size")
-    of_files = evaluate.add_argument_group("for a .tflite file")
+    of_files = evaluate.add_argument_group("for a .tflite file from elsewhere")
     for name in ("interpolation", "fit"):
         add_parameters(of_files, TrainParameters, name, default=getattr(TrainParameters, name))
     add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
@@ -58,13 +58,12 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mbutils import evaluation, runs
+    from mbutils import evaluation
     from mbutils.report import tables
     from mbutils.runs import classifiers
 
     batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
-    is_file = Path(options.model).suffix == ".tflite" or Path(options.model).is_file()
-    run = None if is_file else runs.find(resolve_results_dir(options.results_dir), Path(options.model).name)
+    run = _run(options)
     _refuse_impossible(options, run)
     dataset, classifier = _of_run(options, run) if run else _of_file(options)
     positions = dataset.positions("test" if options.part == "all" else options.part)
@@ -75,30 +74,48 @@ def _evaluate(options: argparse.Namespace) -> int:
     if run and options.data_dir:
         print(tables.learned_text(labels, scores, classifiers.learned_from(run, dataset, positions)))
     names = classifier.class_names
-    outcomes = {name if run else "": evaluation.outcome(labels, values, names) for name, values in scores.items()}
+    several = len(scores) > 1
+    outcomes = {name if several else "": evaluation.outcome(labels, values, names) for name, values in scores.items()}
     for finding in evaluation.findings.of_predictions("labelled" if options.part == "all" else options.part, outcomes):
         print(f"note: {finding}")
     return 0
 
 
+def _run(options: argparse.Namespace) -> "Run | None":
+    """Returns the run that is named, or that a named .tflite file is part of; None for a file from elsewhere."""
+    from mbutils import runs
+
+    path = Path(options.model).absolute()
+    if path.suffix != ".tflite" and not path.is_file():
+        return runs.find(resolve_results_dir(options.results_dir), Path(options.model).name)
+    is_of_run = path.parent.parent.name == "runs" and (path.parent / "manifest.json").is_file() and path.is_file()
+    return runs.Run(path.parent) if is_of_run and not _options_of_files(options) else None
+
+
+def _options_of_files(options: argparse.Namespace) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in _OF_FILES if getattr(options, name) is not None]
+
+
 def _refuse_impossible(options: argparse.Namespace, run: "Run | None") -> None:
-    given = [name for name in _OF_FILES if getattr(options, name) is not None]
-    if run and given:
-        raise WorkbookError(
-            f"run {run.run_id} has its own preprocessing and classes: leave out --{given[0].replace('_', '-')}"
-        )
+    if run and (given := _options_of_files(options)):
+        raise WorkbookError(f"run {run.run_id} has its own preprocessing and classes: leave out {given[0]}")
     if options.part == "all" and not options.data_dir:
         raise WorkbookError("--part all is for a folder of photographs: give it with --data-dir, or leave out --part")
 
 
 def _of_run(options: argparse.Namespace, run: "Run") -> "tuple[Dataset, Classifier]":
-    """Returns the data that the options name, split as that of the run, or else its own; and the models of the run."""
+    """Returns the data that the options name, split as that of the run, or else its own; and the models of the run.
+
+    Where a .tflite file of the run is named, that model alone.
+    """
     from mbutils import runs
     from mbutils.runs import classifiers
 
     own = not (options.dataset or options.data_dir)
     dataset = runs.load_dataset(run) if own else _dataset(options, run.parameters.data)
-    return dataset, classifiers.of_run(run)
+    classifier = classifiers.of_run(run)
+    named = {name: model for name, model in classifier.models.items() if name == Path(options.model).stem}
+    return dataset, replace(classifier, models=named or classifier.models)
 
 
 def _of_file(options: argparse.Namespace) -> "tuple[Dataset, Classifier]":
