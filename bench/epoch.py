@@ -16,8 +16,8 @@ from pathlib import Path
 
 from bench import step
 from mbutils.backend import keras, tf
-from mbutils.config import HALF_RANGE, DataParameters, cache_dir
-from mbutils.data import datasets, preprocessing
+from mbutils.config import HALF_RANGE, DataParameters
+from mbutils.data import cache, datasets, preprocessing
 from mbutils.files import atomic_folder
 from mbutils.model import training
 
@@ -113,7 +113,7 @@ def export(dataset: str) -> Path:
         WorkbookError: If the dataset is not available, or the cache folder cannot be written.
     """
     data = datasets.load(DataParameters(dataset=dataset))
-    folder = cache_dir() / f"{data.name}_{data.fingerprint}_jpeg"
+    folder = cache.folder(cache.BENCHMARK) / f"{data.name}_{data.fingerprint}"
     if not folder.exists():
         with atomic_folder(folder, "set MB_CACHE_DIR") as partial:
             for example, encoded in zip(data.examples.itertuples(), data.read(), strict=True):

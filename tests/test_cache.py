@@ -18,8 +18,9 @@ NAME = "made_2_rgb_area_0123456789abcdef.npy"
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
+    """The folder for images, in a cache folder of its own."""
     monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return cache.folder(cache.IMAGES)
 
 
 def images(count=SHAPE[0]):
@@ -82,7 +83,7 @@ def test_full_disk_of_the_system_is_an_error_not_a_crash(folder, monkeypatch):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full, a device that is always full")
     monkeypatch.setattr(cache.Path, "replace", lambda self, target: pytest.fail("a full disk was not noticed"))
-    folder.mkdir()
+    folder.mkdir(parents=True)
     partial = folder / f".{Path(NAME).stem}.{os.getpid()}.npy"
     partial.symlink_to("/dev/full")
     with pytest.raises(WorkbookError, match="No space left on device"):
@@ -111,14 +112,21 @@ def test_two_builders_at_once_do_the_work_once(folder, capsys):
     assert f"waiting for another process that makes {NAME}" in capsys.readouterr().err
 
 
+FOREIGN = ("holiday.npy", "index_folder_x.csv", f".{Path(NAME).stem}.99.npy", "untrained/a.tflite")
+
+
 def fill(folder):
     cache.stored_images(folder / NAME, SHAPE, images)
-    ours = ("teacher_scores_0123456789abcdef.npy", "index_folder_x.csv", f".{Path(NAME).stem}.99.npy")
-    for name in (*ours, "holiday.npy", "notes.csv"):
-        (folder / name).write_bytes(b"12345")
-    for name in ("untrained/a.tflite", "digits_0123456789abcdef_jpeg/train/0/1.jpg"):
-        (folder / name).parent.mkdir(parents=True)
-        (folder / name).write_bytes(b"12345")
+    ours = [
+        cache.folder(cache.TEACHER_SCORES) / "0123456789abcdef.npy",
+        cache.folder(cache.INDEX) / "folder_x.csv",
+        cache.folder(cache.UNTRAINED) / "a.tflite",
+        cache.folder(cache.BENCHMARK) / "digits/train/0/1.jpg",
+        folder / f".{Path(NAME).stem}.99.npy",
+    ]
+    for path in [*ours, *(folder.parent / name for name in FOREIGN)]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"12345")
 
 
 def test_list_shows_what_is_kept_and_changes_nothing(folder, capsys):
@@ -128,16 +136,17 @@ def test_list_shows_what_is_kept_and_changes_nothing(folder, capsys):
         lines = capsys.readouterr().out.splitlines()
         assert f"images: {NAME}" in lines[0]
         assert len(lines) == 7 and "holiday" not in "".join(lines)
-        assert lines[-1].endswith(f"MiB in {folder}, times are UTC")
+        assert lines[-1].endswith(f"MiB in {folder.parent}, times are UTC")
     assert (folder / NAME).exists()
 
 
-def test_clear_removes_the_workbooks_own_and_nothing_else(folder, capsys):
+def test_clear_removes_the_workbooks_own_and_nothing_else_whatever_its_name(folder, capsys):
     fill(folder)
     reader = np.load(folder / NAME, mmap_mode="r")
     assert cli.main(["cache", "--clear"]) == 0
     assert "removed 6 of 6" in capsys.readouterr().out
-    assert sorted(path.name for path in folder.iterdir()) == ["holiday.npy", "notes.csv"]
+    left = [path for path in folder.parent.rglob("*") if path.is_file()]
+    assert sorted(left) == sorted(folder.parent / name for name in FOREIGN)
     assert reader[9, 0, 0, 0] == 9
 
 
@@ -153,7 +162,7 @@ def test_clear_keeps_what_a_process_is_making(folder, capsys):
 def test_cache_that_is_not_there_is_empty(folder, capsys):
     assert cli.main(["cache"]) == 0 and cli.main(["cache", "--clear"]) == 0
     assert "0.0 MiB in" in capsys.readouterr().out
-    assert not folder.exists()
+    assert not folder.parent.exists()
 
 
 def test_list_and_clear_together_are_refused(folder, capsys):

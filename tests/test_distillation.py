@@ -7,7 +7,7 @@ import yaml
 
 from mbutils import config, runs
 from mbutils.config import normalize
-from mbutils.data import pipeline, preprocessing
+from mbutils.data import cache, pipeline, preprocessing
 from mbutils.errors import WorkbookError
 from mbutils.model import distillation, mobilenet, training
 from mbutils.model.weights import read_model
@@ -133,6 +133,6 @@ def test_cache_that_is_full_is_named_and_keeps_no_half_written_scores(student, d
 
     monkeypatch.setattr(np, "save", full)
     monkeypatch.setattr(distillation, "score_views", lambda *arguments: scores)
-    with pytest.raises(WorkbookError, match=r"cannot write .*teacher_scores.*No space left.*set MB_CACHE_DIR"):
+    with pytest.raises(WorkbookError, match=r"cannot write .*scores_of_a_teacher.*No space left.*set MB_CACHE_DIR"):
         teachers.teacher_scores(replace(student, teacher_views=5), digits, results)
-    assert not list(config.cache_dir().glob(".teacher_scores*.npy"))
+    assert not list(cache.folder(cache.TEACHER_SCORES).glob(".*.npy"))

@@ -17,15 +17,15 @@ from mbutils import files
 from mbutils.config import cache_dir
 from mbutils.errors import WorkbookError
 
-# What the workbook puts in the cache folder; nothing else in it is ever listed or removed.
-_KINDS = {
-    "images": r"[^.].*_\d+_(rgb|gray)_[a-z_]+_[0-9a-f]{16}\.npy",
-    "index of images": r"index_.+\.csv",
-    "scores of a teacher": r"teacher_scores_[0-9a-f]{16}\.npy",
-    "untrained models": r"untrained",
-    "files of a benchmark": r".+_[0-9a-f]{16}_jpeg",
-    "left by a killed process": r"\..+\.\d+(\.\w+)?",
-}
+# Each kind of files has a subfolder of the cache folder; nothing outside these is ever listed or removed.
+IMAGES, INDEX, TEACHER_SCORES, UNTRAINED, BENCHMARK = (
+    "images",
+    "index of images",
+    "scores of a teacher",
+    "untrained models",
+    "files of a benchmark",
+)
+_KINDS = (IMAGES, INDEX, TEACHER_SCORES, UNTRAINED, BENCHMARK)
 _WAY_OUT = "set MB_CACHE_DIR"
 
 
@@ -44,6 +44,11 @@ class Entry:
     path: Path
     bytes: int
     used: datetime
+
+
+def folder(kind: str) -> Path:
+    """Returns the subfolder of the cache folder for files of a kind, such as `IMAGES`; it need not exist."""
+    return cache_dir() / f"mb {kind}".replace(" ", "_")
 
 
 @contextlib.contextmanager
@@ -119,21 +124,20 @@ def entries() -> list[Entry]:
     Raises:
         WorkbookError: If the folder cannot be read.
     """
-    folder = cache_dir()
-    if not folder.exists():
-        return []
     try:
-        found = [(kind, path) for path in folder.iterdir() if (kind := _kind(path.name))]
-        listed = [Entry(kind, path, _size(path), _used(path)) for kind, path in found]
+        listed = [entry for kind in _KINDS if folder(kind).exists() for entry in _entries_of(kind)]
     except OSError as error:
-        raise WorkbookError(f"cannot read the cache folder {folder} ({error.strerror}): set MB_CACHE_DIR") from error
+        raise WorkbookError(
+            f"cannot read the cache folder {cache_dir()} ({error.strerror}): set MB_CACHE_DIR"
+        ) from error
     return sorted(listed, key=lambda entry: (-entry.bytes, entry.path.name))
 
 
-def _kind(name: str) -> str | None:
-    if name.endswith(".lock"):
-        return None
-    return next((kind for kind, pattern in _KINDS.items() if re.fullmatch(pattern, name)), None)
+def _entries_of(kind: str) -> Iterator[Entry]:
+    for path in folder(kind).iterdir():
+        if path.suffix != ".lock":
+            shown = "left by a killed process" if path.name.startswith(".") else kind
+            yield Entry(shown, path, _size(path), _used(path))
 
 
 def _size(path: Path) -> int:

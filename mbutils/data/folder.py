@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mbutils.config import DataParameters, cache_dir
-from mbutils.data import editions, index
+from mbutils.config import DataParameters
+from mbutils.data import cache, editions, index
 from mbutils.data.dataset import PARTS, Dataset
 from mbutils.data.splits import once_in_test, split_by_class, without_copies
 from mbutils.errors import WorkbookError, nearest
@@ -206,7 +206,7 @@ def _described(root: Path, files: pd.DataFrame) -> pd.DataFrame:
     keys = files.assign(size=[size for size, _ in stats], modified=[modified for _, modified in stats])
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
     reads = ((root / file).read_bytes for file in files["file"])
-    return index.of_images(keys, reads, cache_dir() / f"index_folder_{digest}.csv")
+    return index.of_images(keys, reads, cache.folder(cache.INDEX) / f"folder_{digest}.csv")
 
 
 def _stat(path: Path) -> tuple[int, int]:

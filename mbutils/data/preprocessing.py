@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mbutils.backend import tf
-from mbutils.config import PADDING, Preprocessing, cache_dir
+from mbutils.config import PADDING, Preprocessing
 from mbutils.data import cache
 from mbutils.data.dataset import Dataset
 from mbutils.data.decoding import UnreadableImage, decode
@@ -92,7 +92,7 @@ def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
 def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
     """Returns the path of the file that `cached_images` keeps its images in."""
     digest = hashlib.sha256("\n".join(dataset.examples["identity"]).encode()).hexdigest()[:16]
-    return cache_dir() / f"{dataset.name}_{contract.name}_{digest}.npy"
+    return cache.folder(cache.IMAGES) / f"{dataset.name}_{contract.name}_{digest}.npy"
 
 
 def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int, bytes]) -> np.ndarray:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mbutils.config import DataParameters, cache_dir
-from mbutils.data import editions, index
+from mbutils.config import DataParameters
+from mbutils.data import cache, editions, index
 from mbutils.data.dataset import Dataset
 from mbutils.data.splits import assign_parts, once_in_test, split_by_class
 from mbutils.errors import WorkbookError
@@ -57,7 +57,7 @@ def _load(name: str, version: str, splits: tuple[str, ...], parameters: DataPara
     """Returns a dataset without parts, with the tensorflow-datasets split of each image in `examples`."""
     builder = _builder(name, version)
     stored = [_stored(builder, split) for split in splits]
-    path = cache_dir() / f"index_{name}_{_stamp(Path(builder.data_path))}.csv"
+    path = cache.folder(cache.INDEX) / f"{name}_{_stamp(Path(builder.data_path))}.csv"
     table = index.load(path)
     if table is None:
         keys = [_keys(split, examples) for split, examples in zip(splits, stored, strict=True)]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mbutils.backend import keras, tf
-from mbutils.config import TrainParameters, cache_dir
+from mbutils.config import TrainParameters
 from mbutils.data import cache, pipeline
 from mbutils.data.augmentation import draw_view
 from mbutils.data.dataset import Dataset
@@ -65,7 +65,7 @@ def _scores_path(teacher: str, dataset: Dataset, parameters: TrainParameters) ->
     if parameters.mixup:
         views["streams"] = "independent"  # scores of views whose partners were drawn with the crops have another name
     digest = hashlib.sha256(json.dumps([teacher, dataset.fingerprint, views]).encode()).hexdigest()[:16]
-    return cache_dir() / f"teacher_scores_{digest}.npy"
+    return cache.folder(cache.TEACHER_SCORES) / f"{digest}.npy"
 
 
 def score_views(

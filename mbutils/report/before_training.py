@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mbutils.config import COLOR_MODES, ModelParameters, cache_dir
+from mbutils.config import COLOR_MODES, ModelParameters
 from mbutils.data import cache
 from mbutils.device import costs, published
 from mbutils.device.footprint import footprint
@@ -44,7 +44,7 @@ def _cache_path(parameters: ModelParameters) -> Path:
     # The model changes with the code that makes it and with the converter.
     sources = [(_PACKAGE / module).read_bytes() for module in ("model/mobilenet.py", "quantization/convert.py")]
     made_by = b"".join([*sources, metadata.version("tensorflow").encode()])
-    return cache_dir() / "untrained" / f"{name}_{hashlib.sha256(made_by).hexdigest()[:8]}.tflite"
+    return cache.folder(cache.UNTRAINED) / f"{name}_{hashlib.sha256(made_by).hexdigest()[:8]}.tflite"
 
 
 def _converted(parameters: ModelParameters) -> bytes:
