@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,3 +67,23 @@ def test_frozen_statistics_stay_while_the_weights_are_trained(network):
     moved = {weight.path for weight in trained.weights if not np.array_equal(before[weight.path], weight.numpy())}
     assert moved == {weight.path for weight in trained.trainable_weights}
     assert not any("moving" in path for path in moved)
+
+
+def test_wrong_labels_have_the_lowest_scores_among_images_that_a_probe_did_not_learn_from():
+    images, dataset = coloured(3, 12)
+    examples = dataset.examples.copy()
+    wrong = dataset.positions("train")[[3, 20]]
+    examples.loc[wrong, "label"] = (examples.loc[wrong, "label"] + 1) % 3
+    positions, scores = probe.held_out_scores(mean_colour(3), images, replace(dataset, examples=examples))
+    own = scores[np.arange(len(positions)), examples["label"].to_numpy()[positions]]
+    assert set(positions[np.argsort(own)[:2]]) == set(wrong)
+    assert scores.sum(axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_that_is_alone_in_its_class_has_no_held_out_score():
+    images, dataset = coloured(3, 4)
+    train = dataset.positions("train")
+    examples = dataset.examples.copy()
+    examples.loc[train[-3:], "part"] = "excluded"
+    positions, scores = probe.held_out_scores(mean_colour(3), images, replace(dataset, examples=examples))
+    assert positions.tolist() == train[:8].tolist() and not scores[:, 2].any()

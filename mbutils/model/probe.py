@@ -6,6 +6,7 @@ classifier keeps the features of the start weights better than one that begins w
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -79,13 +80,41 @@ def _features(network: keras.Model, images: np.ndarray, positions: np.ndarray, b
 
 def _regression(features: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns kernel and bias of a softmax classifier: multinomial logistic regression with an L2 penalty."""
-    from sklearn.linear_model import LogisticRegression
-
-    found = LogisticRegression(C=_INVERSE_REGULARIZATION, max_iter=_MOST_ITERATIONS).fit(features, labels)
+    found = _logistic_regression().fit(features, labels)
     kernel, bias = found.coef_.T, found.intercept_
     if len(found.classes_) == 2:  # scikit-learn has one logit for two classes: half of it for one, against the other
         kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.concatenate([-bias / 2, bias / 2])
     return kernel.astype(np.float32), bias.astype(np.float32)
+
+
+def _logistic_regression() -> Any:  # noqa: ANN401
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=_INVERSE_REGULARIZATION, max_iter=_MOST_ITERATIONS)
+
+
+def held_out_scores(network: keras.Model, images: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Scores training images by linear probes that did not learn from them: five-fold cross-validation.
+
+    A wrong label shows here; a network that is trained on few images learns it by heart. Arguments: see `linear_probe`.
+
+    Returns:
+        The positions of the images, of classes that have at least two, int64, shape (n,); and their scores, shape
+        (n, n_classes).
+    """
+    from sklearn.model_selection import cross_val_predict
+
+    positions = _at_most(dataset, "train")
+    labels = dataset.labels[positions]
+    counts = np.bincount(labels, minlength=dataset.n_classes)
+    kept = counts[labels] >= 2
+    positions, labels = positions[kept], labels[kept]
+    folds = min(5, *counts[counts >= 2])
+    features = _features(network, images, positions)
+    found = cross_val_predict(_logistic_regression(), features, labels, cv=folds, method="predict_proba")
+    scores = np.zeros((len(positions), dataset.n_classes), np.float32)
+    scores[:, np.unique(labels)] = found
+    return positions, scores
 
 
 def start_from_probe(network: keras.Model, images: np.ndarray, dataset: Dataset) -> None:
