@@ -111,6 +111,11 @@ def test_rising_loss_is_told_with_its_minimum_and_its_end(losses, stands_out):
         assert f"rose from {min(losses):.2f} in epoch {epoch} to {losses[-1]:.2f}" in found[0]
 
 
+def test_rising_loss_of_few_images_says_nothing():
+    found = texts({**DATA, "n_validation": 12}, losses=(1.0, 0.5, 0.8))
+    assert not any("rose" in text for text in found)
+
+
 @pytest.mark.parametrize(
     ("part", "correct", "total", "interval"),
     [("validation", 9, 12, "95 % interval of 75.0% is 46.8% to 91.1%"), ("validation", 45, 50, "")],

@@ -9,6 +9,7 @@ from mbutils.config import TrainParameters, suited
 from mbutils.data.dataset import Dataset
 from mbutils.model import mobilenet, probe, training
 from mbutils.model.weights import load_weights
+from mbutils.report import tables
 
 
 def coloured(n_classes, per_class, validation=2):
@@ -87,3 +88,14 @@ def test_an_image_that_is_alone_in_its_class_has_no_held_out_score():
     examples.loc[train[-3:], "part"] = "excluded"
     positions, scores = probe.held_out_scores(mean_colour(3), images, replace(dataset, examples=examples))
     assert positions.tolist() == train[:8].tolist() and not scores[:, 2].any()
+
+
+@pytest.mark.parametrize("has_start_weights", [True, False])
+def test_table_shows_the_probe_beside_the_training_with_intervals(has_start_weights):
+    images, dataset = coloured(3, 10)
+    found = probe.linear_probe(mean_colour(3), images, dataset) if has_start_weights else None
+    history = pd.DataFrame({"top1": [0.9], "validation_top1": [5 / 6]})
+    html = tables.against_probe(history, found, n_validation=6).to_html()
+    assert "83.33%" in html and "43.6% to 97.0%" in html
+    assert ("61.0% to 100.0%" in html) == has_start_weights
+    assert ("there are no start weights" in html) != has_start_weights

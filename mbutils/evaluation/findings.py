@@ -83,7 +83,9 @@ def find(
         found += [_gap(train.accuracy, validation.accuracy)]
         found += [_few("validation", data["n_validation"], validation.accuracy.top1)]
         found += [_few("test", data["n_test"], expected)]
-    return [finding for finding in [*found, _rising(history), *_of_data(data)] if finding]
+    if data["n_validation"] >= _FEW_IMAGES:  # the loss of a few images depends on one of them
+        found.append(_rising(history))
+    return [finding for finding in [*found, *_of_data(data)] if finding]
 
 
 def of_predictions(part: str, outcomes: Mapping[str, Outcome]) -> list[Finding]:
