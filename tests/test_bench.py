@@ -104,7 +104,7 @@ def test_cache_is_built_and_read_and_what_was_built_is_removed(case, monkeypatch
     for side in (case.ours, case.stock):
         one_round = side(32, count=70, side=48)
         assert one_round() > 0 and one_round() > 0
-    assert len(list(tmp_path.glob("made_*.npy"))) == (case is cache_read)
+    assert len(list(tmp_path.rglob("made_*.npy"))) == (case is cache_read)
 
 
 def bench(*arguments):
