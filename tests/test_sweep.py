@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -173,6 +175,14 @@ def test_configurations_whose_differences_change_nothing_are_counted(tmp_path, c
     assert len(plan.configurations) == 4 and plan.repeated == 1
     assert cli.main(["sweep", str(tmp_path / "sweep.yaml"), "--results-dir", str(tmp_path), "--dry-run"]) == 0
     assert "1 of 4 configurations repeat another one" in capsys.readouterr().out
+
+
+def test_planning_and_following_a_sweep_imports_neither_tensorflow_nor_matplotlib():
+    # Kernels are forked from a process that imports them after choosing the backend of pictures.
+    code = (
+        "import sys, mbutils.sweep.kernels, mbutils.sweep.display; print({'tensorflow', 'matplotlib'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
 DEPLOYED = "{defaults: {dataset: digits, streamed_layers: 4}, notebooks: [train, convert, deploy, evaluate]}"

@@ -6,11 +6,12 @@ A rule returns the value and the reason for it. It may use the parameters of the
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mbutils.config.training import PrepareParameters, TrainParameters
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AnyParameters = TypeVar("AnyParameters", bound=PrepareParameters)
 # Below it, start weights are adapted: batch normalization frozen, starting from the linear probe, docs/small_data.md.
@@ -110,7 +111,7 @@ def suited(parameters: AnyParameters, n_train: int) -> AnyParameters:
     return parameters
 
 
-def reasons(parameters: PrepareParameters, n_train: int) -> pd.DataFrame:
+def reasons(parameters: PrepareParameters, n_train: int) -> "pd.DataFrame":
     """Returns the value of each parameter that has a rule, and why it has it.
 
     Args:
@@ -120,6 +121,8 @@ def reasons(parameters: PrepareParameters, n_train: int) -> pd.DataFrame:
     Returns:
         `parameter`, `value` and `reason`, one row each.
     """
+    import pandas as pd  # late, so that `mb --help` is quick
+
     used = suited(parameters, n_train)
     rows = []
     for name, rule in _rules_of(parameters):

@@ -3,16 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from mbutils.columns import RESULTS, names
 from mbutils.config import DeployParameters
-from mbutils.evaluation import Outcome, outcome
 from mbutils.runs.folder import Run
 from mbutils.runs.provenance import made_by
+
+if TYPE_CHECKING:
+    from mbutils.evaluation import Outcome
 
 MEASURED_COLUMNS = tuple(name for name in names(RESULTS) if name.startswith("measured_"))
 CHANGED_KEPT = 12  # images that int8 changed, kept of each variant
@@ -28,7 +30,7 @@ _RECORDED = (
 )
 
 
-def record_outcomes(run: Run, outcomes: Mapping[str, Outcome]) -> None:
+def record_outcomes(run: Run, outcomes: Mapping[str, "Outcome"]) -> None:
     """Records how the trained model predicts the images of "train", not augmented, and of "validation"."""
     run.update(outcomes={part: asdict(result) for part, result in outcomes.items()})
 
@@ -67,6 +69,8 @@ def record_evaluation(
         validation_top1: The accuracy of variants on the validation images, fractions. Those left out have the float32
             accuracy that training ended with.
     """
+    from mbutils.evaluation import outcome  # and with it TensorFlow, which reading runs does not need
+
     for variant, values in scores.items():
         _save_predictions(run, variant, identities, labels, values)
     variants, class_names = run.manifest["variants"], run.manifest["dataset"]["class_names"]
