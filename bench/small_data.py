@@ -2,7 +2,7 @@
 
 `python -m bench.small_data FILE.csv` draws folders from `tf_flowers` and `digits`, trains and converts a model for each
 with the defaults, and adds a row to the file for each. A folder's test part is a few images; those that were not drawn,
-at most `MOST_UNSEEN`, tell more. The values were chosen on other draws of folders; no test image had a part in it.
+at most `MOST_UNSEEN`, tell more.
 """
 
 import io

@@ -45,7 +45,7 @@ def test_many_images_keep_the_values_of_the_measured_results(n_train):
 
 
 @pytest.mark.parametrize("weights", ["imagenet", "trained.keras"])
-@pytest.mark.parametrize(("n_train", "epochs"), [(10, 500), (87, 184), (1080, 30)])
+@pytest.mark.parametrize(("n_train", "epochs"), [(10, 500), (87, 184), (999, 30)])
 def test_few_images_adapt_the_features_of_the_start_weights(n_train, epochs, weights):
     assert used(n_train, weights=weights)[:4] == ["frozen", "probe", 16, epochs]
 

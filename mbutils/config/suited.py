@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 AnyParameters = TypeVar("AnyParameters", bound=PrepareParameters)
 # Below it, start weights are adapted: batch normalization frozen, starting from the linear probe, docs/small_data.md.
-FEW_IMAGES = 2000
+FEW_IMAGES = 1000
 LEAST_VIEWS = 16_000  # augmented views of the training images that a training takes at least
 Rule = Callable[[Any, int], tuple[Any, str]]
 
