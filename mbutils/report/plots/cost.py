@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from mbutils.columns import KIB, by_name
 from mbutils.config import Budget
@@ -175,7 +175,8 @@ def _mark_cells(ax: Axes, rows: pd.DataFrame, over: pd.Series, fitting: pd.Serie
 def pareto(results: pd.DataFrame, column: str, limit: float | None = None) -> Figure:
     """Shows int8 accuracy on test against a cost: the Pareto front as a step line, what it dominates in grey.
 
-    Points are means over the seeds; with several seeds, bars span their range.
+    Points are means over the seeds; with several seeds, bars span their range. The models of the front have numbers,
+    which the legend explains, so that no label covers a point.
 
     Args:
         results: What `selection.over_seeds` returns; each task gets its own axes.
@@ -183,47 +184,38 @@ def pareto(results: pd.DataFrame, column: str, limit: float | None = None) -> Fi
         limit: The budget, in the unit of the column; None for no limit.
     """
     kind = by_name[column]
-    figure, tasks = axes_of_tasks(selection.int8_models(results), 9, lambda rows: 4.5)
+    figure, tasks = axes_of_tasks(selection.int8_models(results), 9, lambda rows: 4)
     figure.axes[0].set(xlabel=kind.axis, title="no int8 model of known cost yet")
     for task, rows, ax in tasks:
         rows = rows.assign(cost=rows[column].astype(float) / kind.scale)
         _draw_front(ax, rows, selection.pareto_front(rows, column))
         if limit:
             ax.axvline(limit / kind.scale, color=_MARK_COLOR, linewidth=1.5, label="limit")
-        ax.set(xlabel=kind.axis, ylabel=f"{TEST_ACCURACY}, int8", title=f"{task}: the best for its cost")
-        ax.set_yticks([tick for tick in ax.get_yticks() if ax.get_ylim()[0] <= tick <= 1])
+        ax.set(xlabel=kind.axis, ylabel=f"{TEST_ACCURACY}, int8", title=f"{task}: accuracy against {kind.label}")
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, title="best for its cost", alignment="left")
     return figure
 
 
 def _draw_front(ax: Axes, rows: pd.DataFrame, is_front: pd.Series) -> None:
     front, dominated = rows[is_front].sort_values("cost"), rows[~is_front]
-    ax.step(front["cost"], front["top1"], where="post", color="0.35", marker="o", zorder=1, label="Pareto front")
-    if len(dominated):
-        ax.scatter(dominated["cost"], dominated["top1"], color="0.75", zorder=2, label="dominated")
     several = rows[rows["seeds"] > 1]
     ax.vlines(several["cost"], several["top1_low"], several["top1_high"], color="0.6", linewidth=2, zorder=1)
-    ax.scatter(front["cost"], front["top1"], color=[alpha_color(alpha) for alpha in front["alpha"]], s=55, zorder=3)
-    several_variants = rows["variant"].nunique() > 1
-    for point, models in front.groupby(["cost", "top1"]):
-        names = [wrapped(short_name(row), 30) for row in models.itertuples()]
-        if several_variants:
-            variants = models["variant"].str.removeprefix("int8_").str.replace("_", " ")
-            names = [f"{name}\n{variant}" for name, variant in zip(names, variants, strict=True)]
-        # Across the rising front, so that labels of neighbours run next to each other.
-        ax.annotate(
-            "\n".join(names),
-            point,
-            xytext=(-5, 4),
-            textcoords="offset points",
-            rotation=-45,
-            rotation_mode="anchor",
-            ha="right",
-            fontsize=8,
-            linespacing=1,
-        )
-    ax.margins(x=0.12, y=0.12)
-    # Room for the labels, above and on the left.
-    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
-    ax.set(xlim=(left - 0.1 * (right - left), right), ylim=(bottom, top + 0.25 * (top - bottom)))
+    ax.step(front["cost"], front["top1"], where="post", color="0.35", zorder=1)
+    for number, (point, models) in enumerate(front.groupby(["cost", "top1"]), 1):
+        color, label = alpha_color(models["alpha"].iloc[0]), f"{number}: {_names(models, rows)}"
+        ax.scatter(*point, color=color, s=55, zorder=3, label=label)
+        ax.annotate(str(number), point, xytext=(-5, 4), textcoords="offset points", ha="right", weight="bold")
+    if len(dominated):
+        ax.scatter(dominated["cost"], dominated["top1"], color="0.75", zorder=2, label="dominated")
+    ax.margins(x=0.08, y=0.12)
+
+
+def _names(models: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Returns the names of the models of one point, with their variants where the rows have several."""
+    variants = models["variant"].str.removeprefix("int8_").str.replace("_", " ")
+    names = [short_name(row) for row in models.itertuples()]
+    if rows["variant"].nunique() > 1:
+        names = [f"{name}, {variant}" for name, variant in zip(names, variants, strict=True)]
+    return "\n".join(wrapped(name, 36) for name in names)
