@@ -12,6 +12,7 @@ from tqdm import tqdm
 from mbutils.errors import WorkbookError
 from mbutils.files import atomic_write
 
+IS_PROGRESS = "is_progress"  # in the metadata of an output of a notebook: pages leave it out
 PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file for the state of a notebook's bar
 
 
@@ -44,12 +45,12 @@ class _NotebookBar(tqdm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         from IPython.display import display
 
-        self._handle = display(_Line(""), display_id=True)
+        self._handle = display(_Line(""), display_id=True, metadata={IS_PROGRESS: True})
         super().__init__(*args, ncols=100, gui=False, **kwargs)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Replaces the line shown in the notebook; called by tqdm."""
-        self._handle.update(_Line(msg if msg is not None else str(self)))
+        self._handle.update(_Line(msg if msg is not None else str(self)), metadata={IS_PROGRESS: True})
         if file := os.environ.get(PROGRESS_FILE):
             _write(self.format_dict, Path(file))
 

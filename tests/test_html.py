@@ -65,7 +65,7 @@ def test_page_shows_tables_and_pictures_and_no_code(opened):
     assert pictures.count() >= 2
     assert all(pictures.nth(i).evaluate("image => image.naturalWidth") > 100 for i in range(pictures.count()))
     text = page.inner_text("body")
-    assert "import" not in text and "Try:" not in text
+    assert "import" not in text and "Try:" not in text and "image/s" not in text
 
 
 def test_every_picture_has_an_alternative_text(opened):

@@ -156,6 +156,16 @@ def test_table_of_pareto_models_shows_cost_and_accuracy():
     assert all(word in html for word in ("50 KiB", "900 KiB", "86.0% (84.0% to 88.0%)", "large"))
 
 
+def test_table_of_costs_is_in_kib_and_has_no_columns_of_code_that_was_not_made():
+    recorded = SMALL_MIDDLE_LARGE.assign(tflite_bytes=300 * KIB, macs=7_000_000, measured_ram_bytes=[None, None, 51200])
+    unknown = dict.fromkeys(["measured_flash_bytes", "measured_instructions"])
+    shown = tables.device_costs(recorded.assign(**unknown)).data
+    assert shown["total RAM (KiB)"].tolist() == ["50.0", "100.0", "220.0"]
+    assert shown["MACs"].tolist() == ["7,000,000"] * 3
+    (measured,) = (name for name in shown if name.startswith("C code"))
+    assert shown[measured].tolist() == ["", "", "50.0"]
+
+
 @pytest.mark.parametrize(
     ("points", "front"),
     [

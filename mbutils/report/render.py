@@ -7,6 +7,7 @@ import nbformat
 
 from mbutils.errors import WorkbookError
 from mbutils.files import atomic_write
+from mbutils.progress import IS_PROGRESS
 
 NOTEBOOK_ONLY = "notebook-only"  # the tag of cells that are for the user of a notebook, not for readers of its HTML
 _TEMPLATES = Path(__file__).parent / "html"
@@ -15,7 +16,7 @@ _TEMPLATES = Path(__file__).parent / "html"
 def render(notebook: Path, html: Path) -> None:
     """Renders an executed notebook as one HTML file that loads nothing from elsewhere.
 
-    Its code and the cells tagged `notebook-only` are left out.
+    Its code, its progress bars and the cells tagged `notebook-only` are left out.
 
     Raises:
         WorkbookError: If there is no such notebook, or the HTML cannot be written, or would replace another file.
@@ -33,6 +34,9 @@ def render(notebook: Path, html: Path) -> None:
     )
     content = _read(notebook)
     content.cells = [cell for cell in content.cells if NOTEBOOK_ONLY not in cell.metadata.get("tags", [])]
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if IS_PROGRESS not in output.get("metadata", {})]
     headings = _headings(content)
     titles = [title for level, title in headings if level == 1]
     resources = {

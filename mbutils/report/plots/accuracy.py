@@ -102,7 +102,9 @@ def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure
         ax.set(xlabel="predicted class", ylabel="true class")
         ax.tick_params("x", rotation=45)
         ax.tick_params("y", rotation=0)
-        ax.label_outer()
+    if all(matrix.columns.equals(matrices[0].columns) for matrix in matrices):
+        for ax in axes.flat:
+            ax.label_outer()
     return figure
 
 

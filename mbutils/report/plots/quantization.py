@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import NullFormatter, PercentFormatter
 
 from mbutils.report.plots.style import ACCURACY, PALETTE, VARIANT_COLORS
 
@@ -42,7 +42,9 @@ def channel_ranges(tables: dict[str, pd.DataFrame]) -> Figure:
         for ax, column in zip(axes, ("weight", "activation"), strict=True):
             ax.scatter(x, table[column], s=9, alpha=0.45, linewidth=0, color=PALETTE[number], label=name)
     axes[0].set(yscale="log", ylim=_log_limits(tables), ylabel="largest absolute weight")
-    axes[0].yaxis.set_major_formatter("{x:g}")  # the default one writes TeX, which `use_style` switches off
+    # The default formatters write TeX, which `use_style` switches off.
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[0].set(title="Weights: a channel far below the largest of its layer has few int8 values in one scale")
     axes[1].set(ylabel="largest activation", title="Activations: ReLU6 bounds them", xlabel="layer", ylim=(-0.2, 6.3))
     axes[1].set_xticks(range(len(layers)), layers, rotation=90, fontsize=8)
@@ -87,9 +89,6 @@ def accuracy_by_calibration(table: pd.DataFrame, float_top1: float, variant: str
         variant: The int8 variant.
     """
     _, ax = plt.subplots(layout="constrained")
-    if table.empty:
-        ax.set(title="skipped: calibration_draws is 0")
-        return ax
     color = VARIANT_COLORS[variant]
     means = table.groupby("images")["top1"].mean()
     ax.axhline(float_top1, color=VARIANT_COLORS["float32"], linestyle="--", label="float32")

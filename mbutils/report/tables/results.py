@@ -1,6 +1,7 @@
 """Tables of a results folder: the answer, every configuration, what failed, where the figures are from."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -60,8 +61,16 @@ def parameters(configurations: pd.DataFrame) -> Styler:
 
 
 def device_costs(configurations: pd.DataFrame) -> Styler:
-    """Returns what each int8 variant takes on the device; takes what `selection.over_seeds` returns."""
-    return _table(selection.int8_models(configurations), _COST_COLUMNS)
+    """Returns what each int8 variant takes on the device; takes what `selection.over_seeds` returns.
+
+    Columns in which no model has a value are left out: those of C code that was not made.
+    """
+    models = selection.int8_models(configurations)
+    shown = models[["model", "variant"]].copy()
+    for column in (by_name[name] for name in _COST_COLUMNS[2:] if models[name].notna().any()):
+        write = partial(column.scaled, digits=1) if column.unit == "bytes" else column.text
+        shown[column.axis] = models[column.name].map(write)
+    return styled(shown, left=["model", "variant"]).set_properties(subset=["model"], **{"white-space": "nowrap"})
 
 
 def pareto_models(models: pd.DataFrame) -> Styler:
