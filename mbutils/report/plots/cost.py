@@ -98,21 +98,13 @@ def streaming(table: pd.DataFrame, chosen: int) -> Axes:
     is_chosen = table["streamed_layers"] == chosen
     colors = [_MARK_COLOR if marked else PALETTE[0] for marked in is_chosen]
     ax.bar(table["streamed_layers"], table["arena_bytes"] / KIB, color=colors)
-    smallest = table.loc[table["arena_bytes"].idxmin()]
-    ax.annotate(
-        by_name["arena_bytes"].with_unit(smallest["arena_bytes"]),
-        (smallest["streamed_layers"], smallest["arena_bytes"] / KIB),
-        (0, -6),
-        textcoords="offset points",
-        ha="center",
-        va="top",
-        rotation=90,
-        color="white",
-    )
+    smallest = table["arena_bytes"].min()
+    label = f"smallest: {by_name['arena_bytes'].with_unit(smallest)}"
+    ax.axhline(smallest / KIB, color="0.35", linewidth=1, linestyle="--", label=label)
     ax.set(xlabel="streamed layers", ylabel=by_name["arena_bytes"].axis, title="Streamed layers save RAM")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    handles = [Patch(label="deployed", color=_MARK_COLOR)] if is_chosen.any() else []
-    ax.legend(handles=handles, frameon=True)
+    deployed = [Patch(label="deployed", color=_MARK_COLOR)] if is_chosen.any() else []
+    ax.legend(handles=[*deployed, *ax.lines], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax
 
 

@@ -12,7 +12,7 @@ from mbutils.device import latency
 from mbutils.report import selection
 from mbutils.report.labels import differences, labelled, short_name
 from mbutils.report.plots.style import TEST_ACCURACY
-from mbutils.report.tables.style import header, styled
+from mbutils.report.tables.style import facts, header, styled
 
 _ACCURACY_COLUMNS = (
     "model",
@@ -57,6 +57,8 @@ def accuracies(configurations: pd.DataFrame) -> Styler:
 def parameters(configurations: pd.DataFrame) -> Styler:
     """Returns what the configurations were trained and converted with, as far as it differs between them."""
     table = differences(configurations)
+    if list(table) == ["model"]:
+        return facts({"parameters that differ": "only those in the names of the models"})
     return styled(table, left=list(table))
 
 
