@@ -5,6 +5,7 @@ Modules that import TensorFlow or pandas are imported by the commands that need 
 
 import argparse
 import os
+import signal
 import sys
 
 from mbutils.cli import evaluate, models, sweeps
@@ -14,6 +15,7 @@ from mbutils.errors import WorkbookError
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 if a configuration failed, 2 for bad input."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, cleanly
     try:
         status = options.command(options)
         sys.stdout.flush()

@@ -5,7 +5,6 @@ import logging
 import multiprocessing
 import os
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from distributed import Client, Scheduler, SpecCluster, Worker
 from distributed.security import Security
 
 from mbutils.errors import WorkbookError
+from mbutils.sweep import private
 from mbutils.sweep.stages import free_gpus
 
 _CONNECT_SECONDS = 15
@@ -82,9 +82,9 @@ def local(workers: int, gpus: tuple[str, ...] = ()) -> Iterator[Client]:
     """
     for name in gpus:
         free_gpus.put(name)
-    with tempfile.TemporaryDirectory(prefix="mb-") as folder, warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Couldn't detect a suitable IP address")  # without a network
-        dask.config.set({"distributed.worker.profile.enabled": False, "temporary-directory": folder})
+        dask.config.set({"distributed.worker.profile.enabled": False, "temporary-directory": str(private.folder())})
         inside = {"protocol": "inproc://"}
         # The kernels' memory is not the worker's, and limiting it is up to the operating system.
         options = inside | {"nthreads": workers, "memory_limit": 0}

@@ -22,6 +22,8 @@ from typing import Any
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
+from mbutils.sweep import private
+
 PRELOADED = ("mbutils.sweep.preloaded",)
 _CONTEXT = multiprocessing.get_context("forkserver")
 _LOCK = threading.Lock()  # a process is started, and asked whether it ended, by one thread at a time
@@ -35,8 +37,7 @@ class Launch:
         folder: Its working directory.
         environment: Environment variables, added to those of this process.
         log: The file to which what native code prints is appended.
-        private: A folder that only this user can open, for its sockets and temporary files. Its path should be short:
-            that of a socket may have 107 characters.
+        private: A folder for its sockets and temporary files, in `private.folder()`.
         preload: The modules that the process it is forked from imports. The first launch decides for all later ones.
     """
 
@@ -56,8 +57,8 @@ class Kernel:
         environment = os.environ | launch.environment | {"TMPDIR": str(launch.private)}
         self._process = _CONTEXT.Process(target=_become_kernel, args=(launch, arguments, environment))
         _CONTEXT.set_forkserver_preload(list(launch.preload))
-        # Libraries read the number of their threads when the fork server imports them.
-        with _LOCK, _environment_set(launch.environment):
+        # Libraries read the number of their threads when the fork server imports them, which has the folder of all.
+        with _LOCK, _environment_set(launch.environment | {"TMPDIR": str(private.folder())}):
             self._process.start()
         self.pid: int = self._process.pid
 
@@ -118,7 +119,7 @@ def _environment_set(variables: dict[str, str]) -> Iterator[None]:
 
 def _become_kernel(launch: Launch, arguments: list[str], environment: dict[str, str]) -> None:
     os.setsid()  # a group of its own, to be killed with the processes it starts; Ctrl-C in the terminal is not for it
-    threading.Thread(target=_end_with_parent, args=(launch.private,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(launch.private.parent,), daemon=True).start()
     multiprocessing.set_start_method(None, force=True)  # what a notebook starts is up to the notebook
     os.environ.clear()
     # ipykernel ends with the process of this id, should it be the fork server that is killed.
@@ -136,7 +137,7 @@ def _become_kernel(launch: Launch, arguments: list[str], environment: dict[str, 
     kernelapp.IPKernelApp.launch_instance(argv=arguments)
 
 
-def _end_with_parent(private: Path) -> None:
+def _end_with_parent(left: Path) -> None:
     wait([multiprocessing.parent_process().sentinel])
-    shutil.rmtree(private, ignore_errors=True)
+    shutil.rmtree(left, ignore_errors=True)
     os.killpg(0, signal.SIGKILL)

@@ -15,7 +15,7 @@ from typing import Any
 from mbutils.config import PROJECT
 from mbutils.errors import WorkbookError
 from mbutils.progress import duration
-from mbutils.sweep import kernels
+from mbutils.sweep import kernels, private
 
 NOTEBOOKS = PROJECT / "notebooks"
 _WATCH_SECONDS = 0.5
@@ -57,11 +57,11 @@ def execute(
     output.parent.mkdir(parents=True, exist_ok=True)
     watch = _Watch(time_limit, is_unwanted)
     with (
-        tempfile.TemporaryDirectory(prefix="mb-", ignore_cleanup_errors=True) as private,
+        tempfile.TemporaryDirectory(dir=private.folder(), ignore_cleanup_errors=True) as own,
         log.open("a") as lines,
         watch.watching(),
     ):
-        launch = kernels.Launch(folder, environment, log, Path(private), preload)
+        launch = kernels.Launch(folder, environment, log, Path(own), preload)
         try:
             papermill.execute_notebook(
                 notebook,
