@@ -9,6 +9,7 @@ from mbutils.report.plots.accuracy import (
     history,
     schedule,
 )
+from mbutils.report.plots.confidence import coverage, reliability
 from mbutils.report.plots.cost import arena_map, cost_grid, memory_map, pareto, streaming
 from mbutils.report.plots.data import changed_images, class_counts, image_grid, image_scores, image_sizes
 from mbutils.report.plots.quantization import accuracy_by_calibration, channel_ranges, int8_kernel, signal_to_noise
