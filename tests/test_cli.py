@@ -5,12 +5,14 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 from stand_ins import Network
 
 from mbutils import cli, config, runs
 from mbutils.config import TrainParameters
+from mbutils.report import render
 
 
 def mb(*arguments):
@@ -56,6 +58,18 @@ def test_render_never_replaces_a_file_that_is_not_html(notebook, capsys):
     assert mb("render", notebook, "--out", other) == 2
     assert "other.ipynb exists and is not HTML" in capsys.readouterr().err
     assert other.read_bytes() == notebook.read_bytes()
+
+
+@pytest.mark.parametrize("outputs", [[], [nbformat.v4.new_output("stream", text="12 of them")]])
+def test_render_shows_text_about_outputs_only_where_there_are_some(outputs, tmp_path):
+    cells = [nbformat.v4.new_markdown_cell(text) for text in ("## Runs", "What a page of them says.", "## End")]
+    cells[1].metadata["tags"] = [render.ONLY_WITH_OUTPUT]
+    cells.insert(2, nbformat.v4.new_code_cell("show()", outputs=outputs))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    assert mb("render", tmp_path / "a.ipynb") == 0
+    html = (tmp_path / "a.html").read_text()
+    assert "Runs" in html and "End" in html
+    assert ("What a page of them says." in html) == bool(outputs) == ("12 of them" in html)
 
 
 def test_render_has_one_output_path_for_one_notebook(notebook, capsys):

@@ -9,14 +9,16 @@ from mbutils.errors import WorkbookError
 from mbutils.files import atomic_write
 from mbutils.progress import IS_PROGRESS
 
-NOTEBOOK_ONLY = "notebook-only"  # the tag of cells that are for the user of a notebook, not for readers of its HTML
+# Tags of cells: for the user of a notebook and not for readers of its page; text about outputs that may be missing.
+NOTEBOOK_ONLY, ONLY_WITH_OUTPUT = "notebook-only", "only-with-output"
 _TEMPLATES = Path(__file__).parent / "html"
 
 
 def render(notebook: Path, html: Path) -> None:
     """Renders an executed notebook as one HTML file that loads nothing from elsewhere.
 
-    Its code, its progress bars and the cells tagged `notebook-only` are left out.
+    Its code, its progress bars and the cells tagged `notebook-only` are left out, and text tagged `only-with-output` if
+    no code cell up to the next text has an output.
 
     Raises:
         WorkbookError: If there is no such notebook, or the HTML cannot be written, or would replace another file.
@@ -33,10 +35,7 @@ def render(notebook: Path, html: Path) -> None:
         embed_images=True,
     )
     content = _read(notebook)
-    content.cells = [cell for cell in content.cells if NOTEBOOK_ONLY not in cell.metadata.get("tags", [])]
-    for cell in content.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if IS_PROGRESS not in output.get("metadata", {})]
+    content.cells = _shown(content.cells)
     headings = _headings(content)
     titles = [title for level, title in headings if level == 1]
     resources = {
@@ -47,6 +46,20 @@ def render(notebook: Path, html: Path) -> None:
     body, _ = exporter.from_notebook_node(content, resources)
     with atomic_write(html, "give another path for the output") as partial:
         partial.write_text(body, encoding="utf-8")
+
+
+def _shown(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Returns the cells that readers of a page see, without progress bars."""
+    shown, has_output = [], False
+    for cell in reversed(cells):
+        tags = cell.metadata.get("tags", [])
+        if NOTEBOOK_ONLY in tags or (ONLY_WITH_OUTPUT in tags and not has_output):
+            continue
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if IS_PROGRESS not in output.get("metadata", {})]
+        has_output = cell.cell_type == "code" and (has_output or bool(cell.outputs))
+        shown.insert(0, cell)
+    return shown
 
 
 def _read(notebook: Path) -> nbformat.NotebookNode:
