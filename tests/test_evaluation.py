@@ -127,7 +127,7 @@ def test_model_without_an_image_input_is_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no model", b"\x1c\x00\x00\x00TFL3" + b"\x00" * 40])
 def test_file_that_is_not_a_tflite_model_is_named(tmp_path, content):
     (tmp_path / "bad.tflite").write_bytes(content)
-    with pytest.raises(WorkbookError, match=r"bad.tflite: (the file is empty|not a readable .tflite model)"):
+    with pytest.raises(WorkbookError, match=r"bad.tflite: (the file is empty|not a .tflite that LiteRT can run)"):
         TFLiteModel(tmp_path / "bad.tflite")
 
 

@@ -1,17 +1,17 @@
-"""Runs .tflite models with LiteRT: the only module that opens its interpreter."""
+"""Scores images with .tflite models, and reads their layers."""
 
 from pathlib import Path
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from mbutils.backend import native_output_silenced
 from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
-from mbutils.tflite import checks, schema
+from mbutils.tflite import isolated, schema
 from mbutils.tflite.ops import COMPUTING
 from mbutils.tflite.reader import read_graph
+
+_LARGEST_SIDE = 2048  # of an image, in pixels
 
 
 class TFLiteModel:
@@ -19,39 +19,34 @@ class TFLiteModel:
 
     Args:
         source: The path of the file, or its bytes.
-        threads: Threads of the interpreter; LiteRT's own choice where None.
 
     Raises:
-        WorkbookError: If the file is missing, empty or not a .tflite model with one image input and one output, or its
-            scales are not finite.
+        WorkbookError: If the file is missing, empty or not a .tflite model with one image input and one output, if its
+            scales are not finite, or if LiteRT cannot run it.
     """
 
-    def __init__(self, source: Path | bytes, threads: int | None = None) -> None:
-        label, content = schema.load(source)
-        try:
-            with native_output_silenced():
-                self._interpreter = Interpreter(model_content=content, num_threads=threads)
-        except (ValueError, RuntimeError) as error:
-            raise WorkbookError(f"{label}: not a readable .tflite model ({error}): convert it again") from error
-        details = self._interpreter.get_tensor_details()
-        try:
-            checks.finite_scales(tensor["quantization_parameters"]["scales"] for tensor in details)
-        except WorkbookError as error:
-            raise WorkbookError(f"{label}: {error}") from None
-        inputs, outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1 or len(inputs[0]["shape"]) != 4:
-            raise WorkbookError(f"{label}: not an image classifier: it must have one image input and one output")
+    def __init__(self, source: Path | bytes) -> None:
+        self._label, content = schema.load(source)
+        self._interpreter = isolated.Interpreter(self._label, content)
+        inputs, outputs = self._interpreter.inputs, self._interpreter.outputs
+        if len(inputs) != 1 or len(outputs) != 1 or not _is_image(inputs[0]["shape"]):
+            raise WorkbookError(
+                f"{self._label}: not an image classifier: it must have one image input and one output, the image gray "
+                f"or RGB and at most {_LARGEST_SIDE} pixels a side"
+            )
         self._input, self._output = inputs[0], outputs[0]
+        # A damaged model is found out before its images are decoded.
+        self._n_classes = self.predict_on_batch(np.zeros((1, *self.image_shape), np.uint8)).shape[1]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the input."""
-        return tuple(self._input["shape"][1:].tolist())
+        return tuple(self._input["shape"][1:])
 
     @property
     def n_classes(self) -> int:
         """The number of scores."""
-        return int(self._output["shape"][-1])
+        return self._n_classes
 
     def predict(self, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
         """Scores images.
@@ -74,16 +69,13 @@ class TFLiteModel:
 
     def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
         """Scores images all at once: as `predict`, but without a progress bar."""
-        index = self._input["index"]
-        if not np.array_equal(self._interpreter.get_input_details()[0]["shape"], images.shape):
-            self._interpreter.resize_tensor_input(index, images.shape)
-        with native_output_silenced():
-            self._interpreter.allocate_tensors()
-        self._interpreter.set_tensor(index, _as_input(images, self._input["dtype"]))
-        self._interpreter.invoke()
-        scores = self._interpreter.get_tensor(self._output["index"]).reshape(len(images), -1)
+        (scores,) = self._interpreter.run(_as_input(images, self._input["dtype"]), [self._output["index"]])
+        scores = scores.reshape(len(images), -1)
         scale, zero_point = self._output["quantization"]
-        return _dequantized(scores, scale, zero_point) if scale else scores.astype(np.float32)
+        scores = _dequantized(scores, scale, zero_point) if scale else scores.astype(np.float32)
+        if not np.isfinite(scores).all():
+            raise WorkbookError(f"{self._label}: gives scores that are not finite: train or convert the model again")
+        return scores
 
 
 def layer_outputs(tflite: bytes, images: np.ndarray) -> list[np.ndarray]:
@@ -97,19 +89,13 @@ def layer_outputs(tflite: bytes, images: np.ndarray) -> list[np.ndarray]:
         The outputs in the order of execution, dequantized: float32, the batch first.
     """
     graph = read_graph(tflite)
-    with native_output_silenced():
-        interpreter = Interpreter(
-            model_content=tflite,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
-        index = graph.inputs[0].index
-        interpreter.resize_tensor_input(index, images.shape)
-        interpreter.allocate_tensors()
-        interpreter.set_tensor(index, images)
-        interpreter.invoke()
+    interpreter = isolated.Interpreter("model", tflite, "BUILTIN_WITHOUT_DEFAULT_DELEGATES", keeps_tensors=True)
     outputs = [op.outputs[0] for op in graph.ops if op.code in COMPUTING]
-    return [_dequantized(interpreter.get_tensor(out.index), out.scales[0], out.zero_point) for out in outputs]
+    values = interpreter.run(images, [out.index for out in outputs])
+    return [
+        _dequantized(own, out.scales[0], out.zero_point).reshape(len(images), *out.shape[1:])
+        for own, out in zip(values, outputs, strict=True)
+    ]
 
 
 def reference_outputs(tflite: bytes, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,36 +109,34 @@ def reference_outputs(tflite: bytes, images: np.ndarray) -> tuple[np.ndarray, np
         The outputs before the softmax, int8, and the scores, float32; both of shape (n, n_classes).
     """
     graph = read_graph(tflite)
-    interpreter = Interpreter(
-        model_content=tflite,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_REF,
-        experimental_preserve_all_tensors=True,
-        num_threads=1,
-    )
-    interpreter.allocate_tensors()
-    (image_input,), (output,) = interpreter.get_input_details(), graph.outputs
+    interpreter = isolated.Interpreter("model", tflite, "BUILTIN_REF", keeps_tensors=True)
+    (image_input,), (output,) = interpreter.inputs, graph.outputs
     softmax = next(op for op in graph.ops if op.code == "SOFTMAX")
     logits, scores = [], []
     with progress(len(images), "reference kernels", "image") as bar:
         for image in images:
-            interpreter.set_tensor(image_input["index"], _as_input(image[None], image_input["dtype"]))
-            interpreter.invoke()
-            logits.append(interpreter.get_tensor(softmax.inputs[0].index).ravel())
-            values = interpreter.get_tensor(output.index).ravel()
-            quantized = values.dtype == np.int8
-            scores.append(_dequantized(values, output.scales[0], output.zero_point) if quantized else values)
+            pixels = _as_input(image[None], image_input["dtype"])
+            before, after = interpreter.run(pixels, [softmax.inputs[0].index, output.index])
+            logits.append(before.ravel())
+            quantized = after.dtype == np.int8
+            scores.append((_dequantized(after, output.scales[0], output.zero_point) if quantized else after).ravel())
             bar.update()
     return np.array(logits), np.array(scores)
 
 
-def _as_input(images: np.ndarray, dtype: type) -> np.ndarray:
+def _is_image(shape: list[int]) -> bool:
+    return len(shape) == 4 and min(shape[1:3]) > 0 and max(shape[1:3]) <= _LARGEST_SIDE and shape[3] in (1, 3)
+
+
+def _as_input(images: np.ndarray, dtype: str) -> np.ndarray:
     """Converts uint8 images to the type of an input."""
-    if dtype == np.uint8:
+    if dtype == "uint8":
         return images
-    if dtype == np.int8:
+    if dtype == "int8":
         return (images.astype(np.int16) - 128).astype(np.int8)
     return normalize(images)
 
 
 def _dequantized(values: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
-    return (values.astype(np.float32) - zero_point) * scale
+    with np.errstate(all="ignore"):  # what is not finite is found by those who use it
+        return (values.astype(np.float32) - zero_point) * scale

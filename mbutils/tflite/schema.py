@@ -1,5 +1,6 @@
 """Decodes the bytes of a .tflite file into its tables, or raises one clear error. Schema: that of `ai_edge_litert`."""
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ CONVERT_HINT = (
     "convert it with tf.lite.TFLiteConverter, a representative dataset and "
     "supported_ops TFLITE_BUILTINS_INT8 (notebooks/convert.ipynb does)"
 )
+
+_LARGEST_BYTES = 2**29
 
 
 def _names(enum: type) -> dict[int, str]:
@@ -30,12 +33,17 @@ def load(source: Path | str | bytes) -> tuple[str, bytes]:
         source: The path of a .tflite file, or the bytes of one.
 
     Raises:
-        WorkbookError: If there is no such file, or it is empty.
+        WorkbookError: If there is no such file, or it is empty or larger than 512 MiB.
     """
     if isinstance(source, bytes | bytearray):
         return "model", bytes(source)
     path = Path(source)
     try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise WorkbookError(f"{path}: not a file: give the path of a .tflite file")
+        if found.st_size > _LARGEST_BYTES:
+            raise WorkbookError(f"{path}: larger than {_LARGEST_BYTES // 2**20} MiB: use a smaller model")
         data = path.read_bytes()
     except OSError as error:
         raise WorkbookError(f"{path}: cannot be read ({error.strerror}): give the path of a .tflite file") from None
