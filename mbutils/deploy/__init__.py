@@ -67,7 +67,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
     """
     run = runs.find(resolve_results_dir(parameters.results_dir), parameters.run_id)
     tflite = _model(run, parameters.variant)
-    graph = read_graph(tflite)
+    graph = read_graph(tflite, str(run.path / f"{parameters.variant}.tflite"))
     network, predicted = Network.from_graph(graph), graph_footprint(graph)
     memory = plan(network, parameters.streamed_layers)
     _check_ram(network, memory, parameters)
@@ -76,7 +76,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
     contract, class_names = run.parameters.preprocessing, tuple(run.manifest["dataset"]["class_names"])
     _check_contract(network, contract.shape, class_names)
     images = _test_images(run, parameters.vectors)
-    outputs = reference_outputs(tflite, images)
+    outputs = reference_outputs(tflite, images, graph.label)
     contents = folder.files(tflite, network, memory, contract, class_names, images, outputs)
     title = f"{run.run_id}, {parameters.variant}"
     contents["README.md"] = folder.readme(title, network, memory, contract, class_names, predicted)

@@ -9,7 +9,7 @@ from mbutils.deploy import requantize
 from mbutils.errors import WorkbookError
 from mbutils.tflite.graph import Graph, Op, Tensor
 from mbutils.tflite.ops import ALIASES, PADS
-from mbutils.tflite.schema import CONVERT_HINT
+from mbutils.tflite.schema import CONVERT_HINT, damaged
 
 _CLAMPS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU_N1_TO_1": (-1.0, 1.0), "RELU6": (0.0, 6.0)}
 _ONE_BY_ONE = (1, 1)
@@ -86,11 +86,14 @@ class Network:
         """Returns what an int8 image classifier computes.
 
         Raises:
-            WorkbookError: If an op has no kernel here (it is named), or the graph is not a chain from one image to the
-                scores of a softmax.
+            WorkbookError: If an op has no kernel here (it is named), the graph is not a chain from one image to the
+                scores of a softmax, or its numbers cannot be right.
         """
         try:
-            return _network(graph)
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                return _network(graph)
+        except (ArithmeticError, LookupError, ValueError) as error:
+            raise WorkbookError(f"{graph.label}: {damaged(error)}") from None
         except WorkbookError as error:
             raise WorkbookError(f"{graph.label}: {error}") from None
 
@@ -178,11 +181,15 @@ def _pad(op: Op, layer: Layer) -> Layer:
     widths = op.constants[0].values if op.constants else np.empty(0)
     if widths.shape != (4, 2) or widths[[0, 3]].any():
         raise WorkbookError(f"no C kernel for {op.code} {op.name}: only height and width can be padded")
+    sides = zip(layer.input_shape, layer.output_shape, widths[1:3], strict=False)
+    if widths.min() < 0 or any(rows + before + after != out for rows, out, (before, after) in sides):
+        raise WorkbookError(f"{op.code} {op.name} cannot have an output of shape {list(layer.output_shape)}")
     return replace(layer, kernel="nn_pad", padding=(int(widths[1, 0]), int(widths[2, 0])))
 
 
 def _mean(op: Op, layer: Layer) -> Layer:
-    if layer.output_shape != (1, 1, layer.input_shape[2]):
+    axes = {int(axis) % 4 for constant in op.constants for axis in constant.values.ravel()}
+    if layer.output_shape != (1, 1, layer.input_shape[2]) or axes != {1, 2}:
         raise WorkbookError(f"no C kernel for {op.code} {op.name}: only the mean over height and width")
     pixels = layer.input_shape[0] * layer.input_shape[1]
     real = _quantization(op.inputs[0])[0] / _quantization(op.outputs[0])[0]

@@ -7,10 +7,11 @@ import numpy as np
 
 from mbutils.errors import WorkbookError
 from mbutils.tflite.graph import Graph, Op, Tensor
-from mbutils.tflite.ops import CONVERSIONS, CONVOLUTIONS, KERNEL_OPS
+from mbutils.tflite.ops import ALIASES, CONVERSIONS, CONVOLUTIONS, ELEMENTWISE, KERNEL_OPS
 from mbutils.tflite.schema import CONVERT_HINT, numbers, text
 
 _QUANTIZED = ("INT8", "UINT8")
+_OF_EQUAL_SIZE = ELEMENTWISE | CONVERSIONS | ALIASES | {"SOFTMAX"}
 
 
 def static_shapes(subgraph: Any) -> None:  # noqa: ANN401
@@ -50,11 +51,11 @@ def graph(graph: Graph) -> None:
     known = set(graph.inputs)
     for op in graph.ops:
         _is_int8(op)
-        _fits_together(op)
         if not known.issuperset(op.inputs):
             raise ValueError(f"{op.code} {op.name} reads a tensor that no op has written")
         if not known.isdisjoint(op.outputs) or any(tensor.is_constant for tensor in op.outputs):
             raise ValueError(f"{op.code} {op.name} writes a tensor a second time")
+        _fits_together(op)
         known.update(op.outputs)
     if not known.issuperset(graph.outputs):
         raise ValueError("an output that no op has written")
@@ -77,8 +78,10 @@ def _fits_together(op: Op) -> None:
         raise ValueError(f"{op.code} {op.name} cannot have an output of shape {list(op.outputs[0].shape)}")
     if op.code in CONVOLUTIONS and not _kernel_fits(op):
         raise ValueError(f"{op.code} {op.name} has a kernel of shape {list(op.weights[0].shape)}")
-    if op.code == "FULLY_CONNECTED" and (len(op.weights[0].shape) != 2 or op.inputs[0].size % op.weights[0].shape[1]):
+    if op.code == "FULLY_CONNECTED" and not _matrix_fits(op):
         raise ValueError(f"{op.code} {op.name} has weights of shape {list(op.weights[0].shape)}")
+    if op.code in _OF_EQUAL_SIZE and op.outputs[0].size != op.inputs[0].size:
+        raise ValueError(f"{op.code} {op.name} cannot have an output of shape {list(op.outputs[0].shape)}")
 
 
 def _spatial(op: Op) -> list[int]:
@@ -92,6 +95,13 @@ def _spatial(op: Op) -> list[int]:
 
 def _kernel_fits(op: Op) -> bool:
     kernel, channels_in, channels_out = op.weights[0].shape, op.inputs[0].shape[3], op.outputs[0].shape[3]
+    if any(bias.size != channels_out for bias in op.weights[1:]):
+        return False
     if op.code == "DEPTHWISE_CONV_2D":
         return kernel[0] == 1 and kernel[3] == channels_out and channels_out % channels_in == 0
     return kernel[0] == channels_out and channels_in % kernel[3] == 0  # a divisor: grouped convolution
+
+
+def _matrix_fits(op: Op) -> bool:
+    shape, read, written = op.weights[0].shape, op.inputs[0].size, op.outputs[0].size
+    return len(shape) == 2 and read % shape[1] == 0 and written == read // shape[1] * shape[0]

@@ -98,18 +98,19 @@ def layer_outputs(tflite: bytes, images: np.ndarray) -> list[np.ndarray]:
     ]
 
 
-def reference_outputs(tflite: bytes, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def reference_outputs(tflite: bytes, images: np.ndarray, label: str = "model") -> tuple[np.ndarray, np.ndarray]:
     """Runs a classifier with the reference kernels, not with XNNPACK: what the C code must match bit for bit.
 
     Args:
         tflite: An int8 model that ends with a softmax.
         images: uint8, shape (n, height, width, channels).
+        label: What messages call the model.
 
     Returns:
         The outputs before the softmax, int8, and the scores, float32; both of shape (n, n_classes).
     """
-    graph = read_graph(tflite)
-    interpreter = isolated.Interpreter("model", tflite, "BUILTIN_REF", keeps_tensors=True)
+    graph = read_graph(tflite, label)
+    interpreter = isolated.Interpreter(label, tflite, "BUILTIN_REF", keeps_tensors=True)
     (image_input,), (output,) = interpreter.inputs, graph.outputs
     softmax = next(op for op in graph.ops if op.code == "SOFTMAX")
     logits, scores = [], []
@@ -117,6 +118,8 @@ def reference_outputs(tflite: bytes, images: np.ndarray) -> tuple[np.ndarray, np
         for image in images:
             pixels = _as_input(image[None], image_input["dtype"])
             before, after = interpreter.run(pixels, [softmax.inputs[0].index, output.index])
+            if before.size != softmax.inputs[0].size or after.size != output.size:
+                raise WorkbookError(f"{label}: {schema.damaged(ValueError('shapes that its ops do not have'))}")
             logits.append(before.ravel())
             quantized = after.dtype == np.int8
             scores.append((_dequantized(after, output.scales[0], output.zero_point) if quantized else after).ravel())

@@ -12,18 +12,19 @@ from mbutils.tflite.names import layer_names
 from mbutils.tflite.ops import CONVOLUTIONS, KERNEL_OPS, SUPPORTED, WITH_WEIGHTS
 
 
-def read_graph(source: Path | str | bytes) -> Graph:
+def read_graph(source: Path | str | bytes, label: str = "model") -> Graph:
     """Reads the op graph of an int8 .tflite.
 
     Args:
         source: The path of the file, or its bytes.
+        label: What messages call the bytes.
 
     Raises:
         WorkbookError: One line that names the file and the way out, if the file is missing, empty, not .tflite,
             truncated or corrupted, not (or only partly) quantized, of dynamic shape or batch size other than 1,
             or has an op that this module has no rules for.
     """
-    label, data = schema.load(source)
+    label, data = schema.load(source, label)
     try:
         model = schema.decode(data)
         try:

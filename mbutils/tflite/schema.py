@@ -26,17 +26,18 @@ PADDING_NAMES = _names(schema.Padding)
 ACTIVATION_NAMES = _names(schema.ActivationFunctionType)
 
 
-def load(source: Path | str | bytes) -> tuple[str, bytes]:
+def load(source: Path | str | bytes, label: str = "model") -> tuple[str, bytes]:
     """Returns what to call the model in messages, and its bytes.
 
     Args:
         source: The path of a .tflite file, or the bytes of one.
+        label: What messages call the bytes.
 
     Raises:
         WorkbookError: If there is no such file, or it is empty or larger than 512 MiB.
     """
     if isinstance(source, bytes | bytearray):
-        return "model", bytes(source)
+        return label, bytes(source)
     path = Path(source)
     try:
         found = path.stat()
