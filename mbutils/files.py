@@ -5,13 +5,16 @@ half-written where others look. Locks let a second process wait for the first in
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from mbutils.errors import WorkbookError
 
@@ -77,20 +80,62 @@ def _replaced(path: Path) -> Path:
     return path.with_name(f".{path.name}.replaced")
 
 
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file, hexadecimal; of one that did not change since the last call, it is known.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    status = path.stat()
+    return _sha256(path, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+
+
+@lru_cache(maxsize=100_000)
+def _sha256(path: Path, version: tuple[int, ...]) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def cannot_write(path: Path, error: OSError, way_out: str) -> WorkbookError:
     """Returns the error for a path that cannot be written."""
     return WorkbookError(f"cannot write {path} ({error.strerror}): free some space or {way_out}")
 
 
+class Lock(FileLock):
+    """A lock file; one that cannot be made is named in one line."""
+
+    way_out = "check permissions"
+
+    def acquire(self, *args: Any, **kwargs: Any) -> AcquireReturnProxy:  # noqa: ANN401
+        """Takes the lock, see `filelock.FileLock`.
+
+        Raises:
+            Timeout: While another process or thread holds it.
+            WorkbookError: If its file cannot be made.
+        """
+        path = Path(self.lock_file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return super().acquire(*args, **kwargs)
+        except Timeout:
+            raise
+        except OSError as error:
+            raise cannot_write(path, error, self.way_out) from error
+
+
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, way_out: str = Lock.way_out) -> Iterator[None]:
     """Keeps other processes and threads from making the same thing; waits, with a message, while one of them does.
 
+    Args:
+        path: The thing.
+        way_out: As that of `atomic_write`.
+
     Raises:
-        OSError: If the folder cannot be written.
+        WorkbookError: If the lock, a hidden file beside `path`, cannot be made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = _lock_of(path)
+    lock.way_out = way_out
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -102,8 +147,12 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def try_lock(path: Path) -> FileLock | None:
-    """Returns the lock of a path, acquired; None while another process or thread holds it."""
+def try_lock(path: Path) -> Lock | None:
+    """Returns the lock of a path, acquired; None while another process or thread holds it.
+
+    Raises:
+        WorkbookError: If it cannot be made.
+    """
     lock = _lock_of(path)
     try:
         lock.acquire(timeout=0)
@@ -112,5 +161,5 @@ def try_lock(path: Path) -> FileLock | None:
     return lock
 
 
-def _lock_of(path: Path) -> FileLock:
-    return FileLock(path.with_name(f".{path.name}.lock"), thread_local=False)
+def _lock_of(path: Path) -> Lock:
+    return Lock(path.with_name(f".{path.name}.lock"), thread_local=False)

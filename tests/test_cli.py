@@ -98,7 +98,7 @@ def test_render_names_a_file_that_is_not_a_notebook(tmp_path, content, message, 
 
 def test_report_without_runs_says_so_and_writes_nothing(tmp_path, capsys):
     assert mb("report", "--results-dir", tmp_path / "empty") == 2
-    assert "no runs in" in capsys.readouterr().err
+    assert "no finished run in" in capsys.readouterr().err
     assert not (tmp_path / "empty").exists()
 
 

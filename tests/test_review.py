@@ -36,19 +36,12 @@ def evaluated(tmp_path, digits):
         begun = runs.begin(TrainParameters(dataset="digits", seed=seed), digits, tmp_path)
         run = runs.finish(begun, Network(), HISTORY.assign(top1=HISTORY["top1"] + seed / 10))
         runs.save_variant(run, "int8_per_channel", b"model", {})
-        rows = [(name, 0.75, 0.5, 0.9, 0.0, 1.0, 0.5, 0.8) for name in ("float32", "int8_per_channel")]
-        columns = [
-            "variant",
-            "top1",
-            "top1_low",
-            "top1_high",
-            "drop_from_float",
-            "p_value",
-            "agreement_with_float",
-            "macro_recall",
-        ]
+        accuracies = pd.DataFrame(
+            [(name, 0.75, 0.5, 0.9, 0.0, 1.0, 0.5, 0.8) for name in ("float32", "int8_per_channel")],
+            columns=["variant", *runs.RECORDED_ACCURACY],
+        )
         scores = {"float32": FLOAT, "int8_per_channel": INT8}
-        runs.record_evaluation(run, pd.DataFrame(rows, columns=columns), np.array(["a", "b", "c", "d"]), LABELS, scores)
+        runs.record_evaluation(run, accuracies, np.array(["a", "b", "c", "d"]), LABELS, scores)
         runs.save_changed(run, "int8_per_channel", np.array([1, 3]), np.full((2, 8, 8, 3), seed, np.uint8))
     return tmp_path, runs.results_table(tmp_path)
 

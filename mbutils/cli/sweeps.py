@@ -93,6 +93,8 @@ def _sweep(options: argparse.Namespace) -> int:
     if plan.repeated:
         total = len(plan.configurations)
         print(f"{plan.repeated} of {total} configurations repeat another one: what differs in them changes nothing")
+    for damage in execution.damages(left, results_dir):
+        print(f"done again: {damage}")
     if options.dry_run:
         print(display.plan_text(plan, left, results_dir, workers))
         return 0
@@ -140,7 +142,10 @@ def sweep_settings(options: argparse.Namespace, plan: "Plan") -> "tuple[Settings
 def _status(options: argparse.Namespace) -> int:
     from mbutils.sweep import display
 
-    return 1 if display.print_status(resolve_results_dir(options.results_dir)) else 0
+    results_dir = resolve_results_dir(options.results_dir)
+    failed = display.print_status(results_dir)
+    _print_damaged(results_dir)
+    return 1 if failed else 0
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -158,8 +163,16 @@ def _print_results(results_dir: Path) -> None:
 
     report = results_dir / "report.html"
     print(f"\n{tables.results_text(runs.results_table(results_dir))}\n")
+    _print_damaged(results_dir)
     if report.exists():
         print(f"report: {report}")
+
+
+def _print_damaged(results_dir: Path) -> None:
+    from mbutils import runs
+
+    for damage in runs.damaged(results_dir).values():
+        print(f"left out: {damage}", file=sys.stderr)
 
 
 def _render(options: argparse.Namespace) -> int:

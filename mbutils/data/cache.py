@@ -59,7 +59,7 @@ def made_once(path: Path) -> Iterator[None]:
         WorkbookError: If the cache folder cannot be written.
     """
     try:
-        with files.locked(path):
+        with files.locked(path, _WAY_OUT):
             yield
     except OSError as error:
         raise files.cannot_write(path, error, _WAY_OUT) from error

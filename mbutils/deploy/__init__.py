@@ -109,11 +109,7 @@ def _model(run: runs.Run, variant: str) -> bytes:
     if variant not in run.int8_variants:
         hint = nearest(variant, run.int8_variants)
         raise WorkbookError(f"run {run.run_id} has no {variant} model: {hint} or run the convert notebook")
-    path = run.path / f"{variant}.tflite"
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WorkbookError(f"cannot read {path} ({error.strerror}): run the convert notebook again") from error
+    return run.artefact(f"{variant}.tflite").read_bytes()
 
 
 def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> None:

@@ -38,13 +38,15 @@ def keep(results_dir: Path) -> None:
     """Copies the table and the report of a results folder to `results/reference`, and updates the table in the README.
 
     Raises:
-        WorkbookError: If the folder has no report, some of its runs are unfinished or were made from a checkout with
+        WorkbookError: If the folder has no report, some of its runs are damaged, unfinished or were made from a checkout with
             uncommitted changes, or a model was run with several recipes or conversions.
     """
     results = runs.results_table(results_dir)
     report = results_dir / "report.html"
     if results.empty or not report.exists():
         raise WorkbookError(f"no report in {results_dir}: run `make flowers` first")
+    if damaged := runs.damaged(results_dir):
+        raise WorkbookError(next(iter(damaged.values())))
     if len(unfinished := runs.unfinished(results_dir)):
         raise WorkbookError(f"run {unfinished['run_id'].iloc[0]} is not finished: run `make flowers` again")
     if results["git_commit"].str.endswith("-dirty").any():

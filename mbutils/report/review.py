@@ -3,6 +3,8 @@
 Everything comes from the run folders: a report needs no images.
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def histories(results_dir: Path, results: pd.DataFrame, models: pd.DataFrame) ->
     parts = []
     for row in wanted.merge(results.drop_duplicates("run_id"), on="configuration").itertuples():
         facts = {name: getattr(row, name) for name in ("configuration", "seed", "model")}
-        parts.append(pd.read_csv(_folder(results_dir, row.run_id).path / "history.csv").assign(**facts))
+        parts.append(_history(_folder(results_dir, row.run_id)).assign(**facts))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -63,8 +65,7 @@ def confusions(results_dir: Path, models: pd.DataFrame) -> list[pd.DataFrame]:
 
 def findings(run: Run) -> list[Finding]:
     """Returns what stands out about a run: its data, its training, and its predictions, as far as they are recorded."""
-    manifest = run.manifest
-    history = pd.read_csv(run.path / "history.csv")
+    manifest, history = run.manifest, _history(run)
     parts = {part: Outcome(**facts) for part, facts in manifest.get("outcomes", {}).items()}
     variants = sorted(manifest["variants"].items())  # "float32" sorts before "int8_..."
     tests = {variant: Outcome(**facts["outcome"]) for variant, facts in variants if "outcome" in facts}
@@ -101,7 +102,7 @@ def changed_by_int8(results_dir: Path, models: pd.DataFrame) -> list[Changed]:
 
 
 def _changed(run: Run, variant: str) -> Changed:
-    saved = _read(run.path / runs.changed_name(variant))
+    saved = _arrays(run, runs.changed_name(variant), "positions", "images")
     before, after = _predictions(run, FLOAT32), _predictions(run, variant)
     titles = evaluation.prediction_titles(after["labels"], before["scores"], after["scores"], _class_names(run))
     shown = saved["positions"][: len(saved["images"])]
@@ -144,16 +145,27 @@ def made_by(results_dir: Path, results: pd.DataFrame) -> dict[str, str]:
     return {**report, **versions}
 
 
-def _predictions(run: Run, variant: str) -> dict[str, np.ndarray]:
-    return _read(run.path / f"predictions_{variant}.npz")
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
+def _history(run: Run) -> pd.DataFrame:
     try:
-        with np.load(path) as saved:
-            return dict(saved)
-    except (OSError, ValueError) as error:
-        raise WorkbookError(f"cannot read {path}: run evaluate again") from error
+        history = pd.read_csv(run.artefact("history.csv"))
+        numbers = history[["epoch", "validation_top1", "seconds"]].dtypes.map(pd.api.types.is_numeric_dtype)
+        if history.empty or not numbers.all():
+            raise ValueError("no numbers")
+    except (ValueError, KeyError) as error:  # pandas' parser errors are ValueErrors
+        raise WorkbookError(f"run {run.run_id}: history.csv is not that of a training: run train again") from error
+    return history
+
+
+def _predictions(run: Run, variant: str) -> dict[str, np.ndarray]:
+    return _arrays(run, runs.predictions_name(variant), "labels", "scores")
+
+
+def _arrays(run: Run, name: str, *expected: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(run.artefact(name)) as saved:
+            return {array: saved[array] for array in expected}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise WorkbookError(f"run {run.run_id}: cannot read {name}: run evaluate again") from error
 
 
 def _folder(results_dir: Path, run_id: str) -> Run:

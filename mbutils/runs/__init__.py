@@ -1,6 +1,6 @@
 """Run folders, their manifests, and the results table made from them."""
 
-from mbutils.runs.folder import FLOAT32, Run, all_runs, find, load_dataset
+from mbutils.runs.folder import FLOAT32, Run, all_runs, damaged, find, load_dataset, no_run, notebook_of
 from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import git_commit, machine
 from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
@@ -8,7 +8,9 @@ from mbutils.runs.training import Training, begin, finish
 from mbutils.runs.variants import (
     CHANGED_KEPT,
     MEASURED_COLUMNS,
+    RECORDED_ACCURACY,
     changed_name,
+    predictions_name,
     record_deployment,
     record_evaluation,
     record_outcomes,

@@ -54,8 +54,8 @@ def of_run(run: Run) -> Classifier:
     """Returns the float32 model of a run and its int8 models."""
     manifest = run.manifest
     int8 = [variant for variant in manifest["variants"] if variant != FLOAT32]
-    models = {FLOAT32: partial(evaluation.predict_keras, read_model(run.path / "model.keras"))}
-    models |= {variant: TFLiteModel(run.path / f"{variant}.tflite").predict for variant in int8}
+    models = {FLOAT32: partial(evaluation.predict_keras, read_model(run.artefact("model.keras")))}
+    models |= {variant: TFLiteModel(run.artefact(f"{variant}.tflite")).predict for variant in int8}
     return Classifier(run.parameters.preprocessing, tuple(manifest["dataset"]["class_names"]), models)
 
 

@@ -1,13 +1,13 @@
-"""Run folders and their manifests.
+"""Run folders, their manifests and their artefacts.
 
 A run folder holds one trained configuration. It is written when the training has ended, so it is always complete: a
-training that is killed leaves nothing, and repeating one keeps the earlier run until the new one is finished.
+training that is killed leaves nothing, and repeating one keeps the earlier run until the new one is finished. What was
+damaged since is noticed on reading: the manifest against its schema, an artefact against its sha256 in the manifest.
 """
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from mbutils.config import TrainParameters
 from mbutils.data import datasets
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError, nearest
-from mbutils.files import atomic_write
+from mbutils.runs import manifest as manifests
+from mbutils.runs.manifest import FLOAT32
 
-FLOAT32 = "float32"
+_TRAINED = ("history.csv", "model.keras")
+_REPORTED = (".csv", ".npz")  # the artefacts that a report reads
 
 
 @dataclass(frozen=True)
@@ -35,25 +37,30 @@ class Run:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The record of the run, read from disk each time."""
-        try:
-            manifest = json.loads((self.path / "manifest.json").read_text())
-        except (OSError, ValueError) as error:
-            raise WorkbookError(f"{self.path} has no readable manifest.json: remove the folder, train again") from error
-        if "configuration" not in manifest:
-            raise WorkbookError(
-                f"{self.path} was written by an earlier version of the workbook: remove the folder, train again"
-            )
-        return manifest
+        """The record of the run, read from disk each time.
+
+        Raises:
+            WorkbookError: If it is damaged.
+        """
+        return manifests.read(self.path)
 
     @property
     def parameters(self) -> TrainParameters:
         """The parameters that the run was trained with."""
         return TrainParameters.from_dict(self.manifest["parameters"])
 
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """Yields the manifest, to be changed in place, and writes it. Others who change it wait, so no fact is lost."""
+        with files.locked(self.path):
+            manifest = self.manifest
+            yield manifest
+            manifests.write(self.path, manifest)
+
     def update(self, **facts: Any) -> None:  # noqa: ANN401
         """Adds facts to the manifest, replacing those of the same name."""
-        self._write_manifest({**self.manifest, **facts})
+        with self.changing() as manifest:
+            manifest.update(facts)
 
     @property
     def int8_variants(self) -> list[str]:
@@ -67,36 +74,88 @@ class Run:
             raise WorkbookError(f"run {self.run_id} has no int8 model: run the convert notebook first")
         return variants
 
-    def save(self, name: str, write: Callable[[Path], None]) -> Path:
-        """Saves an artefact: `write` is called with a temporary path; size and sha256 go into the manifest."""
-        with atomic_write(self.path / name) as partial:
-            write(partial)
-        content = (self.path / name).read_bytes()
-        facts = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-        self.update(artefacts={**self.manifest["artefacts"], name: facts})
+    def artefact(self, name: str) -> Path:
+        """Returns the path of an artefact, which is as it was when it was made.
+
+        Raises:
+            WorkbookError: If it is missing or was altered.
+        """
+        artefacts = self.manifest["artefacts"]
+        if name not in artefacts:
+            raise WorkbookError(f"run {self.run_id} has no {name}: run {notebook_of(name)} again")
+        self._verify(name, artefacts[name])
         return self.path / name
 
-    def _write_manifest(self, manifest: dict[str, Any]) -> None:
-        with atomic_write(self.path / "manifest.json") as partial:
-            partial.write_text(json.dumps(manifest, indent=1) + "\n")
+    def _verify(self, name: str, recorded: Mapping[str, Any]) -> None:
+        path = self.path / name
+        try:
+            size = path.stat().st_size if path.is_file() else None
+            intact = size == recorded["bytes"] and files.sha256(path) == recorded["sha256"]
+        except OSError as error:
+            raise WorkbookError(f"run {self.run_id}: cannot read {path} ({error.strerror})") from error
+        if not intact:
+            state = "is missing" if size is None else "was altered since it was made"
+            raise WorkbookError(f"run {self.run_id}: {name} {state}: run {notebook_of(name)} again")
+
+    @property
+    def damage(self) -> str:
+        """What is wrong with what a report reads of it, in one line; empty where nothing is."""
+        try:
+            for name, recorded in self.manifest["artefacts"].items():
+                if name.endswith(_REPORTED):
+                    self._verify(name, recorded)
+        except WorkbookError as error:
+            return " ".join(str(error).encode(errors="backslashreplace").decode().split())
+        return ""
+
+
+def written(path: Path, write: Callable[[Path], None]) -> dict[str, Any]:
+    """Writes an artefact: `write` is called with a temporary path.
+
+    Returns:
+        What the manifest records of it: `sha256` and `bytes`.
+    """
+    with files.atomic_write(path) as partial:
+        write(partial)
+        return {"sha256": files.sha256(partial), "bytes": partial.stat().st_size}
+
+
+def notebook_of(artefact: str) -> str:
+    """Returns the notebook that makes an artefact."""
+    if artefact in _TRAINED:
+        return "train"
+    return "convert" if artefact.endswith(".tflite") else "evaluate"
 
 
 def find(results_dir: Path, run_id: str = "") -> Run:
-    """Returns a run by its id, or the newest one where the id is empty.
+    """Returns a run by its id, or the newest one where the id is empty; a line on standard error names damaged ones.
 
     Raises:
-        WorkbookError: If there is no such run.
+        WorkbookError: If there is no such run, or it is damaged.
     """
+    if run_id:
+        return _named(results_dir, run_id)
+    for reason in damaged(results_dir).values():
+        print(f"warning: {reason}", file=sys.stderr)
     runs = all_runs(results_dir)
-    if not run_id and runs:
-        return max(runs, key=lambda run: run.manifest["finished"])
-    if not run_id:
-        raise WorkbookError(f"no finished run in {results_dir}: run the train notebook first")
-    run = next((run for run in runs if run.run_id == run_id), None)
-    if run is None:
-        hint = nearest(run_id, [run.run_id for run in runs]) if runs else "run the train notebook first"
+    if not runs:
+        raise no_run(results_dir)
+    return max(runs, key=lambda run: run.manifest["finished"])
+
+
+def no_run(results_dir: Path) -> WorkbookError:
+    """Returns the error for a results folder in which there is no run, or none that is not damaged."""
+    reasons = [f"no intact run in {results_dir}: {reason}" for reason in damaged(results_dir).values()]
+    return WorkbookError(next(iter(reasons), f"no finished run in {results_dir}: run the train notebook first"))
+
+
+def _named(results_dir: Path, run_id: str) -> Run:
+    runs = {run.run_id: run for run in _folders(results_dir)}
+    if run_id not in runs:
+        hint = nearest(run_id, list(runs)) if runs else "run the train notebook first"
         raise WorkbookError(f"no run {run_id!r} in {results_dir}: {hint}")
-    return run
+    manifests.read(runs[run_id].path)
+    return runs[run_id]
 
 
 def load_dataset(run: Run) -> Dataset:
@@ -115,18 +174,35 @@ def load_dataset(run: Run) -> Dataset:
 
 
 def all_runs(results_dir: Path) -> list[Run]:
-    """Returns every run of a results folder, by id."""
+    """Returns every run of a results folder that is not damaged, by id."""
+    return [run for run in _folders(results_dir) if not run.damage]
+
+
+def damaged(results_dir: Path) -> dict[str, str]:
+    """Returns the ids of the runs that `all_runs` leaves out, each with the reason and the way out, in one line."""
+    return {ascii(run.run_id)[1:-1]: damage for run in _folders(results_dir) if (damage := run.damage)}
+
+
+def _folders(results_dir: Path) -> list[Run]:
     folder = results_dir / "runs"
-    if any(folder.glob(".*.replaced")):
-        _settle(folder)
-    paths = [path.parent for path in sorted(folder.glob("*/manifest.json"))]
-    return [Run(path) for path in paths if not path.name.startswith(".")]
+    try:
+        if any(folder.glob(".*.replaced")):
+            _settle(folder)
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise WorkbookError(f"cannot read {folder} ({error.strerror}): choose another results_dir") from error
+    return [Run(path) for path in paths if path.is_dir() and not path.name.startswith(".")]
 
 
 def _settle(folder: Path) -> None:
     """Puts run folders back whose replacement was interrupted, unless a process is replacing one now."""
-    with contextlib.suppress(OSError):
-        if lock := files.try_lock(folder):
-            for replaced in folder.glob(".*.replaced"):
-                files.finish_replacing(folder / replaced.name.removeprefix(".").removesuffix(".replaced"))
-            lock.release()
+    for replaced in folder.glob(".*.replaced"):
+        path = folder / replaced.name.removeprefix(".").removesuffix(".replaced")
+        with contextlib.suppress(OSError, WorkbookError):
+            if lock := files.try_lock(path):
+                try:
+                    files.finish_replacing(path)
+                finally:
+                    lock.release()

@@ -11,7 +11,7 @@ import pandas as pd
 from mbutils.columns import RESULTS, names
 from mbutils.config import TrainParameters
 from mbutils.files import atomic_write
-from mbutils.runs.folder import FLOAT32, all_runs
+from mbutils.runs.folder import FLOAT32, all_runs, no_run
 from mbutils.runs.identity import digest_of
 
 RESULT_COLUMNS = names(RESULTS)
@@ -46,7 +46,13 @@ def _determining(recorded: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_results(results_dir: Path) -> Path:
-    """Writes `results.csv` from the manifests and returns its path."""
+    """Writes `results.csv` from the manifests and returns its path.
+
+    Raises:
+        WorkbookError: If there is no run that is not damaged, or it cannot be written.
+    """
+    if not all_runs(results_dir):
+        raise no_run(results_dir)
     path = results_dir / "results.csv"
     with atomic_write(path) as partial:
         results_table(results_dir).to_csv(partial, index=False)

@@ -46,7 +46,7 @@ def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: P
     teacher = find_teacher(parameters, dataset, results_dir)
 
     def score() -> np.ndarray:
-        network = fold(read_model(teacher.path / "model.keras"))  # twice as fast
+        network = fold(read_model(teacher.artefact("model.keras")))  # twice as fast
         images = preprocessing.cached_images(dataset, teacher.parameters.preprocessing)
         return distillation.score_views(network, images, dataset, parameters)
 

@@ -11,7 +11,8 @@ from mbutils import files
 from mbutils.config import TrainParameters
 from mbutils.data.dataset import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError
-from mbutils.runs.folder import Run
+from mbutils.runs import manifest as manifests
+from mbutils.runs.folder import Run, written
 from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import made_by, now, versions
 
@@ -114,11 +115,11 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
         "validation_top1": float(last["validation_top1"]),
         **facts,
         "variants": {},
-        "artefacts": {},
     }
-    with files.locked(training.path.parent), files.atomic_folder(training.path) as folder:
-        run = Run(folder)
-        run._write_manifest(manifest)
-        run.save("history.csv", lambda path: history.to_csv(path, index=False))
-        run.save("model.keras", network.save)
+    with files.locked(training.path), files.atomic_folder(training.path) as folder:
+        manifest["artefacts"] = {
+            "history.csv": written(folder / "history.csv", lambda path: history.to_csv(path, index=False)),
+            "model.keras": written(folder / "model.keras", network.save),
+        }
+        manifests.write(folder, manifest)
     return Run(training.path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pandas as pd
 
 from mbutils.columns import RESULTS, names
 from mbutils.config import DeployParameters
-from mbutils.runs.folder import Run
+from mbutils.runs.folder import Run, written
 from mbutils.runs.provenance import made_by
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MEASURED_COLUMNS = tuple(name for name in names(RESULTS) if name.startswith("measured_"))
 CHANGED_KEPT = 12  # images that int8 changed, kept of each variant
 # Columns of `evaluation.accuracy_table` that the manifest keeps.
-_RECORDED = (
+RECORDED_ACCURACY = (
     "top1",
     "top1_low",
     "top1_high",
@@ -45,9 +46,10 @@ def save_variant(run: Run, variant: str, tflite: bytes, conversion: Mapping[str,
         conversion: The parameters that determine it, by name.
         **costs: What it takes on the device, by the columns of `results.csv`.
     """
-    run.save(f"{variant}.tflite", lambda path: path.write_bytes(tflite))
-    facts = {"conversion": dict(conversion), **costs, "tflite_bytes": len(tflite)}
-    run.update(variants={**run.manifest["variants"], variant: facts})
+    name = f"{variant}.tflite"
+    with run.changing() as manifest:
+        manifest["artefacts"][name] = written(run.path / name, lambda path: path.write_bytes(tflite))
+        manifest["variants"][variant] = {"conversion": dict(conversion), **costs, "tflite_bytes": len(tflite)}
 
 
 def record_evaluation(
@@ -71,16 +73,19 @@ def record_evaluation(
     """
     from mbutils.evaluation import outcome  # and with it TensorFlow, which reading runs does not need
 
-    for variant, values in scores.items():
-        _save_predictions(run, variant, identities, labels, values)
-    variants, class_names = run.manifest["variants"], run.manifest["dataset"]["class_names"]
-    for row in accuracies.to_dict("records"):
-        facts = {name: row[name] for name in _RECORDED if not pd.isna(row[name])}
-        facts["outcome"] = asdict(outcome(labels, scores[row["variant"]], class_names))
-        variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
-    for variant, top1 in (validation_top1 or {}).items():
-        variants[variant]["validation_top1"] = top1
-    run.update(variants=variants, evaluated=made_by())
+    with run.changing() as manifest:
+        for variant, values in scores.items():
+            name = predictions_name(variant)
+            write = partial(_write_predictions, identities=identities, labels=labels, scores=values)
+            manifest["artefacts"][name] = written(run.path / name, write)
+        variants, class_names = manifest["variants"], manifest["dataset"]["class_names"]
+        for row in accuracies.to_dict("records"):
+            facts = {name: row[name] for name in RECORDED_ACCURACY if not pd.isna(row[name])}
+            facts["outcome"] = asdict(outcome(labels, scores[row["variant"]], class_names))
+            variants[row["variant"]] = {**variants.get(row["variant"], {}), **facts}
+        for variant, top1 in (validation_top1 or {}).items():
+            variants[variant]["validation_top1"] = top1
+        manifest["evaluated"] = made_by()
 
 
 def save_changed(run: Run, variant: str, positions: np.ndarray, images: np.ndarray) -> None:
@@ -92,7 +97,10 @@ def save_changed(run: Run, variant: str, positions: np.ndarray, images: np.ndarr
         positions: The positions among the test images that exactly one of float32 and the variant gets right.
         images: The images at the first `CHANGED_KEPT` of them: uint8, shape (n, height, width, channels).
     """
-    run.save(changed_name(variant), lambda path: np.savez_compressed(path, positions=positions, images=images))
+    name = changed_name(variant)
+    write = partial(np.savez_compressed, positions=positions, images=images)
+    with run.changing() as manifest:
+        manifest["artefacts"][name] = written(run.path / name, write)
 
 
 def changed_name(variant: str) -> str:
@@ -100,16 +108,18 @@ def changed_name(variant: str) -> str:
     return f"changed_{variant}.npz"
 
 
-def _save_predictions(run: Run, variant: str, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
-    def write(path: Path) -> None:
-        np.savez_compressed(path, identities=identities.astype("U32"), labels=labels, scores=scores)
+def predictions_name(variant: str) -> str:
+    """Returns the name of the file with the predictions that `record_evaluation` writes."""
+    return f"predictions_{variant}.npz"
 
-    run.save(f"predictions_{variant}.npz", write)
+
+def _write_predictions(path: Path, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
+    np.savez_compressed(path, identities=identities.astype("U32"), labels=labels, scores=scores)
 
 
 def record_deployment(run: Run, parameters: DeployParameters, measured: Mapping[str, int]) -> None:
     """Records how a variant was deployed, and what its C code takes by `MEASURED_COLUMNS`; replaces earlier records."""
-    variant = parameters.variant
-    variants = run.manifest["variants"]
-    kept = {name: value for name, value in variants[variant].items() if name not in MEASURED_COLUMNS}
-    run.update(variants={**variants, variant: {**kept, **measured, "deployment": parameters.choices}})
+    with run.changing() as manifest:
+        facts = manifest["variants"][parameters.variant]
+        kept = {name: value for name, value in facts.items() if name not in MEASURED_COLUMNS}
+        manifest["variants"][parameters.variant] = {**kept, **measured, "deployment": parameters.choices}

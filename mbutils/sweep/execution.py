@@ -25,6 +25,11 @@ def unfinished(plan: Plan, results_dir: Path) -> list[Stage]:
     return list(left.values())
 
 
+def damages(stages: list[Stage], results_dir: Path) -> list[str]:
+    """Returns why stages are done again that were finished: what of their results was damaged since, a line each."""
+    return list(dict.fromkeys(filter(None, (stage.damage(results_dir) for stage in stages))))
+
+
 def make_folder(results_dir: Path) -> None:
     """Makes a results folder where there is none.
 
@@ -74,7 +79,7 @@ def report(results_dir: Path) -> None:
         WorkbookError: If the folder holds no runs, or the comparison fails.
     """
     if not runs.all_runs(results_dir):
-        raise WorkbookError(f"no runs in {results_dir}: train one first, or choose another --results-dir")
+        raise runs.no_run(results_dir)
     settings = Settings(results_dir, Path.cwd(), physical_cores(), time_limit=float("inf"), preload=())
     for stage in (COMPARISON, REPORT):
         with records.lock(results_dir, stage.group):

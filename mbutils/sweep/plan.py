@@ -57,22 +57,39 @@ class Stage:
             return not source.exists() or (kept.exists() and kept.stat().st_mtime >= source.stat().st_mtime)
         if self.notebook == "compare":
             return False
-        return self._is_in_manifest(runs.Run(results_dir / "runs" / self.group))
+        run = runs.Run(results_dir / "runs" / self.group)
+        return run.path.exists() and not self.damage(results_dir) and self._is_in(run.manifest)
 
-    def _is_in_manifest(self, run: runs.Run) -> bool:
-        if not (run.path / "manifest.json").exists():
-            return False
-        variants = run.manifest["variants"]
+    def damage(self, results_dir: Path) -> str:
+        """Returns what is wrong with what it made of its run, in one line; empty where nothing is."""
+        run = runs.Run(results_dir / "runs" / self.group)
+        if self.notebook in ("prepare", "compare", RENDER) or not run.path.exists():
+            return ""
+        try:
+            for name in run.manifest["artefacts"]:
+                if runs.notebook_of(name) == self.notebook and (self.notebook != "convert" or name == self._tflite):
+                    run.artefact(name)
+        except WorkbookError as error:
+            return str(error)
+        return ""
+
+    @property
+    def _tflite(self) -> str:
+        return f"{ConvertParameters.from_dict(self.parameters).variant}.tflite"
+
+    def _is_in(self, manifest: dict[str, Any]) -> bool:
+        variants, artefacts = manifest["variants"], manifest["artefacts"]
         if self.notebook == "convert":
             parameters = ConvertParameters.from_dict(self.parameters)
-            return variants.get(parameters.variant, {}).get("conversion") == parameters.conversion
+            facts = variants.get(parameters.variant, {})
+            return facts.get("conversion") == parameters.conversion and self._tflite in artefacts
         if self.notebook == "deploy":
             return _is_deployed(variants, DeployParameters.from_dict(self.parameters))
         if self.notebook == "evaluate":
             changed = {runs.changed_name(variant) for variant in variants if variant != runs.FLOAT32}
             evaluated = all("top1" in facts for facts in variants.values())
-            return evaluated and bool(changed) and changed <= set(run.manifest["artefacts"])
-        return True
+            return evaluated and bool(changed) and changed <= set(artefacts)
+        return "model.keras" in artefacts
 
 
 def _is_deployed(variants: dict[str, Any], parameters: DeployParameters) -> bool:

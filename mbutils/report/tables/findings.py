@@ -28,6 +28,11 @@ def findings_by_run(found: Mapping[Finding, Sequence[str]]) -> Styler:
     return _box(table, _AMBER)
 
 
+def left_out(damaged: Mapping[str, str]) -> Styler:
+    """Returns the runs that a report leaves out, and why; takes what `runs.damaged` returns."""
+    return _box(pd.DataFrame({"run left out": list(damaged), "why": list(damaged.values())}), _AMBER)
+
+
 def _box(table: pd.DataFrame, color: str) -> Styler:
     style = styled(table, left=list(table.columns))
     style = style.set_properties(**{"background-color": f"rgba({color}, 0.15)", "max-width": "34em"})
