@@ -38,7 +38,7 @@ def keep(results_dir: Path) -> None:
     """Copies the table and the report of a results folder to `results/reference`, and updates the table in the README.
 
     Raises:
-        WorkbookError: If the folder has no report, some of its runs are damaged, unfinished or were made from a checkout with
+        WorkbookError: If the folder has no report, some of its runs are damaged, unfinished or were made with
             uncommitted changes, or a model was run with several recipes or conversions.
     """
     results = runs.results_table(results_dir)

@@ -73,7 +73,9 @@ class Display:
             if record and record.status == "running":
                 group, name = key.split("/")
                 attempt = " (again)" if record.attempts > 1 else ""
-                table.add_row(group, name + attempt, *_progress(self._results_dir, key), style=_STYLES["running"])
+                table.add_row(
+                    *map(Text, (group, name + attempt, *_progress(self._results_dir, key))), style=_STYLES["running"]
+                )
         counts = ", ".join(f"{number} {status}" for status, number in sorted(self._outcomes.items()))
         failed = [Text(_line(outcome), style=_STYLES["failed"]) for outcome in self._failed[-5:]]
         return Group(table, Text(f"{counts or 'starting'}; {self._time_left()}"), *failed)
@@ -149,7 +151,8 @@ def print_status(results_dir: Path) -> bool:
         WorkbookError: If there is no stage.
     """
     known = {key: record for key, record in records.read_all(results_dir).items() if not key.endswith(".html")}
-    if not known:
+    damaged = records.damaged(results_dir)
+    if not known and not damaged:
         raise WorkbookError(f"no sweep in {results_dir}: start one with mb sweep, or choose another --results-dir")
     table = _new_table("configuration", "stage", "status", "progress", "so far", "left")
     counts: Counter[str] = Counter()
@@ -165,7 +168,7 @@ def print_status(results_dir: Path) -> bool:
             "failed": (record.error, "", ""),
             "skipped": (record.error, "", ""),
         }.get(status, ("", "", ""))
-        table.add_row(group, name, Text(status, style=_STYLES.get(status, "")), *map(Text, facts))
+        table.add_row(Text(group), Text(name), Text(status, style=_STYLES.get(status, "")), *map(Text, facts))
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_ELSEWHERE)
     console.print(table)
     console.print(", ".join(f"{number} {status}" for status, number in sorted(counts.items())))
@@ -174,4 +177,6 @@ def print_status(results_dir: Path) -> bool:
             print(f"\n{key} failed after {_count(record.attempts, 'attempt')}: {record.error}")
             print("".join(f"    {line}\n" for line in record.tail), end="")
             print(f"    log: {records.path(results_dir, key, '.log')}")
+    for reason in damaged:
+        print(f"damaged: {reason}")
     return counts["failed"] > 0

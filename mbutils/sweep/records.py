@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from mbutils.files import atomic_write
+from mbutils.config.json_files import AMOUNT, COUNT, TEXT, read_json, validator
+from mbutils.errors import WorkbookError
+from mbutils.files import Lock, atomic_write
 
 _TAIL_LINES = 12
+_STATUSES = ("waiting", "running", "finished", "failed", "skipped")
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,41 @@ class Record:
     tail: tuple[str, ...] = ()
 
 
+_FIELDS = {"attempts": COUNT, "host": TEXT, "started": TEXT, "seconds": AMOUNT, "error": TEXT}
+_RECORD = validator(
+    {
+        "type": "object",
+        "properties": {"status": {"enum": _STATUSES}, **_FIELDS, "tail": {"type": "array", "items": TEXT}},
+        "required": ["status"],
+        "additionalProperties": False,
+    }
+)
+_BAR = {"what": TEXT, "unit": TEXT, "n": AMOUNT, "total": AMOUNT}
+_PROGRESS = validator(
+    {
+        "type": "object",
+        "properties": {**_BAR, "note": {"type": ["string", "null"]}, "left": AMOUNT | {"type": ["number", "null"]}},
+        "required": [*_BAR, "note", "left"],
+    }
+)
+
+
 def path(results_dir: Path, key: str, suffix: str) -> Path:
     """Returns the path of a file about a stage, such as its log (suffix ".log")."""
     return results_dir / "logs" / f"{key}{suffix}"
 
 
 def read(results_dir: Path, key: str) -> Record | None:
-    """Returns the record of a stage, None where there is none."""
-    content = _read_json(path(results_dir, key, ".json"))
-    return Record(**content) if content else None
+    """Returns the record of a stage, None where there is none, or a damaged one."""
+    try:
+        return _read(path(results_dir, key, ".json"))
+    except WorkbookError:
+        return None
+
+
+def _read(file: Path) -> Record:
+    content = read_json(file, _RECORD)
+    return Record(**content | {"tail": tuple(content.get("tail", ()))})
 
 
 def write(results_dir: Path, key: str, record: Record) -> None:
@@ -61,9 +90,7 @@ def write(results_dir: Path, key: str, record: Record) -> None:
     Raises:
         WorkbookError: If it cannot be written.
     """
-    file = path(results_dir, key, ".json")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(file) as partial:
+    with atomic_write(path(results_dir, key, ".json")) as partial:
         partial.write_text(json.dumps(asdict(record), indent=1) + "\n")
 
 
@@ -78,30 +105,46 @@ def _now() -> str:
 
 def read_all(results_dir: Path) -> dict[str, Record]:
     """Returns the records of every stage in a results folder, by key, in the order of their keys."""
+    found = ((key, read(results_dir, key)) for key in _keys(results_dir))
+    return {key: record for key, record in found if record}
+
+
+def damaged(results_dir: Path) -> list[str]:
+    """Returns which records `read_all` leaves out, each with the reason, in one line."""
+    reasons = []
+    for key in _keys(results_dir):
+        try:
+            _read(path(results_dir, key, ".json"))
+        except WorkbookError as error:
+            reasons.append(f"{error}: remove it; whether the stage is finished is seen by its results")
+    return reasons
+
+
+def _keys(results_dir: Path) -> list[str]:
     files = sorted((results_dir / "logs").glob("*/*.json"))
-    keys = [f"{file.parent.name}/{file.name.removesuffix('.json')}" for file in files]
-    return {key: record for key in keys if (record := read(results_dir, key))}
+    return [f"{file.parent.name}/{file.name.removesuffix('.json')}" for file in files if file.name[0] != "."]
 
 
-def lock(results_dir: Path, group: str) -> FileLock:
+def lock(results_dir: Path, group: str) -> Lock:
     """Returns the lock of a group, not yet taken."""
-    file = results_dir / "logs" / group / ".lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(file)
+    return Lock(results_dir / "logs" / group / ".lock")
 
 
 def is_locked(results_dir: Path, group: str) -> bool:
-    """Returns whether someone works on a group now."""
+    """Returns whether someone works on a group now, or it cannot be known: in a folder that is only read."""
     try:
         with lock(results_dir, group).acquire(timeout=0):
             return False
-    except Timeout:
+    except (Timeout, WorkbookError):
         return True
 
 
 def progress(results_dir: Path, key: str) -> dict[str, Any]:
-    """Returns the state of the progress bar of a stage, see `mbutils.progress`; empty where there is none."""
-    return _read_json(path(results_dir, key, ".progress"))
+    """Returns the state of the progress bar of a stage, see `mbutils.progress`; empty where none can be read."""
+    try:
+        return read_json(path(results_dir, key, ".progress"), _PROGRESS)
+    except WorkbookError:
+        return {}
 
 
 def log_tail(results_dir: Path, key: str) -> tuple[str, ...]:
@@ -121,10 +164,3 @@ def failures(results_dir: Path) -> pd.DataFrame:
         if record.status == "failed"
     ]
     return pd.DataFrame(rows, columns=["run_id", "stage", "attempts", "error", "log"])
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
