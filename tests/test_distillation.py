@@ -1,4 +1,7 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -73,6 +76,35 @@ def test_scores_are_made_once(student, digits, results, scores, monkeypatch):
     assert np.array_equal(teachers.teacher_scores(student, digits, results), scores)
 
 
+def test_students_of_any_colour_share_scores_that_one_of_them_makes_while_the_others_wait(student, digits):
+    score = Mock(return_value=np.ones((2, 3, 10), np.float32))
+    colours = [replace(student, color_mode=color, seed=7) for color in ("gray", "rgb") * 2]
+    all_there = threading.Barrier(len(colours))
+
+    def scores_for(parameters):
+        all_there.wait()
+        return distillation.stored_scores("a", digits, parameters, score)
+
+    with ThreadPoolExecutor(len(colours)) as pool:
+        several = list(pool.map(scores_for, colours))
+    assert score.call_count == 1 and all(np.array_equal(scores, score()) for scores in several)
+
+
+@pytest.mark.parametrize("position", [0, 0.5, None])
+def test_damaged_scores_are_made_again(student, digits, position):
+    made = np.arange(60, dtype=np.float32).reshape(2, 3, 10)
+    parameters = replace(student, seed=8)
+    distillation.stored_scores(f"{position}", digits, parameters, lambda: made)
+    newest = max(cache.folder(cache.TEACHER_SCORES).glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+    content = bytearray(newest.read_bytes())
+    if position is None:
+        content = content[:-1]
+    else:
+        content[int(position * len(content))] ^= 1
+    newest.write_bytes(content)
+    assert np.array_equal(distillation.stored_scores(f"{position}", digits, parameters, lambda: made + 1), made + 1)
+
+
 @pytest.mark.parametrize("change", [{"min_crop_area": 0.5}, {"color_jitter": 0.0}, {"mixup": 0.5}, {"noise": 0.1}])
 def test_views_that_are_augmented_otherwise_are_scored_again(student, digits, results, scores, change):
     other = teachers.teacher_scores(replace(student, **change), digits, results)
@@ -127,12 +159,12 @@ def test_teacher_that_is_not_trained_is_named_with_the_way_out(student, digits, 
 
 
 def test_cache_that_is_full_is_named_and_keeps_no_half_written_scores(student, digits, results, scores, monkeypatch):
-    def full(path, values):
+    def full(path, **arrays):
         path.touch()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(np, "savez", full)
     monkeypatch.setattr(distillation, "score_views", lambda *arguments: scores)
     with pytest.raises(WorkbookError, match=r"cannot write .*scores_of_a_teacher.*No space left.*set MB_CACHE_DIR"):
         teachers.teacher_scores(replace(student, teacher_views=5), digits, results)
-    assert not list(cache.folder(cache.TEACHER_SCORES).glob(".*.npy"))
+    assert not list(cache.folder(cache.TEACHER_SCORES).glob(".*.npz"))

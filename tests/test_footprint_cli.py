@@ -3,6 +3,9 @@
 import json
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -98,6 +101,26 @@ def test_an_untrained_model_is_converted_once(compared, monkeypatch):
     before_training.tflite(ModelParameters(0.25, 96, "gray", 5))
     with pytest.raises(AssertionError):
         before_training.tflite(ModelParameters(0.25, 96, "gray", 6))
+
+
+def test_untrained_models_are_made_once_and_again_when_damaged(monkeypatch, tmp_path):
+    monkeypatch.setenv("MB_CACHE_DIR", str(tmp_path))
+    convert = Mock(return_value=b"a model")
+    monkeypatch.setattr(before_training, "_converted", convert)
+    all_there = threading.Barrier(4)
+
+    def model():
+        all_there.wait()
+        return before_training.tflite(ModelParameters())
+
+    with ThreadPoolExecutor(4) as pool:
+        models = [future.result() for future in [pool.submit(model) for _ in range(4)]]
+    assert models == [b"a model"] * 4 and convert.call_count == 1
+    (stored,) = tmp_path.rglob("*.tflite.gz")
+    for damaged in (stored.read_bytes()[:-1], stored.read_bytes().replace(b"model", b"motel"), b""):
+        stored.write_bytes(damaged)
+        assert before_training.tflite(ModelParameters()) == b"a model"
+    assert convert.call_count == 4
 
 
 def test_the_untrained_model_costs_what_the_trained_one_does(tiny_results):

@@ -8,13 +8,14 @@ import pandas as pd
 import pytest
 from stand_ins import Network
 
-from mbutils import cli, runs
-from mbutils.config import DeployParameters, TrainParameters
+from mbutils import cli, runs, sweep
+from mbutils.config import ConvertParameters, DeployParameters, TrainParameters
 from mbutils.errors import WorkbookError
 from mbutils.evaluation import Outcome
 from mbutils.report import review
 from mbutils.runs import teachers
-from mbutils.sweep import records
+from mbutils.sweep import execution, records
+from mbutils.sweep.plan import RENDER
 
 HISTORY = pd.DataFrame({"epoch": [1], "validation_top1": [0.5], "seconds": [1.0]})
 VARIANTS = ("float32", "int8_per_channel")
@@ -34,7 +35,7 @@ def other(digits, tmp_path):
 def finished(digits, results, seed):
     """Returns a run that was trained, converted and evaluated, as far as its files go."""
     run = runs.finish(runs.begin(TrainParameters(dataset="digits", seed=seed), digits, results), Network("a"), HISTORY)
-    runs.save_variant(run, "int8_per_channel", b"model", {"calibration_images": 9})
+    runs.save_variant(run, "int8_per_channel", b"model", ConvertParameters().conversion)
     runs.save_changed(run, "int8_per_channel", np.zeros(0, np.int64), np.zeros((0, 8, 8, 3), np.uint8))
     figures = (0.5, 0.4, 0.6, *[0.0] * (len(runs.RECORDED_ACCURACY) - 3))
     accuracies = pd.DataFrame([(name, *figures) for name in VARIANTS], columns=["variant", *runs.RECORDED_ACCURACY])
@@ -108,7 +109,7 @@ def test_facts_of_older_and_newer_versions_are_left_as_they_are(run):
 
 
 def truncate(path):
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-2])
 
 
 def flip(path):
@@ -149,6 +150,30 @@ def test_altered_models_are_not_used(run, digits, tmp_path, monkeypatch):
         monkeypatch.setattr(teachers, "find_teacher", lambda *arguments: run)
         with pytest.raises(WorkbookError, match=r"model\.keras was altered since it was made: run train again"):
             reader(run)
+
+
+DONE_AGAIN = {
+    "manifest.json": ["train", "convert_int8_per_channel", "evaluate"],
+    "model.keras": ["train", "convert_int8_per_channel", "evaluate"],
+    "history.csv": ["train", "convert_int8_per_channel", "evaluate"],
+    "int8_per_channel.tflite": ["convert_int8_per_channel", "evaluate"],
+    "predictions_int8_per_channel.npz": ["evaluate"],
+    "changed_int8_per_channel.npz": ["evaluate"],
+}
+
+
+@pytest.mark.parametrize("name", DONE_AGAIN)
+def test_sweep_does_again_what_was_damaged_and_says_so(run, tmp_path, name, capsys):
+    file = tmp_path / "sweep.yaml"
+    file.write_text("{defaults: {dataset: digits}, notebooks: [train, convert, evaluate]}")
+    plan = sweep.read(file)
+    stages = [stage for stage in plan.stages if stage.notebook != RENDER]
+    assert all(stage.is_done(tmp_path) for stage in stages) and not execution.damages(plan.stages, tmp_path)
+    truncate(run.path / name)
+    assert [stage.name for stage in execution.unfinished(plan, tmp_path) if stage in stages] == DONE_AGAIN[name]
+    assert cli.main(["sweep", str(file), "--results-dir", str(tmp_path), "--dry-run"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("done again: "))
+    assert run.run_id in line and name in line
 
 
 def replace_artefact(run, name, content):

@@ -6,6 +6,7 @@ student and teacher see the same crop, as in Beyer et al. 2022, arXiv:2106.05237
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,11 +52,21 @@ def stored_scores(
     """
     path = _scores_path(teacher, dataset, parameters)
     with cache.made_once(path):
-        if not path.exists():
+        scores = _read(path)
+        if scores is None:
             scores = score()
             with cache.written(path) as partial:
-                np.save(partial, scores)
-    return np.load(path)
+                np.savez(partial, scores=scores)
+    return scores
+
+
+def _read(path: Path) -> np.ndarray | None:
+    """Returns the scores in a file; None where it is missing, or its checksum shows that it is damaged."""
+    try:
+        with np.load(path) as saved:
+            return saved["scores"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _scores_path(teacher: str, dataset: Dataset, parameters: TrainParameters) -> Path:
@@ -65,7 +76,7 @@ def _scores_path(teacher: str, dataset: Dataset, parameters: TrainParameters) ->
     if parameters.mixup:
         views["streams"] = "independent"  # scores of views whose partners were drawn with the crops have another name
     digest = hashlib.sha256(json.dumps([teacher, dataset.fingerprint, views]).encode()).hexdigest()[:16]
-    return cache.folder(cache.TEACHER_SCORES) / f"{digest}.npy"
+    return cache.folder(cache.TEACHER_SCORES) / f"{digest}.npz"
 
 
 def score_views(

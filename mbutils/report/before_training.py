@@ -3,7 +3,9 @@
 Ops, shapes and sizes are those of the trained model, and RAM, flash, operations and latency depend on nothing else.
 """
 
+import gzip
 import hashlib
+import zlib
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -31,12 +33,23 @@ def tflite(parameters: ModelParameters) -> bytes:
         WorkbookError: If the cache folder cannot be written.
     """
     path = _cache_path(parameters)
-    if path.exists():
-        return path.read_bytes()
-    content = _converted(parameters)
-    with cache.written(path) as partial:
-        partial.write_bytes(content)
+    content = _read(path)
+    if content is None:
+        with cache.made_once(path):
+            content = _read(path)  # made by another process while this one waited
+            if content is None:
+                content = _converted(parameters)
+                with cache.written(path) as partial:
+                    partial.write_bytes(gzip.compress(content, compresslevel=0, mtime=0))
     return content
+
+
+def _read(path: Path) -> bytes | None:
+    """Returns the model in a file; None where it is missing, or its checksum shows that it is damaged."""
+    try:
+        return gzip.decompress(path.read_bytes()) or None  # an empty file is a valid one
+    except (OSError, EOFError, zlib.error):
+        return None
 
 
 def _cache_path(parameters: ModelParameters) -> Path:
@@ -44,7 +57,7 @@ def _cache_path(parameters: ModelParameters) -> Path:
     # The model changes with the code that makes it and with the converter.
     sources = [(_PACKAGE / module).read_bytes() for module in ("model/mobilenet.py", "quantization/convert.py")]
     made_by = b"".join([*sources, metadata.version("tensorflow").encode()])
-    return cache.folder(cache.UNTRAINED) / f"{name}_{hashlib.sha256(made_by).hexdigest()[:8]}.tflite"
+    return cache.folder(cache.UNTRAINED) / f"{name}_{hashlib.sha256(made_by).hexdigest()[:8]}.tflite.gz"
 
 
 def _converted(parameters: ModelParameters) -> bytes:
