@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -94,6 +95,20 @@ def sha256(path: Path) -> str:
 def _sha256(path: Path, version: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def make_folder(path: Path, way_out: str) -> None:
+    """Makes a folder where there is none, and sees whether it can be written.
+
+    Raises:
+        WorkbookError: If it cannot.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise WorkbookError(f"cannot write in {path} ({error.strerror}): {way_out}") from error
 
 
 def cannot_write(path: Path, error: OSError, way_out: str) -> WorkbookError:

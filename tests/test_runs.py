@@ -154,7 +154,7 @@ def test_missing_runs_are_named(finished, tmp_path):
 
 def test_results_folder_that_cannot_be_written_is_named(digits, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(WorkbookError, match=r"cannot write in the results folder .*: set another results_dir"):
+    with pytest.raises(WorkbookError, match=r"cannot write in .*: set another results_dir"):
         runs.begin(PARAMETERS, digits, tmp_path / "file")
 
 

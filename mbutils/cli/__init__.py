@@ -4,9 +4,11 @@ Modules that import TensorFlow or pandas are imported by the commands that need 
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
+from pathlib import Path
 
 from mbutils.cli import evaluate, models, sweeps
 from mbutils.errors import WorkbookError
@@ -16,7 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 if a configuration failed, 2 for bad input."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, cleanly
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is escaped, as in standard error
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _refuse_gone_folder()
         status = options.command(options)
         sys.stdout.flush()
         return status
@@ -29,6 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("mb: interrupted: what is finished is kept, and the same command continues from there", file=sys.stderr)
         return 130
+
+
+def _refuse_gone_folder() -> None:
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise WorkbookError("the working directory does not exist: change to another one") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -24,8 +24,10 @@ def read_yaml(path: Path, what: str) -> Any:  # noqa: ANN401
     try:
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise WorkbookError(f"cannot read {path} ({error.strerror}): give the path of {what}") from error
+    except (OSError, ValueError) as error:  # a ValueError for a null character
+        raise WorkbookError(
+            f"cannot read {path} ({getattr(error, 'strerror', error)}): give the path of {what}"
+        ) from error
     if len(content) > _MOST_BYTES:
         raise WorkbookError(f"{path} is larger than {_MOST_BYTES:,} bytes: give the path of {what}")
     try:

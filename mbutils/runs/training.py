@@ -1,6 +1,5 @@
 """The record of a training: begun before it, written as a run folder when it has ended."""
 
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -52,14 +51,7 @@ def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> T
         raise WorkbookError("the parameters of the data have changed since it was loaded: run the cells above again")
     identity = identify(parameters, dataset)
     path = results_dir / "runs" / identity.run_id
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise WorkbookError(
-            f"cannot write in the results folder {results_dir} ({error.strerror}): set another results_dir"
-        ) from error
+    files.make_folder(path.parent, "set another results_dir")
     facts = {
         "run_id": identity.run_id,
         "configuration": identity.configuration,

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from distributed import Client, Future, as_completed
 
-from mbutils import runs
+from mbutils import files, runs
 from mbutils.errors import WorkbookError
 from mbutils.sweep import records
 from mbutils.sweep.clusters import physical_cores
@@ -31,17 +31,16 @@ def damages(stages: list[Stage], results_dir: Path) -> list[str]:
 
 
 def make_folder(results_dir: Path) -> None:
-    """Makes a results folder where there is none.
+    """Makes a results folder where there is none, and sees whether a sweep can write its results there.
 
     Raises:
-        WorkbookError: If it cannot be written.
+        WorkbookError: If it cannot.
     """
-    try:
-        results_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WorkbookError(
-            f"cannot write in {results_dir} ({error.strerror}): choose another --results-dir"
-        ) from error
+    for folder in (results_dir, *(results_dir / name for name in ("logs", "prepare", "runs"))):
+        files.make_folder(folder, "choose another --results-dir")
+    for name in ("results.csv", COMPARISON.kept, REPORT.kept):
+        if (results_dir / name).is_dir():
+            raise WorkbookError(f"cannot write {results_dir / name} (it is a folder): choose another --results-dir")
 
 
 def run(
@@ -80,6 +79,7 @@ def report(results_dir: Path) -> None:
     """
     if not runs.all_runs(results_dir):
         raise runs.no_run(results_dir)
+    make_folder(results_dir)
     settings = Settings(results_dir, Path.cwd(), physical_cores(), time_limit=float("inf"), preload=())
     for stage in (COMPARISON, REPORT):
         with records.lock(results_dir, stage.group):

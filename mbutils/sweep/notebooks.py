@@ -64,8 +64,8 @@ def execute(
         launch = kernels.Launch(folder, environment, log, Path(own), preload)
         try:
             papermill.execute_notebook(
-                notebook,
-                output,
+                _literal(notebook),
+                _literal(output),
                 parameters,
                 progress_bar=False,
                 kernel_manager_class=kernels.manager(launch, watch.begin),
@@ -126,6 +126,11 @@ class _Watch:
             return "the kernel was killed, most likely because memory ran out"
         how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
         return f"the kernel died with {how}"
+
+
+def _literal(path: Path) -> str:
+    """Returns a path for papermill, which puts the values of parameters where a path has their names in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _without_colors(text: str) -> str:
