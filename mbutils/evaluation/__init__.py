@@ -13,6 +13,7 @@ from mbutils.evaluation.metrics import (
     macro_recall,
     per_class,
     predict_keras,
+    predict_keras_on_batch,
     prediction_titles,
     predictions,
 )
