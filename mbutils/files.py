@@ -5,6 +5,7 @@ half-written where others look. Locks let a second process wait for the first in
 """
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import shutil
@@ -58,18 +59,27 @@ def atomic_folder(path: Path, way_out: str = "check permissions") -> Iterator[Pa
         partial.mkdir(parents=True)
         yield partial
         finish_replacing(path)
-        if path.exists():
+        if not path.exists():
+            partial.rename(path)
+        elif not _exchange(partial, path):
             path.rename(_replaced(path))
-        partial.rename(path)
-        shutil.rmtree(_replaced(path), ignore_errors=True)
+            partial.rename(path)
+            shutil.rmtree(_replaced(path), ignore_errors=True)
     except OSError as error:
         raise cannot_write(path, error, way_out) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)  # the new folder where that failed, or else the old one
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges the names of two folders in one step; returns False where the system has no such call (renameat2)."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def finish_replacing(path: Path) -> None:
-    """Puts a folder back that a process was replacing at the moment when it was killed."""
+    """Puts a folder back that a process was replacing, in two steps, at the moment when it was killed."""
     replaced = _replaced(path)
     if path.exists():
         shutil.rmtree(replaced, ignore_errors=True)
@@ -79,6 +89,12 @@ def finish_replacing(path: Path) -> None:
 
 def _replaced(path: Path) -> Path:
     return path.with_name(f".{path.name}.replaced")
+
+
+def size(count: int) -> str:
+    """Returns a number of bytes in words, such as "15.1 GiB" or "12 bytes"."""
+    power = min((count.bit_length() - 1) // 10, 4)
+    return f"{count / 1024**power:,.1f} {'KMGT'[power - 1]}iB" if power > 0 else f"{count} bytes"
 
 
 def sha256(path: Path) -> str:

@@ -122,6 +122,27 @@ def tiny_results(tiny_sweep_file, shared_folder):
     return results
 
 
+@pytest.fixture(scope="session")
+def tflite(tiny_results):
+    """The int8 model of the run in `tiny_results`."""
+    (path,) = tiny_results.glob("runs/*/int8_per_channel.tflite")
+    return path
+
+
+@pytest.fixture(scope="session")
+def mb():
+    """Runs the command `mb` in this process, and returns its exit status."""
+    from mbutils import cli
+
+    def run(*arguments):
+        try:
+            return cli.main([str(argument) for argument in arguments])
+        except SystemExit as stop:  # of --help
+            return stop.code
+
+    return run
+
+
 @pytest.fixture
 def recipes(tmp_path):
     """Writes a recipe and returns its path."""

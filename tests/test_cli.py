@@ -15,23 +15,10 @@ from mbutils.config import TrainParameters
 from mbutils.report import render
 
 
-def mb(*arguments):
-    try:
-        return cli.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code
-
-
-@pytest.fixture(scope="module")
-def tflite(tiny_results):
-    (path,) = tiny_results.glob("runs/*/int8_per_channel.tflite")
-    return path
-
-
 @pytest.mark.parametrize(
     "command", [[], ["sweep"], ["status"], ["report"], ["render"], ["evaluate"], ["footprint"], ["deploy"], ["cache"]]
 )
-def test_help_reads_well(command, capsys):
+def test_help_reads_well(mb, command, capsys):
     assert mb(*command, "--help") == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: mb") and "==SUPPRESS==" not in text
@@ -43,7 +30,7 @@ def notebook(tiny_results, tmp_path):
     return Path(shutil.copy(executed, tmp_path / "mine.ipynb"))
 
 
-def test_render_writes_html_next_to_each_notebook_or_to_a_path(notebook, capsys):
+def test_render_writes_html_next_to_each_notebook_or_to_a_path(mb, notebook, capsys):
     other = Path(shutil.copy(notebook, notebook.with_stem("other")))
     html = notebook.with_name("b.html")
     assert mb("render", notebook, other) == 0 and mb("render", notebook, "--out", html) == 0
@@ -53,7 +40,7 @@ def test_render_writes_html_next_to_each_notebook_or_to_a_path(notebook, capsys)
     assert mb("render", notebook) == 0  # HTML may be replaced
 
 
-def test_render_never_replaces_a_file_that_is_not_html(notebook, capsys):
+def test_render_never_replaces_a_file_that_is_not_html(mb, notebook, capsys):
     other = Path(shutil.copy(notebook, notebook.with_stem("other")))
     assert mb("render", notebook, "--out", other) == 2
     assert "other.ipynb exists and is not HTML" in capsys.readouterr().err
@@ -61,7 +48,7 @@ def test_render_never_replaces_a_file_that_is_not_html(notebook, capsys):
 
 
 @pytest.mark.parametrize("outputs", [[], [nbformat.v4.new_output("stream", text="12 of them")]])
-def test_render_shows_text_about_outputs_only_where_there_are_some(outputs, tmp_path):
+def test_render_shows_text_about_outputs_only_where_there_are_some(mb, outputs, tmp_path):
     cells = [nbformat.v4.new_markdown_cell(text) for text in ("## Runs", "What a page of them says.", "## End")]
     cells[1].metadata["tags"] = [render.ONLY_WITH_OUTPUT]
     cells.insert(2, nbformat.v4.new_code_cell("show()", outputs=outputs))
@@ -72,7 +59,7 @@ def test_render_shows_text_about_outputs_only_where_there_are_some(outputs, tmp_
     assert ("What a page of them says." in html) == bool(outputs) == ("12 of them" in html)
 
 
-def test_render_has_one_output_path_for_one_notebook(notebook, capsys):
+def test_render_has_one_output_path_for_one_notebook(mb, notebook, capsys):
     assert mb("render", notebook, notebook, "--out", "b.html") == 2
     assert "--out is for one notebook, not 2" in capsys.readouterr().err
 
@@ -88,7 +75,7 @@ def test_render_has_one_output_path_for_one_notebook(notebook, capsys):
         ("\ud800".encode("utf-8", "surrogatepass"), "is not a notebook"),
     ],
 )
-def test_render_names_a_file_that_is_not_a_notebook(tmp_path, content, message, capsys):
+def test_render_names_a_file_that_is_not_a_notebook(mb, tmp_path, content, message, capsys):
     if content:
         (tmp_path / "a.ipynb").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert mb("render", tmp_path / "a.ipynb") == 2
@@ -96,20 +83,20 @@ def test_render_names_a_file_that_is_not_a_notebook(tmp_path, content, message, 
     assert not list(tmp_path.glob("*.html"))
 
 
-def test_report_without_runs_says_so_and_writes_nothing(tmp_path, capsys):
+def test_report_without_runs_says_so_and_writes_nothing(mb, tmp_path, capsys):
     assert mb("report", "--results-dir", tmp_path / "empty") == 2
     assert "no finished run in" in capsys.readouterr().err
     assert not (tmp_path / "empty").exists()
 
 
-def test_report_prints_table_and_path(tiny_results, capsys):
+def test_report_prints_table_and_path(mb, tiny_results, capsys):
     assert mb("report", "--results-dir", tiny_results) == 0
     text = capsys.readouterr().out
     assert "int8_per_channel" in text and "float32" in text
     assert text.rstrip().endswith(str(tiny_results / "report.html"))
 
 
-def test_report_of_a_run_that_was_only_trained_says_what_it_lacks(digits, tmp_path, capsys):
+def test_report_of_a_run_that_was_only_trained_says_what_it_lacks(mb, digits, tmp_path, capsys):
     begun = runs.begin(TrainParameters(dataset="digits", weights="none"), digits, tmp_path)
     runs.finish(begun, Network("weights"), pd.DataFrame({"validation_top1": [0.5], "seconds": [1.0]}))
     assert mb("report", "--results-dir", tmp_path) == 0
@@ -117,7 +104,7 @@ def test_report_of_a_run_that_was_only_trained_says_what_it_lacks(digits, tmp_pa
     assert "missing" in (tmp_path / "report.html").read_text()
 
 
-def test_dry_run_shows_the_plan_with_its_time_and_runs_nothing(tiny_sweep_file, tiny_results, tmp_path, capsys):
+def test_dry_run_shows_the_plan_with_its_time_and_runs_nothing(mb, tiny_sweep_file, tiny_results, tmp_path, capsys):
     assert mb("sweep", tiny_sweep_file, "--results-dir", tmp_path / "new", "--dry-run") == 0
     prepared, run, total = capsys.readouterr().out.splitlines()
     assert prepared.split() == ["prepare_digits_32_gray_bilinear", "prepare"]
@@ -136,7 +123,7 @@ def test_plan_of_a_sweep_over_photographs_is_not_drowned_in_start_up_messages(fl
     assert result.stdout.startswith("prepare_tf_flowers_96_rgb_area  prepare") and result.stderr == ""
 
 
-def test_results_folder_that_cannot_be_written_is_named(tiny_sweep_file, tmp_path, capsys):
+def test_results_folder_that_cannot_be_written_is_named(mb, tiny_sweep_file, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert mb("sweep", tiny_sweep_file, "--results-dir", tmp_path / "file") == 2
     assert "cannot write" in capsys.readouterr().err
@@ -149,10 +136,41 @@ def test_output_may_be_cut_short_by_its_reader(tflite):
     assert done.stdout == "{0\n" and done.stderr == ""
 
 
-@pytest.mark.parametrize("seeds", ["a", "0,,1", "0.5"])
-def test_bad_seeds_are_named(seeds, tmp_path, capsys):
-    assert mb("sweep", tmp_path / "sweep.yaml", "--seeds", seeds) == 2
-    assert repr(seeds) in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND; see mb --help"),
+        (["sweep"], "the following arguments are required: FILE; see mb sweep --help"),
+        (["footprnt"], "invalid choice: 'footprnt'"),
+        (["sweep", "a.yaml", "--seeds", "a"], "'a' is not a list of whole numbers"),
+        (["sweep", "a.yaml", "--seeds", ""], "'' is not a list of whole numbers"),
+        (["sweep", "a.yaml", "--seeds", "0,,1"], "'0,,1' is not a list of whole numbers"),
+        (["sweep", "a.yaml", "--seeds", "0.5"], "'0.5' is not a list of whole numbers"),
+        (["sweep", "a.yaml", "--seeds", "1,1"], "'1,1' names a seed twice"),
+        (["sweep", "a.yaml", "--seeds", "-1"], "seed: -1 is too small"),
+        (["sweep", "a.yaml", "--workers", "two"], "invalid int value: 'two'"),
+        (["sweep", "a.yaml", "--results-dir", ""], "argument --results-dir: is empty"),
+        (["sweep", "a.yaml", "--results-dir", "a\0b"], "has a control character"),
+        (["sweep", "a" * 300], "is too long for a path"),
+        (["sweep", "a.yaml\n"], "has a control character"),
+        (["render", ""], "argument NOTEBOOK.ipynb: is empty"),
+        (["render", "\udcff.ipynb"], "has a control character, or is no Unicode"),
+        (["render", "a.ipynb", "--out", "b\0.html"], "has a control character"),
+        (["report", "--results-dir", "~nobody_of_this_name"], "home folder of an unknown user"),
+        (["status", "--results-dir", "a/" * 2500], "is too long for a path"),
+        (["footprint", ""], "argument MODEL.tflite: is empty"),
+        (["footprint", "--image-size", "0"], "image_size: 0 is too small"),
+        (["footprint", "--alpha", "nan"], "alpha: nan is not a finite number"),
+        (["footprint", "--n-classes", "1"], "n_classes: 1 is too small"),
+        (["footprint", "--n-classes", "9" * 5000], "invalid int value"),
+        (["footprint", "--color-mode", "grey"], "color_mode: unknown value 'grey': did you mean 'gray'"),
+    ],
+    ids=lambda value: ascii(" ".join(value))[:50] if isinstance(value, list) else "",
+)
+def test_bad_options_are_one_line(mb, arguments, message, capsys):
+    assert mb(*arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
 
 
 def options_of(command, capsys):

@@ -8,27 +8,14 @@ import pytest
 from PIL import Image, ImageOps
 from stand_ins import Network
 
-from mbutils import cli, runs
+from mbutils import runs
 from mbutils.config import TrainParameters
 from mbutils.data import folder
 from mbutils.report import tables
 from mbutils.runs import classifiers
 
 
-def mb(*arguments):
-    try:
-        return cli.main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code
-
-
-@pytest.fixture(scope="module")
-def tflite(tiny_results):
-    (path,) = tiny_results.glob("runs/*/int8_per_channel.tflite")
-    return path
-
-
-def test_evaluate_scores_a_model_from_elsewhere_as_its_run_did(tflite, tiny_results, capsys):
+def test_evaluate_scores_a_model_from_elsewhere_as_its_run_did(mb, tflite, tiny_results, capsys):
     assert mb("evaluate", tflite, "--dataset", "digits", "--interpolation", "bilinear") == 0
     table = runs.results_table(tiny_results).set_index("variant")
     assert f"top-1 {100 * table.loc['int8_per_channel', 'top1']:.2f} % (" in capsys.readouterr().out
@@ -37,7 +24,7 @@ def test_evaluate_scores_a_model_from_elsewhere_as_its_run_did(tflite, tiny_resu
 @pytest.mark.parametrize(
     ("order", "class_at"), [("0,1,2,3,4,5,6,7,8,9", range(10)), ("9,8,7,6,5,4,3,2,1,0", range(9, -1, -1))]
 )
-def test_evaluate_takes_the_class_order_of_the_model(tflite, order, class_at, capsys):
+def test_evaluate_takes_the_class_order_of_the_model(mb, tflite, order, class_at, capsys):
     assert mb("evaluate", tflite, "--dataset", "digits", "--interpolation", "bilinear", "--class-order", order) == 0
     predictions = np.load(tflite.with_name("predictions_int8_per_channel.npz"))
     top1 = np.mean(np.array(class_at)[predictions["scores"].argmax(axis=1)] == predictions["labels"])
@@ -55,23 +42,32 @@ def test_evaluate_takes_the_class_order_of_the_model(tflite, order, class_at, ca
             "has 10 classes, --class-order 2: name all of the model's with --class-order",
         ),
         (["--dataset", "digits", "--batch-size", "0"], "batch_size: 0 is too small"),
-        (["--interpolation", "cubic"], "invalid choice: 'cubic'"),
-        (["--fit", "letterbox"], "invalid choice: 'letterbox'"),
+        (["--interpolation", "cubic"], "interpolation: unknown value 'cubic': choose one of area"),
+        (["--fit", "letterbox"], "fit: unknown value 'letterbox'"),
         (["--dataset", "folder"], "dataset folder needs data_dir"),
+        (["--image-size", "0"], "image_size: 0 is too small"),
+        (["--class-order", ""], "argument --class-order: is empty"),
+        (["--class-order", "a,,b"], "--class-order a,,b: names a class twice, or one is empty"),
+        (["--class-order", "a,b,"], "names a class twice, or one is empty"),
+        (["--class-order", "a,b,a"], "names a class twice, or one is empty"),
+        (["--class-order", "a\nb"], "class_order: 'a\\nb' has a control character"),
+        (["--data-dir", ""], "argument --data-dir: is empty"),
+        (["--data-dir", "a\0b"], "data_dir: 'a\\x00b' has a control character"),
+        (["--data-dir", "~nobody_of_this_name"], "home folder of an unknown user"),
     ],
 )
-def test_evaluate_names_bad_input(tflite, options, message, capsys):
+def test_evaluate_names_bad_input(mb, tflite, options, message, capsys):
     assert mb("evaluate", tflite, *options) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.out == ""
 
 
-def test_evaluate_refuses_a_dataset_with_other_classes(tflite, flowers, capsys):
+def test_evaluate_refuses_a_dataset_with_other_classes(mb, tflite, flowers, capsys):
     assert mb("evaluate", tflite, "--dataset", "tf_flowers", "--interpolation", "area") == 2
     assert "has 10 classes, tf_flowers 5" in capsys.readouterr().err
 
 
-def test_evaluate_refuses_a_file_that_is_not_a_model(tmp_path, capsys):
+def test_evaluate_refuses_a_file_that_is_not_a_model(mb, tmp_path, capsys):
     (tmp_path / "a.tflite").write_text("not a model")
     assert mb("evaluate", tmp_path / "a.tflite", "--dataset", "digits") == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -103,7 +99,7 @@ def correct(tflite, variant, positions):
 
 @pytest.mark.parametrize("root", ["new", "new/test"])
 def test_every_photograph_of_a_folder_is_scored_with_all_models_of_a_run(
-    tflite, tiny_results, photographs, root, capsys
+    mb, tflite, tiny_results, photographs, root, capsys
 ):
     path, positions = photographs({"3": 12, "0": 1}, root)
     assert mb("evaluate", tflite.parent.name, "--results-dir", tiny_results, "--data-dir", path, "--part", "all") == 0
@@ -117,28 +113,28 @@ def test_every_photograph_of_a_folder_is_scored_with_all_models_of_a_run(
     assert (line[1], line[3]) == ("12", f"{threes / 12:.2%}")
 
 
-def test_a_folder_that_holds_only_a_test_part_is_scored_as_it_is(tflite, tiny_results, photographs, capsys):
+def test_a_folder_that_holds_only_a_test_part_is_scored_as_it_is(mb, tflite, tiny_results, photographs, capsys):
     path, _ = photographs({"3": 2, "0": 1}, "new/test")
     assert mb("evaluate", "--results-dir", tiny_results, "--data-dir", path) == 0
     assert "folder_new: test part, 3 of 3 images\n" in capsys.readouterr().out
 
 
 def test_a_folder_without_parts_is_split_as_for_a_training_unless_all_of_it_is_asked_for(
-    tflite, tiny_results, photographs, capsys
+    mb, tflite, tiny_results, photographs, capsys
 ):
     path, _ = photographs({"3": 10, "0": 10})
     assert mb("evaluate", "--results-dir", tiny_results, "--data-dir", path) == 0
     assert "folder_new: test part, 4 of 20 images; --part all scores all 20\n" in capsys.readouterr().out
 
 
-def test_a_model_from_elsewhere_is_scored_on_some_of_its_classes(tflite, photographs, capsys):
+def test_a_model_from_elsewhere_is_scored_on_some_of_its_classes(mb, tflite, photographs, capsys):
     path, positions = photographs({"3": 12, "0": 4})
     order = ["--class-order", "0,1,2,3,4,5,6,7,8,9", "--interpolation", "bilinear"]
     assert mb("evaluate", tflite, "--data-dir", path, "--part", "all", *order) == 0
     assert f"({correct(tflite, 'int8_per_channel', positions)} of 16 images)" in capsys.readouterr().out
 
 
-def test_a_model_from_elsewhere_is_scored_on_the_middle_of_wide_photographs(tflite, photographs, capsys):
+def test_a_model_from_elsewhere_is_scored_on_the_middle_of_wide_photographs(mb, tflite, photographs, capsys):
     path, positions = photographs({str(digit): 8 for digit in range(10)})
     for file in path.rglob("*.png"):
         with Image.open(file) as image:
@@ -148,7 +144,7 @@ def test_a_model_from_elsewhere_is_scored_on_the_middle_of_wide_photographs(tfli
     assert f"({correct(tflite, 'int8_per_channel', positions)} of 80 images)" in capsys.readouterr().out
 
 
-def test_a_tflite_of_a_run_needs_no_options(tflite, photographs, capsys):
+def test_a_tflite_of_a_run_needs_no_options(mb, tflite, photographs, capsys):
     path, positions = photographs({"3": 12, "0": 1})
     assert mb("evaluate", tflite, "--data-dir", path, "--part", "all") == 0
     out = capsys.readouterr().out
@@ -156,7 +152,7 @@ def test_a_tflite_of_a_run_needs_no_options(tflite, photographs, capsys):
     assert "float32" not in out
 
 
-def test_a_run_is_scored_on_its_own_test_part(tflite, tiny_results, capsys):
+def test_a_run_is_scored_on_its_own_test_part(mb, tflite, tiny_results, capsys):
     assert mb("evaluate", tflite.parent, "--results-dir", tiny_results) == 0
     table = runs.results_table(tiny_results).set_index("variant")
     out = capsys.readouterr().out
@@ -167,6 +163,11 @@ def test_a_run_is_scored_on_its_own_test_part(tflite, tiny_results, capsys):
     ("options", "message"),
     [
         (["none_such"], "no run 'none_such' in"),
+        (["HERE"], "is not the folder of a run: give that, or the id of a run"),
+        (["."], ". is not the folder of a run"),
+        (["/"], "/ is not the folder of a run"),
+        (["a" * 300], "is too long for a path"),
+        (["--skip-corrupt"], "is scored on its own images: leave out --skip-corrupt"),
         (["none_such.tflite"], "none_such.tflite"),
         (["--part", "all"], "--part all is for a folder of photographs: give it with --data-dir"),
         (["--part", "all", "--dataset", "digits"], "--part all is for a folder of photographs"),
@@ -186,7 +187,7 @@ def test_a_run_is_scored_on_its_own_test_part(tflite, tiny_results, capsys):
         (["--data-dir", "HERE/cats", "--part", "validation"], "holds no folder of the validation part"),
     ],
 )
-def test_evaluate_names_what_is_wrong_with_a_run_or_a_folder(tiny_results, tmp_path, options, message, capsys):
+def test_evaluate_names_what_is_wrong_with_a_run_or_a_folder(mb, tiny_results, tmp_path, options, message, capsys):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "file.png", tmp_path / "loose" / "a.png", tmp_path / "cats" / "test" / "cat" / "a.png"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +198,7 @@ def test_evaluate_names_what_is_wrong_with_a_run_or_a_folder(tiny_results, tmp_p
     assert message in captured.err and captured.out == ""
 
 
-def test_unreadable_photographs_stop_the_command_or_are_left_out_and_named(tiny_results, photographs, capsys):
+def test_unreadable_photographs_stop_the_command_or_are_left_out_and_named(mb, tiny_results, photographs, capsys):
     path, _ = photographs({"3": 2, "0": 1})
     (path / "3" / "broken.png").write_text("no image")
     command = ("evaluate", "--results-dir", tiny_results, "--data-dir", path, "--part", "all")

@@ -1,10 +1,13 @@
 """`mb deploy` as a user types it, and its code on an emulated Cortex-M7."""
 
+import html
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import mistune
 import notebook_cells
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from mbutils import cli, deploy, runs
 from mbutils.config import FITS, INTERPOLATIONS, DeployParameters, Preprocessing
 from mbutils.data import preprocessing
 from mbutils.deploy import folder, measure
+from mbutils.deploy.render import markdown
 from mbutils.device.footprint import footprint
 from mbutils.report import tables
 
@@ -69,9 +73,14 @@ def test_deploy_writes_a_folder_that_passes_and_records_its_measurement(results,
     if not missing:
         assert facts["measured"]["instructions"] == row["measured_instructions"]
         assert row["measured_ram_bytes"] == facts["arena_bytes"] + facts["measured"]["stack_bytes"]
-    # The same command again replaces the folder, also after a build in it.
-    assert cli.main(["deploy", "--results-dir", str(results), "--out", str(out), "--vectors", "1"]) == 0
-    assert json.loads((out / "deploy.json").read_text())["vectors"] == 1
+    # The same command again replaces what it wrote and keeps the build; edited files it replaces only when told to.
+    command = ["deploy", "--results-dir", str(results), "--out", str(out), "--vectors", "1"]
+    assert cli.main(command) == 0
+    assert json.loads((out / "deploy.json").read_text())["vectors"] == 1 and (out / "build" / "host").is_dir()
+    assert folder.generated() == json.loads((out / "deploy.json").read_text())["files"].keys()
+    (out / "main.c").write_text("mine")
+    assert cli.main(command) == 2 and (out / "main.c").read_text() == "mine"
+    assert cli.main([*command, "--force"]) == 0 and (out / "main.c").read_text() != "mine"
 
 
 def test_measured_sizes_are_in_the_table_of_predicted_ones():
@@ -100,14 +109,75 @@ def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(
         (["--streamed-layers", "40"], "40 layers cannot be streamed: at most the first 27"),
         (["--streamed-layers", "-1"], "streamed_layers: -1 is too small"),
         (["--vectors", "0"], "vectors: 0 is too small"),
+        (["--ram-kib", "nan"], "ram_kib: nan is not a finite number"),
+        (["/"], "/ is not the folder of a run: give that, or the id of a run"),
+        (["."], ". is not the folder of a run"),
+        (["HERE/runs"], "runs is not the folder of a run"),
+        ([""], "argument RUN: is empty: leave it out"),
+        (["--variant", "int8"], "variant: unknown value 'int8': choose one of int8_per_channel, int8_per_tensor"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(results, tmp_path, capsys, options, message):
     out = tmp_path / "c"
-    assert cli.main(["deploy", *options, "--results-dir", str(results), "--out", str(out)]) == 2
+    arguments = [option.replace("HERE", str(results)) for option in options]
+    assert cli.main(["deploy", *arguments, "--results-dir", str(results), "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not out.exists() and sorted(path.name for path in tmp_path.iterdir()) == ["results"]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("", "argument --out: is empty: leave it out"),
+        ("/", "/ holds the working directory"),
+        ("HERE/file", "file is a file: choose another output folder"),
+        ("HERE/a\nb", "out: 'HERE/a\\nb' has a control character"),
+        ("HERE/a\0b", "has a control character"),
+        ("HERE/a\udcffb", "has a control character, or is no Unicode"),
+        ("HERE/" + "a" * 300, "is too long for a path"),
+        ("HERE/" + "a" * 250, "File name too long"),
+        ("HERE/" + "a/" * 2500, "is too long for a path"),
+        ("~nobody_of_this_name/c", "home folder of an unknown user"),
+    ],
+    ids=lambda text: ascii(text)[:30],
+)
+def test_bad_output_folders_are_named_and_nothing_is_written(results, tmp_path, capsys, out, message):
+    (tmp_path / "file").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    here = str(tmp_path)
+    command = ["deploy", "--results-dir", str(results), "--vectors", "1", "--out", out.replace("HERE", here)]
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert message.replace("HERE", here) in error and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["-c {x} $(id) ä"])
+def test_an_output_folder_may_have_any_other_name(results, tmp_path, name):
+    assert cli.main(["deploy", "--results-dir", str(results), "--vectors", "1", f"--out={tmp_path / name}"]) == 0
+    assert (tmp_path / name / "deploy.json").exists()
+
+
+def test_a_run_may_be_named_by_its_folder(results, tmp_path, capsys, monkeypatch):
+    (run,) = runs.all_runs(results)
+    monkeypatch.chdir(run.path)
+    for given in (run.path, f"../{run.run_id}/", "."):
+        assert cli.main(["deploy", str(given), "--variant", "int8_per_tensor"]) == 2
+        assert f"run {run.run_id} has no int8_per_tensor model" in capsys.readouterr().err
+    assert cli.main(["deploy", str(run.path), "--results-dir", str(tmp_path)]) == 2
+    assert f"is not in {tmp_path}: leave out --results-dir" in capsys.readouterr().err
+
+
+@needs_cc
+def test_class_names_are_shown_as_they_are(tmp_path):
+    names = ("a|b", "<script>x</script>", "*x*", "`y`", "[x](y)", "*/ int x; /*", "ends with \\", "two\nlines", "__a__")
+    contract = Preprocessing(32, "rgb", "area")
+    write_folder(tmp_path / "c", tflite(0.25, 32, 3, len(names)), contract, names, 1)
+    assert measure.check_on_host(tmp_path / "c")
+    shown = mistune.html(", ".join(map(markdown, names)))
+    assert html.unescape(shown) == f"<p>{', '.join(names)}</p>\n".replace("two\nlines", "two lines")
+    assert re.findall("<.*?>", shown) == ["<p>", "</p>"]
 
 
 def test_ram_that_streamed_layers_would_fit_names_how_many(results, capsys):
@@ -118,16 +188,6 @@ def test_ram_that_streamed_layers_would_fit_names_how_many(results, capsys):
     limit = str(best["arena_bytes"] / 1024)
     assert cli.main(["deploy", "--ram-kib", limit, "--results-dir", str(results)]) == 2
     assert f"{best['streamed_layers']} streamed layers need" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["notes.txt", "deploy.json"])
-def test_folder_with_other_files_is_refused_and_kept(results, tmp_path, capsys, name):
-    out = tmp_path / "mine"
-    out.mkdir()
-    (out / name).write_text("mine")
-    assert cli.main(["deploy", "--results-dir", str(results), "--out", str(out)]) == 2
-    assert f"holds other files ({name})" in capsys.readouterr().err
-    assert [(path.name, path.read_text()) for path in out.iterdir()] == [(name, "mine")]
 
 
 @needs_cc

@@ -9,31 +9,41 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from mbutils.cli import evaluate, models, sweeps
+from mbutils.cli import evaluate, models, options, sweeps
+from mbutils.config import resolve_results_dir
 from mbutils.errors import WorkbookError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, 1 if a configuration failed, 2 for bad input."""
-    options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, cleanly
     if isinstance(sys.stdout, io.TextIOWrapper):  # what the terminal cannot show is escaped, as in standard error
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _refuse_gone_folder()
-        status = options.command(options)
+        given = _parser().parse_args(arguments)
+        status = given.command(given)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # whoever read the output has seen enough, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except WorkbookError as error:
-        print(f"mb: error: {error}", file=sys.stderr)
+        print(f"mb: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mb: interrupted: what is finished is kept, and the same command continues from there", file=sys.stderr)
         return 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the options in one line, as everything else does."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises the error; called by argparse."""
+        raise WorkbookError(f"{message}; see {self.prog} --help")
 
 
 def _refuse_gone_folder() -> None:
@@ -44,10 +54,16 @@ def _refuse_gone_folder() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
+    parser = _Parser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     results = argparse.ArgumentParser(add_help=False)
-    results.add_argument("--results-dir", default="", metavar="DIR", help="results folder (default: the project's own)")
+    results.add_argument(
+        "--results-dir",
+        type=options.results_folder,
+        default=resolve_results_dir(""),
+        metavar="DIR",
+        help="results folder (default: the project's own)",
+    )
     sweeps.add_commands(commands, results)
     evaluate.add_command(commands, results)
     models.add_commands(commands, results)

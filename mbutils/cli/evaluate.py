@@ -6,15 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbutils.cli.options import add_parameters
-from mbutils.config import (
-    FOLDER,
-    DataParameters,
-    EvaluateParameters,
-    Preprocessing,
-    TrainParameters,
-    resolve_results_dir,
-)
+from mbutils.cli.options import add_parameters, given, named_run, text
+from mbutils.config import FOLDER, DataParameters, EvaluateParameters, Preprocessing, TrainParameters, check_text
 from mbutils.errors import WorkbookError
 
 if TYPE_CHECKING:
@@ -36,14 +29,14 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
         "`--data-dir PHOTOS --part all` scores every photograph of a folder that holds one folder for each class.",
     )
     evaluate.add_argument(
-        "model", nargs="?", default="", metavar="MODEL", help="a run, or a .tflite file; empty for the newest run"
+        "model", type=text, nargs="?", metavar="MODEL", help="a run, or a .tflite file (default: the newest run)"
     )
     add_parameters(evaluate, DataParameters, "dataset", default="that of the run; folder with --data-dir")
     add_parameters(evaluate, DataParameters, "data_dir")
     evaluate.add_argument(
         "--part", choices=("test", "validation", "all"), default="test", help="all for every image (default: test)"
     )
-    evaluate.add_argument("--skip-corrupt", action="store_true", help="leave unreadable images out")
+    add_parameters(evaluate, DataParameters, "skip_corrupt")
     add_parameters(evaluate, EvaluateParameters, "batch_size")
     of_files = evaluate.add_argument_group("for a .tflite file from elsewhere")
     for name in ("interpolation", "fit"):
@@ -51,6 +44,7 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
     add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
     of_files.add_argument(
         "--class-order",
+        type=_class_names,
         metavar="A,B,...",
         help="the model's classes in its order, quoted where a name has a comma (default: the dataset's order)",
     )
@@ -62,13 +56,12 @@ def _evaluate(options: argparse.Namespace) -> int:
     from mbutils.report import tables
     from mbutils.runs import classifiers
 
-    batch_size = EvaluateParameters(batch_size=options.batch_size).batch_size
     run = _run(options)
     _refuse_impossible(options, run)
     dataset, classifier = _of_run(options, run) if run else _of_file(options)
     positions = dataset.positions("test" if options.part == "all" else options.part)
     labels = classifier.labels(dataset)[positions]
-    scores = classifier.scores(dataset, positions, batch_size)
+    scores = classifier.scores(dataset, positions, options.batch_size or EvaluateParameters.batch_size)
     print(_images_text(options, dataset, len(positions)))
     print(tables.scores_text(labels, scores, classifier.class_names))
     if run and options.data_dir:
@@ -85,9 +78,9 @@ def _run(options: argparse.Namespace) -> "Run | None":
     """Returns the run that is named, or that a named .tflite file is part of; None for a file from elsewhere."""
     from mbutils import runs
 
-    path = Path(options.model).absolute()
+    path = Path(options.model or "").absolute()
     if path.suffix != ".tflite" and not path.is_file():
-        return runs.find(resolve_results_dir(options.results_dir), Path(options.model).name)
+        return runs.find(*named_run(options, options.model))
     is_of_run = path.parent.parent.name == "runs" and (path.parent / "manifest.json").is_file() and path.is_file()
     return runs.Run(path.parent) if is_of_run and not _options_of_files(options) else None
 
@@ -97,8 +90,10 @@ def _options_of_files(options: argparse.Namespace) -> list[str]:
 
 
 def _refuse_impossible(options: argparse.Namespace, run: "Run | None") -> None:
-    if run and (given := _options_of_files(options)):
-        raise WorkbookError(f"run {run.run_id} has its own preprocessing and classes: leave out {given[0]}")
+    if run and (of_files := _options_of_files(options)):
+        raise WorkbookError(f"run {run.run_id} has its own preprocessing and classes: leave out {of_files[0]}")
+    if run and options.skip_corrupt and not (options.dataset or options.data_dir):
+        raise WorkbookError(f"run {run.run_id} is scored on its own images: leave out --skip-corrupt")
     if options.part == "all" and not options.data_dir:
         raise WorkbookError("--part all is for a folder of photographs: give it with --data-dir, or leave out --part")
 
@@ -114,7 +109,7 @@ def _of_run(options: argparse.Namespace, run: "Run") -> "tuple[Dataset, Classifi
     own = not (options.dataset or options.data_dir)
     dataset = runs.load_dataset(run) if own else _dataset(options, run.parameters.data)
     classifier = classifiers.of_run(run)
-    named = {name: model for name, model in classifier.models.items() if name == Path(options.model).stem}
+    named = {name: model for name, model in classifier.models.items() if name == Path(options.model or "").stem}
     return dataset, replace(classifier, models=named or classifier.models)
 
 
@@ -123,11 +118,11 @@ def _of_file(options: argparse.Namespace) -> "tuple[Dataset, Classifier]":
     from mbutils.tflite.interpreter import TFLiteModel
 
     model = TFLiteModel(Path(options.model))
-    contract, order = _contract(options, model.image_shape), _class_names(options.class_order)
+    contract = _contract(options, model.image_shape)
     dataset = _dataset(options, DataParameters())
-    class_names = order or dataset.class_names
+    class_names = options.class_order or dataset.class_names
     if model.n_classes != len(class_names):
-        source = "--class-order" if order else dataset.name
+        source = "--class-order" if options.class_order else dataset.name
         raise WorkbookError(
             f"{options.model} has {model.n_classes} classes, {source} {len(class_names)}: "
             "name all of the model's with --class-order"
@@ -141,7 +136,7 @@ def _dataset(options: argparse.Namespace, parameters: DataParameters) -> "Datase
 
     name = options.dataset or (FOLDER if options.data_dir else parameters.dataset)
     skip_corrupt = options.skip_corrupt or parameters.skip_corrupt
-    parameters = replace(parameters, dataset=name, data_dir=options.data_dir, skip_corrupt=skip_corrupt)
+    parameters = replace(parameters, dataset=name, data_dir=options.data_dir or "", skip_corrupt=skip_corrupt)
     return folder.load_to_score(parameters, options.part) if name == FOLDER else datasets.load(parameters)
 
 
@@ -158,12 +153,12 @@ def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) ->
     return contract
 
 
-def _class_names(order: str | None) -> tuple[str, ...]:
-    """Returns the names of an option `--class-order`, none where it is left out."""
-    names = next(csv.reader([order], skipinitialspace=True)) if order else []
-    names = tuple(name.strip() for name in names)
-    if len(set(names)) < len(names):
-        raise WorkbookError(f"--class-order {order}: names a class twice")
+def _class_names(written: str) -> tuple[str, ...]:
+    """Returns the names that an option `--class-order` gives."""
+    check_text("class_order", given(written))
+    names = tuple(name.strip() for name in next(csv.reader([written], skipinitialspace=True)))
+    if "" in names or len(set(names)) < len(names):
+        raise WorkbookError(f"--class-order {written}: names a class twice, or one is empty")
     return names
 
 

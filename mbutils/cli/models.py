@@ -6,13 +6,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mbutils.cli.options import add_parameters, parameters_in
-from mbutils.config import (
-    DeployParameters,
-    ModelParameters,
-    cache_dir,
-    resolve_results_dir,
-)
+from mbutils import files
+from mbutils.cli.options import add_parameters, named_run, parameters_in, path, text
+from mbutils.config import DeployParameters, ModelParameters, cache_dir
 from mbutils.errors import WorkbookError
 
 _MODEL_PARAMETERS = tuple(spec.name for spec in fields(ModelParameters))
@@ -26,7 +22,7 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         description="Predicts what an int8 .tflite takes on an STM32: RAM, flash and inference time. Instead of a "
         "file, the options below name a MobileNet v1, which is built untrained and converted.",
     )
-    footprint.add_argument("model", type=Path, nargs="?", metavar="MODEL.tflite")
+    footprint.add_argument("model", type=path, nargs="?", metavar="MODEL.tflite")
     for name in _MODEL_PARAMETERS:
         add_parameters(footprint, ModelParameters, name, default=str(getattr(ModelParameters, name)))
     footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
@@ -40,8 +36,12 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         "Makefile and a README. Compiles and checks it, and measures it on an emulated Cortex-M7, where the tools are "
         "installed.",
     )
-    deploy.add_argument("run_id", nargs="?", default="", metavar="RUN", help="empty for the newest finished run")
-    add_parameters(deploy, DeployParameters, "variant", "out", "streamed_layers", "vectors", "ram_kib")
+    deploy.add_argument(
+        "run", type=text, nargs="?", metavar="RUN", help="its id or its folder (default: the newest finished run)"
+    )
+    add_parameters(deploy, DeployParameters, "variant")
+    add_parameters(deploy, DeployParameters, "out", default="a folder in that of the run")
+    add_parameters(deploy, DeployParameters, "streamed_layers", "vectors", "ram_kib", "force")
     deploy.set_defaults(command=_deploy)
 
     cached = commands.add_parser(
@@ -84,14 +84,15 @@ def _model_source(options: argparse.Namespace) -> Path | bytes:
 
 
 def _deploy(options: argparse.Namespace) -> int:
-    values = parameters_in(options, DeployParameters) | {"run_id": Path(options.run_id).name}
-    parameters = DeployParameters(**values)
+    results_dir, run_id = named_run(options, options.run)
+    named = {"results_dir": str(results_dir), "run_id": run_id}
+    parameters = DeployParameters(**parameters_in(options, DeployParameters) | named)
     from mbutils import deploy, runs
     from mbutils.report import review, tables
 
     deployed = deploy.deploy(parameters)
     print(tables.deployment_text(deployed))
-    run = runs.find(resolve_results_dir(parameters.results_dir), deployed.facts["run_id"])
+    run = runs.find(results_dir, deployed.facts["run_id"])
     for finding in review.findings(run):
         print(f"note: {finding}")
     return 0
@@ -102,10 +103,10 @@ def _cache(options: argparse.Namespace) -> int:
 
     removed, kept = cache.clear() if options.clear else ([], cache.entries())
     for entry in kept:
-        print(f"{entry.bytes / 2**20:10,.1f} MiB  {entry.used:%Y-%m-%d %H:%M}  {entry.kind}: {entry.path.name}")
+        print(f"{files.size(entry.bytes):>11}  {entry.used:%Y-%m-%d %H:%M}  {entry.kind}: {entry.path.name}")
     if options.clear:
         freed = sum(entry.bytes for entry in removed)
-        print(f"removed {len(removed)} of {len(removed) + len(kept)}, {freed / 2**20:,.1f} MiB, from {cache_dir()}")
+        print(f"removed {len(removed)} of {len(removed) + len(kept)}, {files.size(freed)}, from {cache_dir()}")
     else:
-        print(f"{sum(entry.bytes for entry in kept) / 2**20:10,.1f} MiB in {cache_dir()}, times are UTC")
+        print(f"{files.size(sum(entry.bytes for entry in kept)):>11} in {cache_dir()}, times are UTC")
     return 0

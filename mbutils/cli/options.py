@@ -1,39 +1,97 @@
-"""Options of commands that are parameters: same names, types, valid values and meanings as in the notebooks."""
+"""Options of commands: checked when they are read, most of them as the parameters of the notebooks that they are."""
 
 import argparse
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
 from typing import Any
 
-from mbutils.config import Parameters
+from mbutils.config import Parameters, check_path, full_path, resolve_results_dir
+from mbutils.errors import WorkbookError
+
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
 def add_parameters(
     parser: argparse.ArgumentParser, kind: type[Parameters], *names: str, default: str | None = None
 ) -> None:
-    """Adds an option for each of some parameters.
+    """Adds an option for each of some parameters; the value of one that is left out is None.
 
     Args:
         parser: Where to add them.
         kind: The class that declares the parameters.
         *names: Which of them.
-        default: What applies where an option is left out, in words, if that is not the parameter's default; the value
-            is then None.
+        default: What applies where an option is left out, in words, if that is not the parameter's default.
     """
     specs = {spec.name: spec for spec in fields(kind)}
     for spec in (specs[name] for name in names):
+        option, help_text = f"--{spec.name.replace('_', '-')}", spec.metadata["help"].replace("%", "%%")
+        if spec.type is bool:
+            parser.add_argument(option, action="store_true", default=None, help=help_text)
+            continue
+        choices = spec.metadata["choices"]
         shown = default or ("" if spec.default in ("", None) else f"{spec.default}")
-        help_text = spec.metadata["help"] + (f" (default: {shown})" if shown else "")
         parser.add_argument(
-            f"--{spec.name.replace('_', '-')}",
-            type=spec.type,
-            choices=spec.metadata["choices"] or None,
-            default=None if default else spec.default,
-            metavar=None if spec.metadata["choices"] else {int: "N", float: "X", str: "TEXT"}[spec.type],
-            help=help_text.replace("%", "%%"),
+            option,
+            type=_value(kind, spec),
+            metavar=f"{{{','.join(choices)}}}" if choices else _METAVARS[spec.type],
+            help=help_text + (f" (default: {shown})" if shown else ""),
         )
 
 
+def _value(kind: type[Parameters], spec: Field) -> Callable[[str], Any]:
+    def value(written: str) -> Any:  # noqa: ANN401
+        return kind.checked(spec.name, spec.type(given(written)))
+
+    value.__name__ = spec.type.__name__  # argparse names it where the text is no number
+    return value
+
+
 def parameters_in(options: argparse.Namespace, kind: type[Parameters]) -> dict[str, Any]:
-    """Returns the parameters among the options, those left out without a value not included."""
+    """Returns the parameters among the options, those left out not included."""
     named = {spec.name: getattr(options, spec.name, None) for spec in fields(kind)}
     return {name: value for name, value in named.items() if value is not None}
+
+
+def given(written: str) -> str:
+    """Returns what an option gives, which is never empty."""
+    if not written:
+        raise argparse.ArgumentTypeError("is empty: leave it out, or give a value")
+    return written
+
+
+def text(written: str) -> str:
+    """Returns the name or path that an option gives; the file need not exist."""
+    check_path("path", given(written))
+    return written
+
+
+def path(written: str) -> Path:
+    """Returns the path that an option gives; the file need not exist."""
+    return Path(text(written))
+
+
+def results_folder(written: str) -> Path:
+    """Returns the results folder that an option gives."""
+    return resolve_results_dir(text(written))
+
+
+def named_run(options: argparse.Namespace, run: str | None) -> tuple[Path, str]:
+    """Returns the results folder and the id of a run, which is named by its id or by the path of its folder.
+
+    Args:
+        options: Those of the command; `results_dir` is the results folder.
+        run: The run; None for the newest one, whose id is "" here.
+
+    Raises:
+        WorkbookError: If it is the path of anything else.
+    """
+    if run is None or (Path(run).name == run and run != ".."):
+        return options.results_dir, run or ""
+    folder = full_path(run)
+    results_dir = folder.parent.parent
+    if folder.parent.name != "runs" or not (folder / "manifest.json").is_file():
+        raise WorkbookError(f"{run} is not the folder of a run: give that, or the id of a run")
+    if options.results_dir not in (results_dir, resolve_results_dir("")):
+        raise WorkbookError(f"{run} is not in {options.results_dir}: leave out --results-dir")
+    return results_dir, folder.name

@@ -1,16 +1,28 @@
 """The commands about many runs: sweep, status, report, render."""
 
 import argparse
+import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbutils.config import resolve_results_dir
+from mbutils.cli.options import add_parameters, parameters_in, path, text
+from mbutils.config import Parameters, TrainParameters, parameter
 from mbutils.errors import WorkbookError
 
 if TYPE_CHECKING:
     from mbutils.sweep import Plan
     from mbutils.sweep.stages import Settings
+
+
+@dataclass(frozen=True)
+class Load(Parameters):
+    """How much a sweep does at a time, and for how long: options of `mb sweep`."""
+
+    workers: int = parameter(None, "notebooks executed at a time", low=1, high=os.cpu_count())
+    threads: int = parameter(None, "threads of each TensorFlow", low=1)
+    time_limit: float = parameter(12.0, "hours after which a stage is stopped, and tried once more", low=0.001)
 
 
 def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
@@ -22,29 +34,18 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         description="Runs the notebooks for every configuration of a sweep file, skips what is finished, and writes "
         "results.csv and report.html. Exit status 1 if a configuration failed.",
     )
-    sweep.add_argument("file", type=Path, metavar="FILE", help="a sweep file, such as params/sweeps/demo.yaml")
+    sweep.add_argument("file", type=path, metavar="FILE", help="a sweep file, such as params/sweeps/demo.yaml")
     sweep.add_argument("--seeds", type=_seeds, metavar="N,N,...", help="(default: those of the file)")
     sweep.add_argument("--dry-run", action="store_true", help="only show the plan, with an estimate of the time")
+    add_parameters(sweep, Load, "workers", default="one for each physical core, or GPU; at most the number of runs")
+    add_parameters(sweep, Load, "threads", default="its share of the cores")
+    add_parameters(sweep, Load, "time_limit")
     sweep.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="notebooks executed at a time (default: one for each physical core, or GPU; at most the number of runs)",
+        "--scheduler", type=text, metavar="ADDRESS", help="run on the workers of a Dask scheduler, tls://HOST:8786"
     )
-    sweep.add_argument(
-        "--threads", type=int, metavar="N", help="threads of each TensorFlow (default: its share of the cores)"
-    )
-    sweep.add_argument(
-        "--time-limit",
-        type=float,
-        default=12.0,
-        metavar="HOURS",
-        help="a stage that takes longer is stopped, and tried once more (default: %(default)g)",
-    )
-    sweep.add_argument("--scheduler", metavar="ADDRESS", help="run on the workers of a Dask scheduler, tls://HOST:8786")
-    sweep.add_argument("--tls-ca", type=Path, metavar="PEM", help="certificate authority of the scheduler")
-    sweep.add_argument("--tls-cert", type=Path, metavar="PEM", help="certificate to show to the scheduler")
-    sweep.add_argument("--tls-key", type=Path, metavar="PEM", help="key of that certificate")
+    sweep.add_argument("--tls-ca", type=path, metavar="PEM", help="certificate authority of the scheduler")
+    sweep.add_argument("--tls-cert", type=path, metavar="PEM", help="certificate to show to the scheduler")
+    sweep.add_argument("--tls-key", type=path, metavar="PEM", help="key of that certificate")
     sweep.add_argument("--insecure", action="store_true", help="accept a scheduler that is not encrypted")
     sweep.set_defaults(command=_sweep)
 
@@ -70,23 +71,26 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         help="render executed notebooks to HTML that opens with no network",
         description="Renders each executed notebook without its code cells, as one HTML file that loads nothing.",
     )
-    render.add_argument("notebooks", type=Path, nargs="+", metavar="NOTEBOOK.ipynb")
-    render.add_argument("--out", type=Path, metavar="HTML", help="of a single notebook (default: next to it)")
+    render.add_argument("notebooks", type=path, nargs="+", metavar="NOTEBOOK.ipynb")
+    render.add_argument("--out", type=path, metavar="HTML", help="of a single notebook (default: next to it)")
     render.set_defaults(command=_render)
 
 
-def _seeds(text: str) -> list[int]:
+def _seeds(written: str) -> list[int]:
     try:
-        return [int(seed) for seed in text.split(",")]
+        seeds = [TrainParameters.checked("seed", int(seed)) for seed in written.split(",")]
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers, such as 0,1,2") from error
+        raise argparse.ArgumentTypeError(f"{written!r} is not a list of whole numbers, such as 0,1,2") from error
+    if len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(f"{written!r} names a seed twice")
+    return seeds
 
 
 def _sweep(options: argparse.Namespace) -> int:
     from mbutils import sweep
     from mbutils.sweep import clusters, display, execution
 
-    results_dir = resolve_results_dir(options.results_dir)
+    results_dir = options.results_dir
     plan = sweep.read(options.file, options.seeds)
     settings, workers = sweep_settings(options, plan)
     left = execution.unfinished(plan, results_dir)
@@ -123,37 +127,32 @@ def sweep_settings(options: argparse.Namespace, plan: "Plan") -> "tuple[Settings
     from mbutils.sweep import clusters
     from mbutils.sweep.stages import Settings
 
-    for name in ("workers", "threads"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise WorkbookError(f"--{name} {getattr(options, name)}: the least is 1")
-    if not options.time_limit > 0:
-        raise WorkbookError(f"--time-limit {options.time_limit:g}: must be more than 0 hours")
-    if options.scheduler and options.workers:
+    load = Load(**parameters_in(options, Load))
+    if options.scheduler and load.workers:
         raise WorkbookError("--workers is for this machine: a scheduler has its own workers")
     cores, gpus = clusters.physical_cores(), () if options.scheduler else clusters.gpus()
-    workers = options.workers or min(len(gpus) or cores, max(1, len(plan.configurations)))
+    workers = load.workers or min(len(gpus) or cores, max(1, len(plan.configurations)))
     if gpus and workers > len(gpus):
         raise WorkbookError(f"--workers {workers}: there are {len(gpus)} GPUs, and each takes one run at a time")
-    threads = options.threads or (1 if options.scheduler else max(1, cores // workers))
-    results_dir = resolve_results_dir(options.results_dir)
-    return Settings(results_dir, Path.cwd(), threads, 3600 * options.time_limit, gpus), workers
+    threads = load.threads or (1 if options.scheduler else max(1, cores // workers))
+    if not options.scheduler and threads > os.cpu_count():
+        raise WorkbookError(f"--threads {threads}: this machine has {os.cpu_count()} cores")
+    return Settings(options.results_dir, Path.cwd(), threads, 3600 * load.time_limit, gpus), workers
 
 
 def _status(options: argparse.Namespace) -> int:
     from mbutils.sweep import display
 
-    results_dir = resolve_results_dir(options.results_dir)
-    failed = display.print_status(results_dir)
-    _print_damaged(results_dir)
+    failed = display.print_status(options.results_dir)
+    _print_damaged(options.results_dir)
     return 1 if failed else 0
 
 
 def _report(options: argparse.Namespace) -> int:
     from mbutils.sweep import execution
 
-    results_dir = resolve_results_dir(options.results_dir)
-    execution.report(results_dir)
-    _print_results(results_dir)
+    execution.report(options.results_dir)
+    _print_results(options.results_dir)
     return 0
 
 

@@ -13,8 +13,8 @@ from mbutils.config.after_training import (
     FootprintParameters,
     ModelParameters,
 )
-from mbutils.config.base import Parameters, parameter
-from mbutils.config.paths import PROJECT, RECIPES, cache_dir, resolve_results_dir
+from mbutils.config.base import Parameters, check_path, check_text, parameter
+from mbutils.config.paths import PROJECT, RECIPES, cache_dir, full_path, resolve_results_dir
 from mbutils.config.preprocessing import (
     COLOR_MODES,
     FITS,

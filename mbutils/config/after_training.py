@@ -50,6 +50,7 @@ class DeployParameters(Parameters):
     streamed_layers: int = parameter(0, "first layers that run row by row together, for less RAM, 0 for none", low=0)
     vectors: int = parameter(8, "test images with expected scores, 1 to 100", low=1, high=100)
     ram_kib: float = parameter(0.0, "RAM of the target for the arena in KiB, 0 for no limit", low=0.0)
+    force: bool = parameter(False, "replace generated files that were edited since")
     results_dir: str = parameter("", "empty for the project's own results folder")
 
     @property

@@ -1,9 +1,12 @@
 """What all parameters have in common: defaults, meanings and valid values, which are checked."""
 
 import math
+import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 from mbutils.config.recipes import read_recipe
@@ -66,6 +69,16 @@ class Parameters:
                 object.__setattr__(self, spec.name, _checked(spec.name, value, spec.type, spec.metadata))
 
     @classmethod
+    def checked(cls, name: str, value: Any) -> Any:  # noqa: ANN401
+        """Returns a value of one parameter, as its type.
+
+        Raises:
+            WorkbookError: If it has the wrong type or is impossible.
+        """
+        spec = next(spec for spec in fields(cls) if spec.name == name)
+        return _checked(name, value, spec.type, spec.metadata)
+
+    @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Returns parameters with the values of a mapping, and defaults for the rest.
 
@@ -124,12 +137,40 @@ def _injected_names(sources: list[str]) -> list[str]:
     return re.findall(r"^(\w+) = ", cells[-1], re.MULTILINE) if cells else []
 
 
+def check_text(name: str, text: str) -> None:
+    """Checks text that a user wrote.
+
+    Raises:
+        WorkbookError: If it has a control character, such as a line break, or is no Unicode.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise WorkbookError(f"{name}: {text[:80]!r} has a control character, or is no Unicode: give other text")
+
+
+def check_path(name: str, path: str) -> None:
+    """Checks the name or path of something; it need not exist.
+
+    Raises:
+        WorkbookError: If no file can have it.
+    """
+    check_text(name, path)
+    names = os.fsencode(path).split(os.fsencode(os.sep))
+    if max(map(len, names)) > os.pathconf("/", "PC_NAME_MAX") or len(path) > os.pathconf("/", "PC_PATH_MAX"):
+        raise WorkbookError(f"{name}: {path[:80]!r}... is too long for a path: give a shorter one")
+    try:
+        Path(path).expanduser()
+    except RuntimeError as error:
+        raise WorkbookError(f"{name}: {path!r} begins with the home folder of an unknown user") from error
+
+
 def _checked(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any:  # noqa: ANN401
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
         hint = " (write 0.001 instead of 1e-3)" if kind is float and isinstance(value, str) else ""
         raise WorkbookError(f"{name}: expected {kind.__name__}, got {type(value).__name__} {value!r}{hint}")
+    if kind is str:
+        check_path(name, value)
     if rules["choices"] and value not in rules["choices"]:
         raise WorkbookError(f"{name}: unknown value {value!r}: {nearest(value, rules['choices'])}")
     if kind is float and not math.isfinite(value):

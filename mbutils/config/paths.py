@@ -7,9 +7,14 @@ PROJECT = Path(__file__).resolve().parent.parent.parent
 RECIPES = PROJECT / "params" / "runs"
 
 
+def full_path(path: str) -> Path:
+    """Returns a path that a user wrote, without links: `~` is the home folder, relative ones count from here."""
+    return Path(os.path.realpath(Path(path).expanduser()))
+
+
 def resolve_results_dir(results_dir: str) -> Path:
     """Returns the results folder: relative paths count from the working directory, empty means the project's own."""
-    return Path(results_dir).expanduser().resolve() if results_dir else PROJECT / "results"
+    return full_path(results_dir) if results_dir else PROJECT / "results"
 
 
 def cache_dir() -> Path:

@@ -111,7 +111,7 @@ def _write(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[np.nd
     # error, and written pages do not count as memory of the process.
     needed, free = math.prod(shape), shutil.disk_usage(path.parent).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"{needed / 1e9:.1f} GB are needed, and {free / 1e9:.1f} GB are free")
+        raise OSError(errno.ENOSPC, f"{files.size(needed)} are needed, and {files.size(free)} are free")
     with written(path) as partial, partial.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for image in make():
@@ -141,8 +141,8 @@ def _entries_of(kind: str) -> Iterator[Entry]:
 
 
 def _size(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    inside = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in inside if file.is_file())
 
 
 def _used(path: Path) -> datetime:

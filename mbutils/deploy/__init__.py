@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mbutils import runs
-from mbutils.config import DeployParameters, resolve_results_dir
+from mbutils.config import DeployParameters, full_path, resolve_results_dir
 from mbutils.data import preprocessing
 from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.figures import streaming
@@ -63,7 +63,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
 
     Raises:
         WorkbookError: If there is no such run or variant, the model has no C kernels, the arena exceeds
-            `parameters.ram_kib`, or the output folder holds other files; nothing is written then.
+            `parameters.ram_kib`, or the output folder holds other files or edited ones; nothing is written then.
     """
     run = runs.find(resolve_results_dir(parameters.results_dir), parameters.run_id)
     tflite = _model(run, parameters.variant)
@@ -71,8 +71,8 @@ def deploy(parameters: DeployParameters) -> Deployment:
     network, predicted = Network.from_graph(graph), graph_footprint(graph)
     memory = plan(network, parameters.streamed_layers)
     _check_ram(network, memory, parameters)
-    out = Path(parameters.out).expanduser().resolve() if parameters.out else run.path / f"deploy_{parameters.variant}"
-    folder.check_target(out)
+    out = full_path(parameters.out) if parameters.out else run.path / f"deploy_{parameters.variant}"
+    folder.check_target(out, parameters.force)
     contract, class_names = run.parameters.preprocessing, tuple(run.manifest["dataset"]["class_names"])
     _check_contract(network, contract.shape, class_names)
     images = _test_images(run, parameters.vectors)
@@ -80,9 +80,9 @@ def deploy(parameters: DeployParameters) -> Deployment:
     contents = folder.files(tflite, network, memory, contract, class_names, images, outputs)
     title = f"{run.run_id}, {parameters.variant}"
     contents["README.md"] = folder.readme(title, network, memory, contract, class_names, predicted)
-    with tempfile.TemporaryDirectory() as staged:
-        work = Path(staged) / "deploy"
-        folder.write(work, contents, {})
+    with tempfile.TemporaryDirectory(prefix="mb-") as staged:
+        work = Path(staged)
+        folder.stage(work, contents)
         checked, measured = measure.check_on_host(work), measure.measure(work)
     facts = {
         "run_id": run.run_id,
@@ -99,7 +99,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
         "vectors_pass_on_host": checked,
         "measured": measured and measured.to_dict(),
     }
-    folder.write(out, contents, facts)
+    folder.write(out, contents, facts, parameters.force)
     runs.record_deployment(run, parameters, figures.columns(memory, measured))
     configuration = (run.parameters.alpha, contract.image_size, contract.color_mode, len(class_names))
     return Deployment(out, network, memory, configuration, predicted, facts, measured)

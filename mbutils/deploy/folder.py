@@ -1,6 +1,10 @@
 """The folder that is handed over: every file of it, written together or not at all."""
 
+import hashlib
 import json
+import os
+import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,16 +12,21 @@ from typing import Any
 import numpy as np
 
 from mbutils.config import INTERPOLATIONS, PADDING, Preprocessing
+from mbutils.data import cache
 from mbutils.deploy import source
 from mbutils.deploy.layers import Network
 from mbutils.deploy.memory import Plan
 from mbutils.deploy.render import render
 from mbutils.device.footprint import Footprint
 from mbutils.errors import WorkbookError
-from mbutils.files import atomic_folder, finish_replacing
+from mbutils.files import atomic_folder, finish_replacing, sha256
 
 FACTS = "deploy.json"
 _FIXED = Path(__file__).parent / "c"
+_TEMPLATES = Path(__file__).parent / "templates"
+_WAY_OUT = "choose another output folder"
+_MOST_BYTES = 10_000_000  # of deploy.json
+_NAMED = 3  # edited files named in an error
 
 
 def files(
@@ -94,36 +103,119 @@ def vectors_h(images: np.ndarray, logits: np.ndarray, scores: np.ndarray) -> str
     )
 
 
-def check_target(out: Path) -> None:
-    """Refuses a folder that holds anything but an earlier deployment.
+def stage(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes files into a folder that exists."""
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+def write(out: Path, contents: Mapping[str, bytes], facts: Mapping[str, Any], force: bool = False) -> None:
+    """Writes the folder as a whole: whoever looks sees all of the earlier deployment there, or all of the new one.
+
+    What else lies in the folder stays in it.
+
+    Args:
+        out: The folder.
+        contents: The contents of every source file by name.
+        facts: What `deploy.json` is to hold, besides the sha256 of each source file.
+        force: Whether to replace source files that were edited.
 
     Raises:
-        WorkbookError: If it does, or it is not a folder.
+        WorkbookError: If `check_target` refuses it, or it cannot be written.
     """
-    finish_replacing(out)
-    if out.exists() and not out.is_dir():
-        raise WorkbookError(f"{out} is a file: choose another output folder")
-    others = sorted({path.name for path in out.iterdir()} - _written(out)) if out.is_dir() else []
-    if others:
-        raise WorkbookError(f"{out} holds other files ({others[0]}): choose an empty or new output folder")
+    # The lock lies elsewhere: the folder may be among a user's sources.
+    lock = f"{out.name[:40]}_{hashlib.sha256(os.fsencode(out)).hexdigest()[:16]}"
+    with cache.made_once(cache.folder("locks of deployments") / lock):
+        check_target(out, force)
+        with atomic_folder(out, _WAY_OUT) as folder:
+            if out.exists():
+                _carry_over(out, folder)
+            stage(folder, contents)
+            listed = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(contents.items())}
+            (folder / FACTS).write_text(json.dumps({**facts, "files": listed}, indent=1) + "\n")
 
 
-def _written(out: Path) -> set[str]:
-    """Returns what an earlier deployment wrote, and a build in it; nothing if there is none."""
+def check_target(out: Path, force: bool = False) -> None:
+    """Refuses a folder in which a deployment would replace anything but what an earlier one wrote.
+
+    Args:
+        out: The folder.
+        force: Whether generated files that were edited may be replaced; folders never are.
+
+    Raises:
+        WorkbookError: If it holds other files and no deployment, or edited files, or it cannot be replaced.
+    """
     try:
-        return set(json.loads((out / FACTS).read_text())["files"]) | {FACTS, "build"}
-    except (OSError, ValueError, KeyError, TypeError):
-        return set()
+        if Path.cwd().is_relative_to(out):
+            raise WorkbookError(f"{out} holds the working directory: run the command elsewhere, or {_WAY_OUT}")
+        finish_replacing(out)
+        if out.exists() and not out.is_dir():
+            raise WorkbookError(f"{out} is a file: {_WAY_OUT}")
+        present = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        if not present:
+            return
+        if FACTS not in present:
+            raise WorkbookError(f"{out} holds other files ({present[0]}): choose an empty or new output folder")
+        edited = [name for name in _edited(out) if not force or (out / name).is_dir()]
+    except OSError as error:
+        raise WorkbookError(f"cannot use {out} ({error.strerror}): {_WAY_OUT}") from error
+    if edited:
+        names = ", ".join(edited[:_NAMED]) + (f" and {len(edited) - _NAMED} more" if len(edited) > _NAMED else "")
+        raise WorkbookError(
+            f"{names} in {out} would be replaced, and deploy did not write what is there: {_WAY_OUT}, or replace with "
+            "--force (in the notebook force = True)"
+        )
 
 
-def write(out: Path, contents: Mapping[str, bytes], facts: Mapping[str, Any]) -> None:
-    """Writes the folder as a whole; an earlier deployment there is replaced.
+def generated() -> set[str]:
+    """Returns the names of the files that `write` is given, and that it may replace."""
+    templates = {path.stem for path in _TEMPLATES.iterdir()}
+    return templates | {path.name for path in _FIXED.iterdir()} | {"model_int8.tflite"}
 
-    Raises:
-        WorkbookError: If it cannot be written.
-    """
-    check_target(out)
-    with atomic_folder(out, "choose another output folder") as folder:
-        for name, content in contents.items():
-            (folder / name).write_bytes(content)
-        (folder / FACTS).write_text(json.dumps({**facts, "files": sorted(contents)}, indent=1) + "\n")
+
+def _edited(out: Path) -> list[str]:
+    """Returns which of the generated names in a folder stand for anything but what an earlier deployment wrote."""
+    recorded = _recorded(out)
+    there = [name for name in sorted(generated()) if os.path.lexists(out / name)]
+    return [name for name in there if not _is_file(out / name) or sha256(out / name) != recorded.get(name)]
+
+
+def _is_file(path: Path) -> bool:
+    """Returns whether a path is a file itself, and no link to one."""
+    return stat.S_ISREG(path.lstat().st_mode)
+
+
+def _recorded(out: Path) -> dict[str, Any]:
+    """Returns the sha256 of the files that an earlier deployment wrote, by name."""
+    path = out / FACTS
+    content = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES)
+    try:
+        listed = json.loads(content)["files"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        listed = None
+    if not isinstance(listed, dict):
+        raise WorkbookError(f"{path} does not list the files of a deployment: remove the folder, or {_WAY_OUT}")
+    return listed
+
+
+def _carry_over(out: Path, folder: Path) -> None:
+    """Copies all that was not generated from one folder to another: files as further names of the same ones."""
+    replaced = {FACTS, *generated()}
+
+    def ignored(inside: str, names: list[str]) -> set[str]:
+        return replaced.intersection(names) if Path(inside) == out else set()
+
+    try:
+        shutil.copytree(out, folder, symlinks=True, ignore=ignored, copy_function=_link, dirs_exist_ok=True)
+    except shutil.Error as error:
+        raise WorkbookError(f"cannot keep {error.args[0][0][0]}: move it elsewhere, or {_WAY_OUT}") from error
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # of another user, or on a file system without hard links
+        shutil.copy2(source, target)

@@ -1,5 +1,6 @@
 """Fills in the templates of the generated files, and writes data as C literals for them."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -44,6 +45,11 @@ def string_literal(text: str) -> str:
     return f'"{"".join(plain)}"'
 
 
+def markdown(text: str) -> str:
+    """Returns text as Markdown that shows it: in one line, and without HTML, links or emphasis."""
+    return re.sub(r"([\\`*_\[\]<>&|~$])", r"\\\1", " ".join(text.split()))
+
+
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
@@ -51,4 +57,4 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters |= {"array": array, "braced": braced, "string_literal": string_literal}
+_ENVIRONMENT.filters |= {"array": array, "braced": braced, "string_literal": string_literal, "markdown": markdown}
