@@ -1,5 +1,9 @@
 """The exception whose message is written for users."""
 
+import unicodedata
+
+_NOT_PRINTED = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that are no UTF-8, separators of lines
+
 
 class WorkbookError(Exception):
     """Bad input or a missing resource. The message is one line that names the problem and the way out.
@@ -7,9 +11,20 @@ class WorkbookError(Exception):
     The command line prints the line and exits with status 2; a notebook shows it without a traceback.
     """
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
     def _render_traceback_(self) -> list[str]:
         # IPython's hook for how an exception looks in a notebook.
         return [f"{type(self).__name__}: {self}"]
+
+
+def printable(text: str) -> str:
+    """Returns a text in one line, with what no terminal, file or table takes escaped, as in names of files."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _NOT_PRINTED else character
+        for character in text
+    )
 
 
 def nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:

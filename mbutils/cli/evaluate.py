@@ -163,8 +163,10 @@ def _class_names(written: str) -> tuple[str, ...]:
 
 
 def _images_text(options: argparse.Namespace, dataset: "Dataset", count: int) -> str:
+    from mbutils.data.index import in_short
+
     total = len(dataset.examples)
     which = f"all {count} images" if options.part == "all" else f"{options.part} part, {count} of {total} images"
     more = f"; --part all scores all {total}" if options.data_dir and count < total else ""
-    skipped = f"; left out as unreadable: {', '.join(dataset.skipped)}" if dataset.skipped else ""
+    skipped = f"; left out as unreadable: {in_short(dataset.skipped)}" if dataset.skipped else ""
     return f"{dataset.name}: {which}{more}{skipped}"

@@ -1,14 +1,17 @@
 """Labelled images in three parts: training, validation and test."""
 
 import hashlib
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
 from mbutils.config import DataParameters
+from mbutils.data.decoding import Opener
 
 PARTS = ("train", "validation", "test")
 EXCLUDED = "excluded"
@@ -25,7 +28,7 @@ class Dataset:
             bytes, hexadecimal), `pixels` (a digest of the decoded image), `width` and `height` of the original (px),
             `label` (0..n_classes-1) and `part` ("train", "validation", "test", or "excluded").
         read: Yields the encoded bytes of every image, in the order of `examples`.
-        read_at: Returns the encoded bytes of the image at a position; None where images can only be read in order.
+        open_at: Opens the encoded bytes of the image at a position; None where images can only be read in order.
         skipped: The unreadable images that were left out, each with its reason.
         loaded_with: The parameters that it was loaded with; None where it was made otherwise.
     """
@@ -34,7 +37,7 @@ class Dataset:
     class_names: tuple[str, ...]
     examples: pd.DataFrame
     read: Callable[[], Iterator[bytes]]
-    read_at: Callable[[int], bytes] | None = None
+    open_at: Callable[[int], BinaryIO] | None = None
     skipped: tuple[str, ...] = ()
     loaded_with: DataParameters | None = None
 
@@ -132,15 +135,20 @@ class Dataset:
         """Returns `width` and `height` of every original image, in pixels."""
         return self.examples[["width", "height"]]
 
-    def stream(self, positions: np.ndarray) -> Iterator[bytes]:
-        """Yields the encoded bytes of the images at ascending `positions`, one at a time."""
-        if self.read_at:
-            return map(self.read_at, positions.tolist())
+    def openers(self, positions: np.ndarray) -> Iterator[Opener]:
+        """Yields what opens the encoded bytes of each image at ascending `positions`."""
+        if self.open_at:
+            return (partial(self.open_at, position) for position in positions.tolist())
         wanted = set(positions.tolist())
-        return (data for position, data in enumerate(self.read()) if position in wanted)
+        return (partial(io.BytesIO, data) for position, data in enumerate(self.read()) if position in wanted)
 
     def encoded(self, positions: np.ndarray) -> list[bytes]:
         """Returns the encoded bytes of the images at `positions`, in that order."""
         ascending = np.unique(positions)
-        found = dict(zip(ascending.tolist(), self.stream(ascending), strict=True))
+        found = dict(zip(ascending.tolist(), map(_content, self.openers(ascending)), strict=True))
         return [found[position] for position in positions.tolist()]
+
+
+def _content(opener: Opener) -> bytes:
+    with opener() as file:
+        return file.read()

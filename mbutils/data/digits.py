@@ -19,7 +19,7 @@ def load(parameters: DataParameters) -> Dataset:
     is_test = examples["identity"].map(lambda i: hash_fraction(i, "test") < 0.2).to_numpy()
     examples = examples.assign(part=assign_parts(examples, is_test, parameters.validation_fraction))
     class_names = tuple(str(digit) for digit in range(10))
-    return Dataset("digits", class_names, examples, lambda: iter(images), images.__getitem__)
+    return Dataset("digits", class_names, examples, lambda: iter(images), lambda at: io.BytesIO(images[at]))
 
 
 @lru_cache(maxsize=1)
@@ -28,7 +28,7 @@ def _images() -> tuple[tuple[bytes, ...], pd.DataFrame]:
 
     digits = load_digits()
     images = tuple(map(_portable_graymap, np.round(digits.images * (255 / 16)).astype(np.uint8)))
-    found = [describe(partial(bytes, image))[:4] for image in images]
+    found = [describe(partial(io.BytesIO, image))[:4] for image in images]
     examples = pd.DataFrame(found, columns=["identity", "pixels", "width", "height"])
     files = [f"image {number}" for number in range(len(images))]
     return images, examples.assign(file=files, label=digits.target.astype(np.int64))

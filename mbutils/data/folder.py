@@ -9,9 +9,12 @@ Missing parts are drawn from train. Hidden files and folders, and files without 
 
 import hashlib
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -19,8 +22,9 @@ import pandas as pd
 from mbutils.config import DataParameters
 from mbutils.data import cache, editions, index
 from mbutils.data.dataset import PARTS, Dataset
+from mbutils.data.decoding import UnreadableImage
 from mbutils.data.splits import once_in_test, split_by_class, without_copies
-from mbutils.errors import WorkbookError, nearest
+from mbutils.errors import WorkbookError, nearest, printable
 
 _PART_FOLDERS = {part: part for part in PARTS} | {"val": "validation", "valid": "validation"}
 _READ = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
@@ -87,15 +91,19 @@ def _dataset(
     parameters: DataParameters, class_names: tuple[str, ...], examples: pd.DataFrame, skipped: tuple[str, ...]
 ) -> Dataset:
     paths = [Path(parameters.data_dir) / file for file in examples["file"]]
+    checked = list(zip(examples["size"], examples["modified"], strict=True))
 
-    def read_at(position: int) -> bytes:
-        return _read(paths[position])
+    def open_at(position: int) -> BinaryIO:
+        return _open_unchanged(paths[position], checked[position])
 
     def read() -> Iterator[bytes]:
-        return map(_read, paths)
+        for position in range(len(paths)):
+            with open_at(position) as file:
+                yield file.read()
 
     kept = ["file", "identity", "pixels", "width", "height", "label", "part"]
-    return Dataset(_name(parameters, class_names), class_names, examples[kept], read, read_at, skipped)
+    shown = examples[kept].assign(file=examples["file"].map(printable))
+    return Dataset(_name(parameters, class_names), class_names, shown, read, open_at, skipped)
 
 
 def _name(parameters: DataParameters, class_names: tuple[str, ...]) -> str:
@@ -103,21 +111,46 @@ def _name(parameters: DataParameters, class_names: tuple[str, ...]) -> str:
     return editions.edition(class_names) or parameters.data_name
 
 
-def _read(path: Path) -> bytes:
+def _open(path: Path) -> BinaryIO:
+    """Opens a regular file only: opening a FIFO would wait for who writes it, and a device may do anything."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UnreadableImage("not a regular file")
+    return path.open("rb")
+
+
+def _open_unchanged(path: Path, checked: tuple[int, int]) -> BinaryIO:
+    """Opens an image that was readable, if its size and time are still those."""
     try:
-        return path.read_bytes()
+        file = _open(path)
     except OSError as error:
         raise WorkbookError(f"cannot read {path} ({error.strerror}): restore it, or start again without it") from error
+    except UnreadableImage as error:
+        raise WorkbookError(f"cannot read {path} ({error}): restore it, or start again without it") from error
+    if _size_and_time(os.fstat(file.fileno())) != checked:
+        file.close()
+        raise WorkbookError(f"{path} has changed since it was checked: start again")
+    return file
 
 
 def _refuse_wrong_root(root: Path) -> None:
-    if root.is_dir():
-        return
-    if root.exists():
+    try:
+        mode = root.stat().st_mode
+    except FileNotFoundError as error:
+        raise WorkbookError(f"data_dir {root} does not exist: {_hint(root)}") from error
+    except (OSError, ValueError) as error:  # a ValueError for a null character
+        raise WorkbookError(f"cannot read data_dir {root} ({error}): {_LAYOUT}") from error
+    if stat.S_ISREG(mode):
         raise WorkbookError(f"data_dir {root} is a file: unpack it, and {_LAYOUT}")
-    siblings = [path.name for path in root.parent.iterdir() if path.is_dir()] if root.parent.is_dir() else []
-    hint = nearest(root.name, siblings) if len(siblings) in range(1, 20) else _LAYOUT
-    raise WorkbookError(f"data_dir {root} does not exist: {hint}")
+    if not stat.S_ISDIR(mode):
+        raise WorkbookError(f"data_dir {root} is not a folder: {_LAYOUT}")
+
+
+def _hint(root: Path) -> str:
+    try:
+        siblings = [entry.name for entry in os.scandir(root.parent) if _is_folder(entry)]
+    except OSError:
+        return _LAYOUT
+    return nearest(root.name, siblings) if len(siblings) in range(1, 20) else _LAYOUT
 
 
 def _scan(root: Path, needs_train: bool = True) -> pd.DataFrame:
@@ -125,9 +158,9 @@ def _scan(root: Path, needs_train: bool = True) -> pd.DataFrame:
     _refuse_wrong_root(root)
     rows = []
     for part, folder in _part_folders(root, needs_train):
-        _refuse_loose_images(folder)
+        _refuse_loose_images(folder, root)
         seen: dict[str, Path] = {}
-        for path in filter(Path.is_dir, _visible(folder, root)):
+        for path in _folders(folder, root):
             name = _class_name(path)
             if name in seen:
                 raise WorkbookError(f"{seen[name]} and {path} are the same class {name!r}: merge them")
@@ -143,7 +176,7 @@ def _scan(root: Path, needs_train: bool = True) -> pd.DataFrame:
 
 def _part_folders(root: Path, needs_train: bool) -> list[tuple[str, Path]]:
     """Returns the folders that hold the class folders, each with its part, "" if the parts are still to be drawn."""
-    folders = [path for path in _visible(root, root) if path.is_dir()]
+    folders = _folders(root, root)
     parts = [(_PART_FOLDERS[path.name.lower()], path) for path in folders if path.name.lower() in _PART_FOLDERS]
     found = [part for part, _ in parts]
     if not parts or (needs_train and "train" not in found) or (len(folders) > 1 and len(parts) == 1):
@@ -154,11 +187,35 @@ def _part_folders(root: Path, needs_train: bool) -> list[tuple[str, Path]]:
     if len(set(found)) < len(found):
         names = ", ".join(path.name for _, path in parts)
         raise WorkbookError(f"{root} holds two folders for one part ({names}): merge them")
-    _refuse_loose_images(root)
+    _refuse_loose_images(root, root)
     return parts
 
 
-def _visible(folder: Path, root: Path) -> list[Path]:
+def _folders(folder: Path, root: Path) -> list[Path]:
+    """Returns the visible folders in a folder, sorted by name."""
+    entries = _visible(folder, root)
+    dangling = next(filter(_leads_nowhere, entries), None)
+    if dangling:
+        raise WorkbookError(f"{dangling.path} is a link that leads nowhere: repair or remove it")
+    return [Path(entry) for entry in entries if _is_folder(entry)]
+
+
+def _leads_nowhere(entry: os.DirEntry) -> bool:
+    try:
+        entry.stat()
+    except OSError:
+        return entry.is_symlink()
+    return False
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False  # a link to itself, or into a folder that may not be searched
+
+
+def _visible(folder: Path, root: Path) -> list[os.DirEntry]:
     """Returns the visible entries of a folder, sorted by name; links must not leave the data."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -166,9 +223,9 @@ def _visible(folder: Path, root: Path) -> list[Path]:
         raise WorkbookError(f"cannot read {folder} ({error.strerror}): check its permissions") from error
     entries = [entry for entry in entries if not entry.name.startswith((".", "__"))]
     for entry in entries:
-        if entry.is_symlink() and not Path(entry).resolve().is_relative_to(root.resolve()):
+        if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(os.path.realpath(root)):
             raise WorkbookError(f"{entry.path} is a link that leaves {root}: replace it with a copy of its target")
-    return [Path(entry) for entry in entries]
+    return entries
 
 
 def _is_image(path: Path) -> bool:
@@ -177,14 +234,15 @@ def _is_image(path: Path) -> bool:
 
 def _images(folder: Path, root: Path) -> list[Path]:
     inside = _visible(folder, root)
-    nested = next((path for path in inside if path.is_dir()), None)
+    nested = next(filter(_is_folder, inside), None)
     if nested:
         raise WorkbookError(f"class folder {folder} holds a folder, {nested.name}: {_LAYOUT}, and no deeper folders")
-    return [path for path in inside if _is_image(path)]
+    return [path for path in map(Path, inside) if _is_image(path)]
 
 
-def _refuse_loose_images(folder: Path) -> None:
-    loose = next((path for path in sorted(folder.iterdir()) if _is_image(path) and path.is_file()), None)
+def _refuse_loose_images(folder: Path, root: Path) -> None:
+    files = [Path(entry) for entry in _visible(folder, root) if not _is_folder(entry)]
+    loose = next(filter(_is_image, files), None)
     if loose:
         raise WorkbookError(f"{loose} is not in a class folder: move it into one, or away; {_LAYOUT}")
 
@@ -192,12 +250,8 @@ def _refuse_loose_images(folder: Path) -> None:
 def _class_name(folder: Path) -> str:
     """Returns the name of a class in composed Unicode, since some file systems store names decomposed."""
     name = unicodedata.normalize("NFC", folder.name).strip()
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise WorkbookError(f"the name of class folder {os.fsencode(folder)!r} is not UTF-8: rename it") from error
-    if not name or any(unicodedata.category(character) == "Cc" for character in name):
-        raise WorkbookError(f"the name of class folder {folder.name!r} cannot be printed: rename it")
+    if not name or printable(name) != name:
+        raise WorkbookError(f"the name of class folder {str(folder)!r} cannot be printed: rename it")
     return name
 
 
@@ -205,15 +259,18 @@ def _described(root: Path, files: pd.DataFrame) -> pd.DataFrame:
     stats = [_stat(root / file) for file in files["file"]]
     keys = files.assign(size=[size for size, _ in stats], modified=[modified for _, modified in stats])
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    reads = ((root / file).read_bytes for file in files["file"])
-    return index.of_images(keys, reads, cache.folder(cache.INDEX) / f"folder_{digest}.csv")
+    openers = (partial(_open, root / file) for file in files["file"])
+    return index.of_images(keys, openers, cache.folder(cache.INDEX) / f"folder_{digest}.csv")
 
 
 def _stat(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        return _size_and_time(path.stat())
     except OSError:
         return 0, 0  # a broken link: reading it raises the error
+
+
+def _size_and_time(found: os.stat_result) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 

@@ -4,49 +4,51 @@ Making it takes decoding every image once. It is kept in the cache folder; only 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import compress
 from pathlib import Path
 
 import pandas as pd
 
 from mbutils.data import cache
-from mbutils.data.decoding import UnreadableImage, decode
+from mbutils.data.decoding import Opener, UnreadableImage, decoded
 from mbutils.data.parallel import ordered_map
-from mbutils.errors import WorkbookError
+from mbutils.errors import WorkbookError, printable
 from mbutils.progress import progress
 
 _FOUND = ["identity", "pixels", "width", "height", "error"]
-_TEXT = dict.fromkeys(["file", "given", "class", "split", "identity", "pixels", "error"], str)
+_TYPES = dict.fromkeys(["file", "given", "class", "split", "identity", "pixels", "error"], str)
+_TYPES |= dict.fromkeys(["label", "size", "modified", "width", "height"], int)
+_NAMED = 5  # unreadable images in an error
 
 
-def describe(read: Callable[[], bytes]) -> tuple[str, str, int, int, str]:
+def describe(opener: Opener) -> tuple[str, str, int, int, str]:
     """Returns `identity`, `pixels`, `width` and `height` of an image, and `error`, empty for a readable image.
 
     Args:
-        read: Returns the encoded bytes.
+        opener: Opens the encoded bytes.
     """
+    identity = ""
     try:
-        encoded = read()
-    except OSError as error:
-        return "", "", 0, 0, str(error.strerror)
-    identity = hashlib.md5(encoded).hexdigest()
-    try:
-        pixels = decode(encoded)
+        with opener() as file:
+            identity = hashlib.file_digest(file, "md5").hexdigest()
+            with decoded(file) as pixels:
+                height, width = pixels.shape[:2]
+                digest = hashlib.md5(f"{width} {height} ".encode())
+                digest.update(pixels)
+                return identity, digest.hexdigest(), width, height, ""
     except UnreadableImage as error:
         return identity, "", 0, 0, str(error)
-    height, width = pixels.shape[:2]
-    digest = hashlib.md5(f"{width} {height} ".encode())
-    digest.update(pixels)
-    return identity, digest.hexdigest(), width, height, ""
+    except OSError as error:
+        return identity, "", 0, 0, str(error.strerror)
 
 
-def of_images(keys: pd.DataFrame, reads: Iterable[Callable[[], bytes]], path: Path) -> pd.DataFrame:
+def of_images(keys: pd.DataFrame, openers: Iterable[Opener], path: Path) -> pd.DataFrame:
     """Returns the index of images, with the entries of unchanged images taken from the file at `path`.
 
     Args:
         keys: One row for each image, unique, that is the same as long as the image is unchanged.
-        reads: Return the encoded bytes of each image; called only for new images.
+        openers: Open the encoded bytes of each image; called only for new images.
         path: A .csv file in the cache folder.
 
     Returns:
@@ -56,17 +58,17 @@ def of_images(keys: pd.DataFrame, reads: Iterable[Callable[[], bytes]], path: Pa
         WorkbookError: If the cache folder cannot be written.
     """
     with cache.made_once(path):
-        return _completed(keys, reads, path)
+        return _completed(keys, openers, path)
 
 
-def _completed(keys: pd.DataFrame, reads: Iterable[Callable[[], bytes]], path: Path) -> pd.DataFrame:
+def _completed(keys: pd.DataFrame, openers: Iterable[Opener], path: Path) -> pd.DataFrame:
     known = _known(path, list(keys))
     images = list(keys.itertuples(index=False, name=None))
     new = [image for image in images if image not in known]
     if new:
         is_new = [image not in known for image in images]
         with progress(len(new), "check every image", "image") as bar:
-            for image, facts in zip(new, ordered_map(describe, compress(reads, is_new)), strict=True):
+            for image, facts in zip(new, ordered_map(describe, compress(openers, is_new)), strict=True):
                 known[image] = facts
                 bar.update()
     table = pd.DataFrame([(*image, *known[image]) for image in images], columns=[*keys, *_FOUND])
@@ -86,7 +88,7 @@ def _known(path: Path, keys: list[str]) -> dict[tuple, tuple]:
 def load(path: Path) -> pd.DataFrame | None:
     """Returns what `of_images` wrote, or None if the file is missing or damaged."""
     try:
-        return pd.read_csv(path, dtype=_TEXT, keep_default_na=False, encoding_errors="surrogateescape")
+        return pd.read_csv(path, dtype=_TYPES, keep_default_na=False, encoding_errors="surrogateescape")
     except (OSError, ValueError):  # pandas' parser errors are ValueErrors
         return None
 
@@ -103,11 +105,16 @@ def refuse_unreadable(table: pd.DataFrame, name: str, skip: bool) -> tuple[pd.Da
         WorkbookError: If an image is unreadable and `skip` is False; the first five are named.
     """
     unreadable = table[table["error"] != ""]
-    listed = tuple(f"{row.file} ({row.error})" for row in unreadable.itertuples())
+    listed = tuple(printable(f"{row.file} ({row.error})") for row in unreadable.itertuples())
     if listed and not skip:
-        more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
         raise WorkbookError(
-            f"{name}: {len(listed)} of {len(table)} images cannot be read: {', '.join(listed[:5])}{more}: "
+            f"{name}: {len(listed)} of {len(table)} images cannot be read: {in_short(listed)}: "
             "remove or replace them, or set skip_corrupt"
         )
     return table[table["error"] == ""], listed
+
+
+def in_short(listed: tuple[str, ...]) -> str:
+    """Returns the first five of the unreadable images, and how many more there are."""
+    more = f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else ""
+    return ", ".join(listed[:_NAMED]) + more

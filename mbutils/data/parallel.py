@@ -1,6 +1,8 @@
-"""A function applied to many items on all cores, with few items in memory."""
+"""A function applied to many items on all cores, with few items in memory, and large ones one at a time."""
 
+import contextlib
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +33,28 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item]) -> It
         finally:
             for future in waiting:
                 future.cancel()
+
+
+class Budget:
+    """An amount, such as of memory, that threads share: who asks for more than is free waits."""
+
+    def __init__(self, total: int) -> None:
+        self._total = self._free = total
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, amount: int) -> Iterator[None]:
+        """Takes an amount for a `with` block, at most all there is; the block must not take more of it."""
+        amount = min(amount, self._total)
+        with self._changed:
+            self._changed.wait_for(lambda: amount <= self._free)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += amount
+                self._changed.notify_all()
 
 
 def available_cores() -> int:

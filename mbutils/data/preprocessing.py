@@ -5,9 +5,11 @@ results from the same cache.
 """
 
 import hashlib
+import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -15,7 +17,7 @@ from mbutils.backend import tf
 from mbutils.config import PADDING, Preprocessing
 from mbutils.data import cache
 from mbutils.data.dataset import Dataset
-from mbutils.data.decoding import UnreadableImage, decode
+from mbutils.data.decoding import Opener, UnreadableImage, decoded
 from mbutils.data.parallel import ordered_map
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
@@ -38,7 +40,12 @@ def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
     Raises:
         UnreadableImage: If the bytes are not an image, a damaged image, or one that is too large.
     """
-    return resize(decode(encoded, contract.color_mode), contract)
+    return _preprocessed(io.BytesIO(encoded), contract)
+
+
+def _preprocessed(file: BinaryIO, contract: Preprocessing) -> np.ndarray:
+    with decoded(file, contract.color_mode) as pixels:
+        return resize(pixels, contract)
 
 
 def resize(pixels: np.ndarray, contract: Preprocessing) -> np.ndarray:
@@ -64,6 +71,27 @@ def _resized(pixels: np.ndarray, size: tuple[int, int], interpolation: str) -> n
     return np.rint(tf.image.resize(pixels, size, method, antialias=antialias).numpy()).astype(np.uint8)
 
 
+def originals(dataset: Dataset, positions: np.ndarray, longest: int = 512) -> list[np.ndarray]:
+    """Returns the images at `positions` as they are, to be looked at; those with a longer side only as large as that.
+
+    Returns:
+        Each uint8, shape (height, width, 3).
+
+    Raises:
+        WorkbookError: If an image is no longer there.
+    """
+
+    def reduced(opener: Opener) -> np.ndarray:
+        with opener() as file, decoded(file) as pixels:
+            height, width, _ = pixels.shape
+            scale = min(1, longest / max(height, width))
+            return _resized(pixels, (max(1, round(height * scale)), max(1, round(width * scale))), "area")
+
+    ascending = np.unique(positions)
+    found = dict(zip(ascending.tolist(), ordered_map(reduced, dataset.openers(ascending)), strict=True))
+    return [found[position] for position in positions.tolist()]
+
+
 def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
     """Returns every image of the dataset after preprocessing, computed once and kept on disk.
 
@@ -81,7 +109,7 @@ def cached_images(dataset: Dataset, contract: Preprocessing) -> np.ndarray:
         total = len(dataset.examples)
         named = partial(_preprocess_named, dataset, contract)
         with progress(total, "decode and resize", "image") as bar:
-            for image in ordered_map(named, enumerate(dataset.read())):
+            for image in ordered_map(named, enumerate(dataset.openers(np.arange(total)))):
                 yield image
                 bar.update()
 
@@ -95,10 +123,11 @@ def cache_path(dataset: Dataset, contract: Preprocessing) -> Path:
     return cache.folder(cache.IMAGES) / f"{dataset.name}_{contract.name}_{digest}.npy"
 
 
-def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int, bytes]) -> np.ndarray:
-    position, encoded = item
+def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int, Opener]) -> np.ndarray:
+    position, opener = item
     try:
-        return preprocess(encoded, contract)
+        with opener() as file:
+            return _preprocessed(file, contract)
     except UnreadableImage as error:
         example = dataset.examples.iloc[position]
         raise WorkbookError(

@@ -1,6 +1,7 @@
 """Datasets of tensorflow-datasets: downloaded on first use, or prepared in the folder that TFDS_DATA_DIR names."""
 
 import hashlib
+import io
 import itertools
 import os
 from collections.abc import Iterator
@@ -61,8 +62,8 @@ def _load(name: str, version: str, splits: tuple[str, ...], parameters: DataPara
     table = index.load(path)
     if table is None:
         keys = [_keys(split, examples) for split, examples in zip(splits, stored, strict=True)]
-        reads = (partial(bytes, encoded) for encoded in _encoded(stored))
-        table = index.of_images(pd.concat(keys, ignore_index=True), reads, path)
+        openers = (partial(io.BytesIO, encoded) for encoded in _encoded(stored))
+        table = index.of_images(pd.concat(keys, ignore_index=True), openers, path)
     readable, skipped = index.refuse_unreadable(table, name, parameters.skip_corrupt)
     is_readable = (table["error"] == "").tolist()
 

@@ -10,7 +10,7 @@ import pandas as pd
 from mbutils import evaluation
 from mbutils.config import FITS, INTERPOLATIONS, Preprocessing, to_pixels
 from mbutils.data.dataset import Dataset
-from mbutils.data.decoding import decode
+from mbutils.data.decoding import Opener, decoded
 from mbutils.data.parallel import ordered_map
 from mbutils.data.preprocessing import resize
 from mbutils.progress import progress
@@ -71,12 +71,12 @@ def measure(
     cases = mistakes(contract)
     contracts = list(dict.fromkeys(used for used, _ in cases.values()))
 
-    def resized(encoded: bytes) -> dict[Preprocessing, np.ndarray]:
-        pixels = decode(encoded, contract.color_mode)
-        return {used: resize(pixels, used) for used in contracts}
+    def resized(opener: Opener) -> dict[Preprocessing, np.ndarray]:
+        with opener() as file, decoded(file, contract.color_mode) as pixels:
+            return {used: resize(pixels, used) for used in contracts}
 
     scores: dict[str, list[np.ndarray]] = {name: [] for name in cases}
-    images = ordered_map(resized, dataset.stream(positions))
+    images = ordered_map(resized, dataset.openers(positions))
     with progress(len(positions), "preprocessing mistakes", "image") as bar:
         while batch := list(itertools.islice(images, batch_size)):
             for name, (used, mistake) in cases.items():
