@@ -11,11 +11,12 @@ def encoded(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
-def png(width, height, bits, color_type, rows):
-    """A PNG written by hand, for what Pillow cannot write."""
+def png(width, height, bits, color_type, rows, text=b""):
+    """A PNG written by hand, for what Pillow cannot write; `text` are further chunks."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))
+    pixels = png_chunk(b"IDAT", zlib.compress(rows, 1))
+    return b"\x89PNG\r\n\x1a\n" + header + text + pixels + png_chunk(b"IEND", b"")
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+def png_chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

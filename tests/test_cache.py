@@ -199,6 +199,24 @@ def test_ordered_map_keeps_order_and_works_ahead_by_a_bounded_number():
     assert taken == [2 * number for number in range(1000)]
 
 
+def test_who_asks_for_more_of_a_budget_than_is_free_waits_and_for_more_than_there_is_gets_all():
+    budget, log = parallel.Budget(10), []
+
+    def take(amount):
+        with budget.taken(amount):
+            log.append(amount)
+
+    with budget.taken(6):
+        large = threading.Thread(target=take, args=(99,))
+        large.start()
+        take(4)
+        large.join(0.05)
+        assert log == [4]
+    large.join()
+    take(10)
+    assert log == [4, 99, 10]
+
+
 def test_ordered_map_raises_in_turn_and_drops_the_rest():
     def invert(number):
         return 1 / number

@@ -1,13 +1,23 @@
 """Small real image files of every kind, against the pixels that the preprocessing contract promises."""
 
+import io
+import os
+import random
 import struct
+import subprocess
+import sys
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from pictures import encoded, png
+from pictures import encoded, png, png_chunk
 from PIL import Image
 
-from mbutils.data.decoding import MAX_PIXELS, UnreadableImage, decode
+from mbutils.data import decoding
+from mbutils.data.decoding import MAX_BYTES, MAX_PIXELS, UnreadableImage, decode, decoded
+from mbutils.data.parallel import Budget
 
 RED, GRAY = (200, 10, 30), 77
 
@@ -142,3 +152,154 @@ def test_decompression_bomb_is_refused_by_its_header(side):
     with pytest.raises(UnreadableImage, match="more than 128 million pixels"):
         decode(bomb)
     assert MAX_PIXELS > 12_000 * 9_000  # what phones take
+
+
+def test_webp_may_have_half_the_pixels_because_its_decoder_takes_twice_the_memory(monkeypatch):
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 2_000_000)
+    image = Image.new("RGB", (1_200, 1_000))
+    assert decode(encoded(image, "PNG")).size
+    with pytest.raises(UnreadableImage, match="more than 1 million pixels"):
+        decode(encoded(image, "WEBP"))
+
+
+@pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])
+def test_text_that_unpacks_to_much_is_not_kept(kind):
+    packed = zlib.compress(bytes(2**22))
+    start = b"name\0\1\0\0\0" if kind == b"iTXt" else b"name\0\0"
+    bomb = png(1, 1, 8, 0, b"\0\7", png_chunk(kind, start + packed))
+    with pytest.raises(UnreadableImage, match="damaged: Decompressed data too large"):
+        decode(bomb)
+
+
+def test_file_too_large_to_be_an_image_is_refused_unread(tmp_path):
+    (tmp_path / "large.png").touch()
+    os.truncate(tmp_path / "large.png", MAX_BYTES + 1)  # takes no space
+    with (
+        (tmp_path / "large.png").open("rb") as file,
+        pytest.raises(UnreadableImage, match="larger than 513 MB"),
+        decoded(file),
+    ):
+        pass
+
+
+def samples():
+    """A small file of every kind."""
+    rgb = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 11, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "1", "I;16"):
+        image = (
+            Image.fromarray(np.asarray(rgb)[..., 0].astype(np.uint16) * 257) if mode == "I;16" else rgb.convert(mode)
+        )
+        yield encoded(image, exif=exif)
+    yield encoded(rgb.convert("P"), transparency=3, pnginfo=None)
+    yield encoded(rgb, transparency=(1, 2, 3))
+    for mode in ("RGB", "L", "CMYK"):
+        yield encoded(rgb.convert(mode), "JPEG", exif=exif, progressive=mode == "L")
+    yield encoded(rgb, "MPO", save_all=True, append_images=[rgb])
+    for mode in ("RGB", "P", "1"):
+        yield encoded(rgb.convert(mode), "BMP")
+        yield encoded(rgb.convert(mode), "PPM") if mode != "P" else b"P2 2 2 255 1 2 3 4\n"
+    for options in ({"lossless": True}, {"quality": 70, "exif": exif}, {"save_all": True, "append_images": [rgb]}):
+        yield encoded(rgb, "WEBP", **options)
+
+
+def mutated(data, rng):
+    """A copy with one to sixteen bytes, words or lengths changed, rather in the header; or only its beginning."""
+    data = bytearray(data)
+    for _ in range(rng.choice([1, 2, 16])):
+        at = rng.randrange(min(len(data), rng.choice([60, 10_000])))
+        changed = rng.choice(
+            [[data[at] ^ 1 << rng.randrange(8)], [0], [0xFF], [0xFF] * 4, [0x7F, 0xFF, 0xFF, 0xFF], []]
+        )
+        data[at : at + len(changed) or at + 1] = changed
+    return bytes(data[: rng.randrange(len(data))] if rng.random() < 0.1 and len(data) else data)
+
+
+def with_sums(data):
+    """A PNG with right checksums, so that its damage is read."""
+    fixed, at = bytearray(data[:8]), 8
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4])
+        fixed += data[at : at + 4] + png_chunk(data[at + 4 : at + 8], data[at + 8 : end])[4:]
+        at = end + 4
+    return bytes(fixed)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of damaged metadata
+@pytest.mark.parametrize("kind", range(len(list(samples()))))
+def test_damaged_file_is_an_image_or_unreadable_with_a_reason(kind):
+    rng, data = random.Random(kind), list(samples())[kind]
+    assert decode(data).size
+    unreadable = 0
+    for _ in range(200):
+        damaged = mutated(data, rng)
+        damaged = with_sums(damaged) if data.startswith(b"\x89PNG") and rng.random() < 0.7 else damaged
+        if damaged[16:24].count(0) < 4 and data.startswith(b"\x89PNG"):
+            continue  # large, and so slow
+        try:
+            assert decode(damaged).dtype == np.uint8
+        except UnreadableImage as error:
+            unreadable += 1
+            assert str(error)
+    assert unreadable > 10
+
+
+@pytest.mark.parametrize("kind", range(len(list(samples()))))
+@pytest.mark.parametrize("color_mode", ["rgb", "gray"])
+def test_large_images_have_the_same_pixels_though_they_are_converted_in_strips(kind, color_mode, monkeypatch):
+    data = list(samples())[kind]
+    at_once = decode(data, color_mode)
+    monkeypatch.setattr(decoding, "_PIXELS_OF_STRIP", 22)
+    assert np.array_equal(decode(data, color_mode), at_once)
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(decoding, "_MEMORY", Budget(7 * 6 * 4))
+    at_once = set()
+
+    def use(data):
+        with decoded(io.BytesIO(data)):
+            at_once.add(threading.get_ident())
+            assert len(at_once) == 1
+            at_once.clear()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, [encoded(plain("RGB", RED))] * 100))
+
+
+MEASURE = """
+import os, sys
+os.sched_getaffinity = lambda process: set(range(8))  # as many threads as a larger machine has
+from mbutils.config import DataParameters, Preprocessing
+from mbutils.data import folder, preprocessing
+dataset = folder.load_to_score(DataParameters(dataset="folder", data_dir=sys.argv[1]), "all")
+images = preprocessing.cached_images(dataset, Preprocessing(96, "rgb", "area"))
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(len(images), peak.split()[1])
+"""
+
+
+@pytest.mark.slow
+def test_memory_for_images_of_100_million_pixels_is_bounded_however_many_cores_there_are(tmp_path):
+    folder = tmp_path / "data" / "rose"
+    folder.mkdir(parents=True)
+    width, height = 10_000, 10_000
+    for bits, color_type, depth in ((8, 2, 3), (8, 6, 4), (16, 0, 2)):
+        (folder / f"{bits}_{color_type}.png").write_bytes(
+            png(width, height, bits, color_type, bytes((1 + width * depth) * height))
+        )
+    for progressive in (False, True):
+        image = Image.new("RGB", (width, height))
+        image.save(folder / f"{progressive}.jpg", progressive=progressive)
+    for bits in (24, 32):
+        header = struct.pack("<2sIIIIiiHHIIiiII", b"BM", 0, 0, 54, 40, width, height, 1, bits, 0, 0, 0, 0, 0, 0)
+        (folder / f"{bits}.bmp").write_bytes(header)
+        os.truncate(folder / f"{bits}.bmp", 54 + width * height * bits // 8)
+    environment = os.environ | {"MB_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, folder.parent], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    count, kilobytes = map(int, done.stdout.split())
+    assert count == 7 and kilobytes < 2_000_000

@@ -1,8 +1,10 @@
 """The user's own images: small real files in temporary folders, good ones and every kind of bad one."""
 
+import contextlib
 import io
 import os
 import shutil
+import socket
 
 import numpy as np
 import pandas as pd
@@ -261,6 +263,22 @@ def damage_link(path):
     path.symlink_to("gone.jpg")
 
 
+def damage_link_loop(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def damage_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def damage_socket(path):
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
+        server.bind(path.name)
+
+
 DAMAGES = {
     damage_text: "not a JPEG, PNG, BMP or WebP image",
     damage_half: "damaged",
@@ -268,6 +286,9 @@ DAMAGES = {
     damage_bomb: "more than 128 million pixels",
     damage_gif: "not a JPEG, PNG, BMP or WebP image",
     damage_link: "No such file or directory",
+    damage_link_loop: "Too many levels of symbolic links",
+    damage_fifo: "not a regular file",
+    damage_socket: "not a regular file",
 }
 
 
@@ -296,6 +317,47 @@ def test_image_that_vanishes_later_is_named(root):
     (root / "rose" / "05.jpg").unlink()
     with pytest.raises(WorkbookError, match=r"cannot read .*rose/05.jpg \(No such file or directory\): restore it"):
         preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("new\nline.jpg", "new\\nline.jpg"), (os.fsdecode(b"latin\xe9.jpg"), "latin\\udce9.jpg")]
+)
+def test_image_whose_name_cannot_be_printed_is_used_and_named_in_one_line(root, name, shown):
+    shutil.copy(root / "rose" / "00.jpg", root / "rose" / name)
+    (root / "daisy" / name).write_text("not an image")
+    assert f"1 of 42 images cannot be read: daisy/{shown} (not a" in refused(root)
+    for _ in range(2):  # read back from the index
+        dataset = load(root, skip_corrupt=True)
+        assert f"rose/{shown}" in dataset.duplicates()["files"].item() and dataset.skipped[0].startswith(
+            f"daisy/{shown} "
+        )
+    position = dataset.examples["file"].tolist().index(f"rose/{shown}")
+    assert dataset.encoded(np.array([position])) == [(root / "rose" / "00.jpg").read_bytes()]
+    (root / "rose" / name).unlink()
+    with pytest.raises(WorkbookError) as caught:
+        list(dataset.read())
+    assert f"rose/{shown} (No such file" in str(caught.value)
+
+
+def become_another(path):
+    write(path, 4711)
+
+
+def become_fifo(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [(become_another, "rose/05.jpg has changed since it was checked"), (become_fifo, "05.jpg (not a regular file)")],
+)
+def test_image_that_changes_after_it_was_checked_is_not_used(root, change, message):
+    dataset = load(root)
+    change(root / "rose" / "05.jpg")
+    with pytest.raises(WorkbookError) as caught:
+        preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
+    assert message in str(caught.value)
 
 
 def only_class(root):
@@ -346,6 +408,22 @@ def one_too_deep(root):
     shutil.move(root.parent / "moved", root / "flowers")
 
 
+def folder_named_as_an_image(root):
+    (root / "rose" / "x.jpg").mkdir()
+
+
+def loop_of_folders(root):
+    (root / "rose" / "again").symlink_to("..")
+
+
+def class_link_to_itself(root):
+    (root / "tulip").symlink_to("tulip")
+
+
+def loose_fifo(root):
+    os.mkfifo(root / "loose.png")
+
+
 def mixed_parts(root):
     for part in ("train", "test"):
         write(root / part / "rose" / "a.png", 1)
@@ -370,6 +448,10 @@ def class_missing_in_test(root):
         (loose_image, "loose.png is not in a class folder: move it into one, or away"),
         (nested, "rose holds a folder, red: give a folder that holds a folder of images for each class"),
         (one_too_deep, "flowers holds a folder, daisy: give a folder"),
+        (folder_named_as_an_image, "rose holds a folder, x.jpg: give a folder"),
+        (loop_of_folders, "rose holds a folder, again: give a folder"),
+        (class_link_to_itself, "tulip is a link that leads nowhere: repair or remove it"),
+        (loose_fifo, "loose.png is not in a class folder"),
         (mixed_parts, "holds parts and other folders (daisy, rose): move the others out of it"),
         (class_missing_in_test, "class 'daisy' has 20 different readable images and none for test"),
     ],
@@ -388,6 +470,23 @@ def test_data_dir_that_does_not_exist_is_named_with_the_nearest(root, tmp_path):
     assert "dato does not exist: did you mean 'data'?" in refused(tmp_path / "dato")
     (tmp_path / "data.zip").write_bytes(b"PK")
     assert "data.zip is a file: unpack it" in refused(tmp_path / "data.zip")
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "message"),
+    [
+        ("fifo", "fifo is not a folder: give"),
+        ("loop", "cannot read data_dir"),
+        ("x" * 300, "File name too long"),
+        ("\0", "null"),
+        ("/dev/null", "/dev/null is not a folder"),
+        ("/proc", "/proc"),
+    ],
+)
+def test_data_dir_that_is_no_folder_of_images_is_refused(tmp_path, data_dir, message):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    assert message in refused(tmp_path / data_dir)
 
 
 @pytest.mark.parametrize(

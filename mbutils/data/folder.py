@@ -10,7 +10,6 @@ Missing parts are drawn from train. Hidden files and folders, and files without 
 import hashlib
 import os
 import stat
-import unicodedata
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -20,17 +19,11 @@ import numpy as np
 import pandas as pd
 
 from mbutils.config import DataParameters
-from mbutils.data import cache, editions, index
+from mbutils.data import cache, editions, index, layout
 from mbutils.data.dataset import PARTS, Dataset
 from mbutils.data.decoding import UnreadableImage
 from mbutils.data.splits import once_in_test, split_by_class, without_copies
-from mbutils.errors import WorkbookError, nearest, printable
-
-_PART_FOLDERS = {part: part for part in PARTS} | {"val": "validation", "valid": "validation"}
-_READ = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-# Images of these formats are listed as unreadable rather than ignored.
-_NOT_READ = {".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".ppm", ".pgm"}
-_LAYOUT = "give a folder that holds a folder of images for each class"
+from mbutils.errors import WorkbookError
 
 
 def load(parameters: DataParameters) -> Dataset:
@@ -41,10 +34,10 @@ def load(parameters: DataParameters) -> Dataset:
             is missing in a part, links that leave it, or unreadable images and `skip_corrupt` is not set.
     """
     root = Path(parameters.data_dir)
-    files = _scan(root)
+    files = layout.scan(root)
     class_names = tuple(sorted(set(files["class"])))
     if len(class_names) == 1:
-        raise WorkbookError(f"data_dir {root} holds only one class, {class_names[0]!r}: {_LAYOUT}, at least two")
+        raise WorkbookError(f"data_dir {root} holds only one class, {class_names[0]!r}: {layout.LAYOUT}, at least two")
     examples, skipped = _examples(root, files, class_names, parameters.skip_corrupt)
     examples["part"] = _parts(examples, parameters)
     _refuse_small_classes(root, class_names, examples)
@@ -66,7 +59,7 @@ def load_to_score(parameters: DataParameters, part: str) -> Dataset:
         WorkbookError: As `load`, or if the folder holds parts and not this one.
     """
     root = Path(parameters.data_dir)
-    files = _scan(root, needs_train=False)
+    files = layout.scan(root, needs_train=False)
     given = set(files["given"])
     if part != "all" and given & {"", "train"}:
         return load(parameters)
@@ -90,7 +83,7 @@ def _examples(
 def _dataset(
     parameters: DataParameters, class_names: tuple[str, ...], examples: pd.DataFrame, skipped: tuple[str, ...]
 ) -> Dataset:
-    paths = [Path(parameters.data_dir) / file for file in examples["file"]]
+    paths = examples["path"].tolist()
     checked = list(zip(examples["size"], examples["modified"], strict=True))
 
     def open_at(position: int) -> BinaryIO:
@@ -102,8 +95,7 @@ def _dataset(
                 yield file.read()
 
     kept = ["file", "identity", "pixels", "width", "height", "label", "part"]
-    shown = examples[kept].assign(file=examples["file"].map(printable))
-    return Dataset(_name(parameters, class_names), class_names, shown, read, open_at, skipped)
+    return Dataset(_name(parameters, class_names), class_names, examples[kept], read, open_at, skipped)
 
 
 def _name(parameters: DataParameters, class_names: tuple[str, ...]) -> str:
@@ -132,135 +124,12 @@ def _open_unchanged(path: Path, checked: tuple[int, int]) -> BinaryIO:
     return file
 
 
-def _refuse_wrong_root(root: Path) -> None:
-    try:
-        mode = root.stat().st_mode
-    except FileNotFoundError as error:
-        raise WorkbookError(f"data_dir {root} does not exist: {_hint(root)}") from error
-    except (OSError, ValueError) as error:  # a ValueError for a null character
-        raise WorkbookError(f"cannot read data_dir {root} ({error}): {_LAYOUT}") from error
-    if stat.S_ISREG(mode):
-        raise WorkbookError(f"data_dir {root} is a file: unpack it, and {_LAYOUT}")
-    if not stat.S_ISDIR(mode):
-        raise WorkbookError(f"data_dir {root} is not a folder: {_LAYOUT}")
-
-
-def _hint(root: Path) -> str:
-    try:
-        siblings = [entry.name for entry in os.scandir(root.parent) if _is_folder(entry)]
-    except OSError:
-        return _LAYOUT
-    return nearest(root.name, siblings) if len(siblings) in range(1, 20) else _LAYOUT
-
-
-def _scan(root: Path, needs_train: bool = True) -> pd.DataFrame:
-    """Returns a row for each image file, sorted: `file` (relative), `given` (the folder's part, or ""), `class`."""
-    _refuse_wrong_root(root)
-    rows = []
-    for part, folder in _part_folders(root, needs_train):
-        _refuse_loose_images(folder, root)
-        seen: dict[str, Path] = {}
-        for path in _folders(folder, root):
-            name = _class_name(path)
-            if name in seen:
-                raise WorkbookError(f"{seen[name]} and {path} are the same class {name!r}: merge them")
-            seen[name] = path
-            images = _images(path, root)
-            if not images:
-                raise WorkbookError(f"class folder {path} holds no images: add some, or remove it")
-            rows += [(str(image.relative_to(root)), part, name) for image in images]
-    if not rows:
-        raise WorkbookError(f"data_dir {root} holds no images: {_LAYOUT}")
-    return pd.DataFrame(rows, columns=["file", "given", "class"])
-
-
-def _part_folders(root: Path, needs_train: bool) -> list[tuple[str, Path]]:
-    """Returns the folders that hold the class folders, each with its part, "" if the parts are still to be drawn."""
-    folders = _folders(root, root)
-    parts = [(_PART_FOLDERS[path.name.lower()], path) for path in folders if path.name.lower() in _PART_FOLDERS]
-    found = [part for part, _ in parts]
-    if not parts or (needs_train and "train" not in found) or (len(folders) > 1 and len(parts) == 1):
-        return [("", root)]  # "train" next to folders that are not parts is a class: pictures of trains
-    others = [path.name for path in folders if path.name.lower() not in _PART_FOLDERS]
-    if others:
-        raise WorkbookError(f"{root} holds parts and other folders ({', '.join(others)}): move the others out of it")
-    if len(set(found)) < len(found):
-        names = ", ".join(path.name for _, path in parts)
-        raise WorkbookError(f"{root} holds two folders for one part ({names}): merge them")
-    _refuse_loose_images(root, root)
-    return parts
-
-
-def _folders(folder: Path, root: Path) -> list[Path]:
-    """Returns the visible folders in a folder, sorted by name."""
-    entries = _visible(folder, root)
-    dangling = next(filter(_leads_nowhere, entries), None)
-    if dangling:
-        raise WorkbookError(f"{dangling.path} is a link that leads nowhere: repair or remove it")
-    return [Path(entry) for entry in entries if _is_folder(entry)]
-
-
-def _leads_nowhere(entry: os.DirEntry) -> bool:
-    try:
-        entry.stat()
-    except OSError:
-        return entry.is_symlink()
-    return False
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False  # a link to itself, or into a folder that may not be searched
-
-
-def _visible(folder: Path, root: Path) -> list[os.DirEntry]:
-    """Returns the visible entries of a folder, sorted by name; links must not leave the data."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise WorkbookError(f"cannot read {folder} ({error.strerror}): check its permissions") from error
-    entries = [entry for entry in entries if not entry.name.startswith((".", "__"))]
-    for entry in entries:
-        if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(os.path.realpath(root)):
-            raise WorkbookError(f"{entry.path} is a link that leaves {root}: replace it with a copy of its target")
-    return entries
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _READ | _NOT_READ
-
-
-def _images(folder: Path, root: Path) -> list[Path]:
-    inside = _visible(folder, root)
-    nested = next(filter(_is_folder, inside), None)
-    if nested:
-        raise WorkbookError(f"class folder {folder} holds a folder, {nested.name}: {_LAYOUT}, and no deeper folders")
-    return [path for path in map(Path, inside) if _is_image(path)]
-
-
-def _refuse_loose_images(folder: Path, root: Path) -> None:
-    files = [Path(entry) for entry in _visible(folder, root) if not _is_folder(entry)]
-    loose = next(filter(_is_image, files), None)
-    if loose:
-        raise WorkbookError(f"{loose} is not in a class folder: move it into one, or away; {_LAYOUT}")
-
-
-def _class_name(folder: Path) -> str:
-    """Returns the name of a class in composed Unicode, since some file systems store names decomposed."""
-    name = unicodedata.normalize("NFC", folder.name).strip()
-    if not name or printable(name) != name:
-        raise WorkbookError(f"the name of class folder {str(folder)!r} cannot be printed: rename it")
-    return name
-
-
 def _described(root: Path, files: pd.DataFrame) -> pd.DataFrame:
-    stats = [_stat(root / file) for file in files["file"]]
-    keys = files.assign(size=[size for size, _ in stats], modified=[modified for _, modified in stats])
+    keys = files.drop(columns="path")
+    keys["size"], keys["modified"] = zip(*map(_stat, files["path"]), strict=True)
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    openers = (partial(_open, root / file) for file in files["file"])
-    return index.of_images(keys, openers, cache.folder(cache.INDEX) / f"folder_{digest}.csv")
+    openers = (partial(_open, path) for path in files["path"])
+    return index.of_images(keys, openers, cache.folder(cache.INDEX) / f"folder_{digest}.csv").assign(path=files["path"])
 
 
 def _stat(path: Path) -> tuple[int, int]:

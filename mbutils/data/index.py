@@ -38,7 +38,7 @@ def describe(opener: Opener) -> tuple[str, str, int, int, str]:
                 digest.update(pixels)
                 return identity, digest.hexdigest(), width, height, ""
     except UnreadableImage as error:
-        return identity, "", 0, 0, str(error)
+        return identity, "", 0, 0, printable(str(error))
     except OSError as error:
         return identity, "", 0, 0, str(error.strerror)
 
@@ -74,7 +74,7 @@ def _completed(keys: pd.DataFrame, openers: Iterable[Opener], path: Path) -> pd.
     table = pd.DataFrame([(*image, *known[image]) for image in images], columns=[*keys, *_FOUND])
     if new:
         with cache.written(path) as partial:
-            table.to_csv(partial, index=False, errors="surrogateescape")
+            table.to_csv(partial, index=False)
     return table
 
 
@@ -88,7 +88,7 @@ def _known(path: Path, keys: list[str]) -> dict[tuple, tuple]:
 def load(path: Path) -> pd.DataFrame | None:
     """Returns what `of_images` wrote, or None if the file is missing or damaged."""
     try:
-        return pd.read_csv(path, dtype=_TYPES, keep_default_na=False, encoding_errors="surrogateescape")
+        return pd.read_csv(path, dtype=_TYPES, keep_default_na=False)
     except (OSError, ValueError):  # pandas' parser errors are ValueErrors
         return None
 
@@ -105,7 +105,7 @@ def refuse_unreadable(table: pd.DataFrame, name: str, skip: bool) -> tuple[pd.Da
         WorkbookError: If an image is unreadable and `skip` is False; the first five are named.
     """
     unreadable = table[table["error"] != ""]
-    listed = tuple(printable(f"{row.file} ({row.error})") for row in unreadable.itertuples())
+    listed = tuple(f"{row.file} ({row.error})" for row in unreadable.itertuples())
     if listed and not skip:
         raise WorkbookError(
             f"{name}: {len(listed)} of {len(table)} images cannot be read: {in_short(listed)}: "
