@@ -71,16 +71,23 @@ ODD = {
     "file": "sweep.yaml",
     "below a file": "sweep.yaml/results",
     "read-only": "/proc/results",
+    "home of nobody": "~nobody-here/results",
+    "long name": "a" * 300,
+    "long path": "long/" * 1000,
+    "two lines": "one\ntwo",
+    "no UTF-8": "\udcff",
+    "loop": "loop",
 }
 
 
 @pytest.mark.parametrize("results", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("command", ["sweep", "report", "status"])
 def test_results_folder_that_cannot_be_used_is_named(mb, tmp_path, monkeypatch, command, results):
+    (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     status, err = mb(command, results)
     assert status == 2 and "error: " in err[-1] and "Traceback" not in "".join(err)
-    assert {path.name for path in tmp_path.iterdir()} == {"sweep.yaml"}
+    assert {path.name for path in tmp_path.iterdir()} == {"sweep.yaml", "loop"}
 
 
 def test_sweep_in_a_folder_with_an_odd_name(tmp_path):

@@ -40,6 +40,7 @@ def test_plain_values_are_read(read, text, value):
         ("a: !!int abc", "is not a YAML file"),
         ("a: 0b_", "is not a YAML file"),
         ("a: " + "9" * 5000, "is not a YAML file"),
+        ("a: 0x" + "f" * 5000, "a number has more than 63 bits"),
         ('a: "\\ud800"', "is not a YAML file"),
         ("a: !!python/object/apply:os.system [id]", "is not a YAML file"),
         ("a: !!binary aGk=", "is not a YAML file"),

@@ -164,11 +164,14 @@ def check_path(name: str, path: str) -> None:
 
 
 def _checked(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise WorkbookError(f"{name}: the number has {value.bit_length():,} bits, the most is 63")
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
+        shown = "" if isinstance(value, list | dict) else f" {value!r:.80}"
         hint = " (write 0.001 instead of 1e-3)" if kind is float and isinstance(value, str) else ""
-        raise WorkbookError(f"{name}: expected {kind.__name__}, got {type(value).__name__} {value!r}{hint}")
+        raise WorkbookError(f"{name}: expected {kind.__name__}, got {type(value).__name__}{shown}{hint}")
     if kind is str:
         check_path(name, value)
     if rules["choices"] and value not in rules["choices"]:

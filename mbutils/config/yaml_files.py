@@ -64,6 +64,13 @@ class _Loader(yaml.SafeLoader):
         text.encode()
         return text
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Returns a whole number of at most 63 bits."""
+        number = super().construct_yaml_int(node)
+        if abs(number) >= 2**63:
+            raise yaml.constructor.ConstructorError(None, None, "a number has more than 63 bits", node.start_mark)
+        return number
+
 
 def _refuse_many(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
     """Returns the number of values in a node, aliases counted as often as they occur."""
@@ -79,3 +86,4 @@ def _refuse_many(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
 
 for _kind in ("timestamp", "binary", "omap", "pairs", "set"):
     _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", yaml.SafeLoader.construct_undefined)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
