@@ -16,14 +16,15 @@ IS_PROGRESS = "is_progress"  # in the metadata of an output of a notebook: pages
 PROGRESS_FILE = "MB_PROGRESS_FILE"  # the environment variable that names the file for the state of a notebook's bar
 
 
-def progress(total: int, description: str, unit: str) -> tqdm:
+def progress(total: int, description: str, unit: str, initial: int = 0) -> tqdm:
     """Returns a bar for a `with` statement: `update(n)` advances it, and `set_postfix_str` sets its note.
 
-    A saved notebook keeps its last state only. Outside notebooks and terminals nothing is shown.
+    It begins at `initial`, for work that continues. A saved notebook keeps its last state only. Outside notebooks and
+    terminals nothing is shown.
     """
     if _in_notebook():
-        return _NotebookBar(total=total, desc=description, unit=unit)
-    return tqdm(total=total, desc=description, unit=unit, disable=None)
+        return _NotebookBar(total=total, desc=description, unit=unit, initial=initial)
+    return tqdm(total=total, desc=description, unit=unit, initial=initial, disable=None)
 
 
 def duration(seconds: float) -> str:
@@ -63,7 +64,8 @@ class _NotebookBar(tqdm):
 
 def _write(state: dict[str, Any], file: Path) -> None:
     """Writes the description of a bar, how far it is, its note, and the seconds left."""
-    left = (state["total"] - state["n"]) * state["elapsed"] / state["n"] if state["n"] else None
+    done = state["n"] - state["initial"]
+    left = (state["total"] - state["n"]) * state["elapsed"] / done if done else None
     written = {name: state[name] for name in ("unit", "n", "total")}
     written |= {"what": state["prefix"], "note": state["postfix"], "left": left}
     # A training does not stop because its progress cannot be written.

@@ -1,5 +1,7 @@
 import hashlib
 import json
+import os
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -46,6 +48,19 @@ def test_nothing_is_on_disk_before_a_run_is_finished(begun, network, tmp_path):
     with pytest.raises(WorkbookError, match="no finished run in"):
         runs.find(tmp_path)
     assert runs.finish(begun, network, HISTORY) == runs.find(tmp_path, begun.run_id)
+
+
+def test_checkpoint_of_a_training_is_there_until_its_run_is_finished_or_a_month_has_passed(
+    begun, network, digits, tmp_path
+):
+    others = [begun.checkpoint.with_name(f".other_{days}_days_old.checkpoint") for days in (29, 31)]
+    for path, days in zip((begun.checkpoint, *others), (0, 29, 31), strict=True):
+        path.touch()
+        os.utime(path, (time.time() - days * 24 * 3600,) * 2)
+    again = runs.begin(PARAMETERS, digits, tmp_path)
+    assert [path.exists() for path in (again.checkpoint, *others)] == [True, True, False]
+    runs.finish(again, network, HISTORY)
+    assert [path.exists() for path in (begun.checkpoint, *others)] == [False, True, False]
 
 
 def test_manifest_records_what_a_run_was_made_of(finished, digits):

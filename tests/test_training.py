@@ -47,14 +47,17 @@ def test_training_lowers_the_loss_and_beats_chance(history):
     ("layer", "weight", "loss"),
     [("classifier", "kernel", "loss"), ("conv1_bn", "moving_variance", "validation loss")],
 )
-def test_training_stops_at_once_when_its_loss_is_no_longer_a_number(digits, layer, weight, loss):
+def test_training_stops_at_once_when_its_loss_is_no_longer_a_number(digits, tmp_path, layer, weight, loss):
+    checkpoint = tmp_path / "from which it would diverge again"
+    checkpoint.touch()
     images = preprocessing.cached_images(digits, PARAMETERS.preprocessing)
     network = training.build_model(PARAMETERS, digits)
     variable = getattr(network.get_layer(layer), weight)
     variable.assign(np.full(variable.shape, np.nan))
     expected = rf"its {loss} is nan in epoch 1: lower learning_rate \(0.01\), or raise warmup_epochs \(2\)"
     with pytest.raises(WorkbookError, match=expected):
-        training.fit(network, images, digits, PARAMETERS)
+        training.fit(network, images, digits, PARAMETERS, checkpoint=checkpoint)
+    assert not checkpoint.exists()
 
 
 def rates(steps_per_epoch, **parameters):

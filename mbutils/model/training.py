@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
+from mbutils.model.checkpoint import Checkpoint
 from mbutils.model.divergence import StopOnDivergence
 from mbutils.model.optimizer import FusedAdamW
 from mbutils.model.probe import LinearProbe, linear_probe, start_from_probe
@@ -55,6 +57,7 @@ def fit(
     dataset: Dataset,
     parameters: TrainParameters,
     teacher_scores: np.ndarray | None = None,
+    checkpoint: Path | None = None,
 ) -> pd.DataFrame:
     """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The model of the last epoch is kept.
 
@@ -65,10 +68,12 @@ def fit(
         parameters: The optimization and the augmentation.
         teacher_scores: A teacher's scores of each view of the training images: float32, shape (views, n_train,
             n_classes).
+        checkpoint: The file from which a training with these arguments continues when it was interrupted, see
+            `Training.checkpoint`; None to keep none.
 
     Returns:
         One row for each epoch: `epoch` (from 1), `loss`, `top1`, `validation_loss`, `validation_top1` (fractions),
-        `learning_rate` at its end, and `seconds` since the start.
+        `learning_rate` at its end, and `seconds` since the start, without those of interruptions.
 
     Raises:
         WorkbookError: If the images were made with other parameters, or the loss is no longer a number.
@@ -78,24 +83,33 @@ def fit(
             f"the images have the shape {images.shape[1:]}, the parameters ask for {parameters.preprocessing.shape}: "
             "run the cells above again"
         )
-    if parameters.initial_classifier == "probe":
-        start_from_probe(network, images, dataset)
-    steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
     trained = mobilenet.with_variable_size(network)
     compile_model(trained, parameters)
-    recorder = _Recorder(parameters.epochs)
+    kept = checkpoint and Checkpoint(checkpoint, trained.variables + trained.optimizer.variables, teacher_scores)
+    history = kept.restore() if kept else pd.DataFrame()
+    if history.empty and parameters.initial_classifier == "probe":
+        start_from_probe(network, images, dataset)
+    epochs = range(len(history), parameters.epochs)
+    steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
+    recorder = _Recorder(history, parameters.epochs, kept)
     diverged = StopOnDivergence(
         f"lower learning_rate ({parameters.learning_rate:g}), or raise warmup_epochs ({parameters.warmup_epochs:g})"
     )
-    trained.fit(
-        pipeline.training_batches(images, dataset, parameters, range(parameters.epochs), teacher_scores),
-        validation_data=pipeline.ordered_batches(images, dataset, "validation", batch_size=256),
-        epochs=parameters.epochs,
-        steps_per_epoch=steps_per_epoch,
-        callbacks=[_Schedule(parameters, steps_per_epoch), diverged, recorder],
-        verbose=0,
-        shuffle=False,
-    )
+    try:
+        trained.fit(
+            pipeline.training_batches(images, dataset, parameters, epochs, teacher_scores),
+            validation_data=pipeline.ordered_batches(images, dataset, "validation", batch_size=256),
+            initial_epoch=epochs.start,
+            epochs=epochs.stop,
+            steps_per_epoch=steps_per_epoch,
+            callbacks=[_Schedule(parameters, steps_per_epoch, epochs.start), diverged, recorder],
+            verbose=0,
+            shuffle=False,
+        )
+    except WorkbookError:
+        if kept:
+            kept.remove()  # from there, it would only diverge again
+        raise
     return recorder.history
 
 
@@ -146,10 +160,10 @@ class _Schedule(keras.callbacks.Callback):
     Keras computes its own schedules again for the decay of each weight, which takes time when tracing and in each step.
     """
 
-    def __init__(self, parameters: TrainParameters, steps_per_epoch: int) -> None:
+    def __init__(self, parameters: TrainParameters, steps_per_epoch: int, first_epoch: int) -> None:
         super().__init__()
         self._parameters, self._steps_per_epoch = parameters, steps_per_epoch
-        self._step = 0
+        self._step = first_epoch * steps_per_epoch
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self.model.optimizer.learning_rate = learning_rate(self._step, self._parameters, self._steps_per_epoch)
@@ -157,16 +171,19 @@ class _Schedule(keras.callbacks.Callback):
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Shows one progress bar and collects the history."""
+    """Shows one progress bar, collects the history, and keeps checkpoints."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, history: pd.DataFrame, epochs: int, checkpoint: Checkpoint | None) -> None:
         super().__init__()
-        self._epochs = epochs
-        self.history = pd.DataFrame()
+        self.history = history
+        self._epochs, self._checkpoint = epochs, checkpoint
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._start = time.perf_counter()
-        self._bar = progress(self._epochs, "train", "epoch")
+        done = len(self.history)
+        if done:
+            print(f"continues at epoch {done + 1} of {self._epochs}, from a training that was interrupted")
+        self._start = time.perf_counter() - (self.history["seconds"].iloc[-1] if done else 0)
+        self._bar = progress(self._epochs, "train", "epoch", done)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         row = {
@@ -179,6 +196,8 @@ class _Recorder(keras.callbacks.Callback):
             "seconds": round(time.perf_counter() - self._start, 3),
         }
         self.history = pd.concat([self.history, pd.DataFrame([row])], ignore_index=True)
+        if self._checkpoint and epoch + 1 < self._epochs:
+            self._checkpoint.keep(self.history)
         self._bar.set_postfix_str(f"validation top-1 {row['validation_top1']:.3f}")
         self._bar.update()
 

@@ -1,5 +1,7 @@
 """The record of a training: begun before it, written as a run folder when it has ended."""
 
+import contextlib
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,13 @@ from mbutils.runs.folder import Run, written
 from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import made_by, now, versions
 
+_CHECKPOINT = ".checkpoint"
+_FORGOTTEN_AFTER = 30 * 24 * 3600  # seconds
+
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """A run that is being trained; nothing of it is on disk until `finish`.
+    """A run that is being trained; nothing of it but a checkpoint is on disk until `finish`.
 
     Attributes:
         identity: What determines its result.
@@ -40,6 +45,11 @@ class Training:
         """The parameters that it is trained with."""
         return self.identity.parameters
 
+    @property
+    def checkpoint(self) -> Path:
+        """The file from which it continues when it was interrupted; it is beside the run folder until `finish`."""
+        return self.path.with_name(f".{self.run_id}{_CHECKPOINT}")
+
 
 def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Training:
     """Starts the record of a run.
@@ -52,6 +62,7 @@ def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> T
     identity = identify(parameters, dataset)
     path = results_dir / "runs" / identity.run_id
     files.make_folder(path.parent, "set another results_dir")
+    _remove_forgotten(path.parent)
     facts = {
         "run_id": identity.run_id,
         "configuration": identity.configuration,
@@ -65,6 +76,14 @@ def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> T
         "started": now(),
     }
     return Training(identity, path, facts)
+
+
+def _remove_forgotten(folder: Path) -> None:
+    """Removes the checkpoints of trainings that nobody continued for a month."""
+    for path in folder.glob(f".*{_CHECKPOINT}"):
+        with contextlib.suppress(OSError):  # another process removed it
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_AFTER:
+                path.unlink()
 
 
 def _recorded(parameters: TrainParameters) -> dict[str, Any]:
@@ -88,6 +107,8 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
 
 def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any) -> Run:  # noqa: ANN401
     """Writes the folder of a run that has been trained; an earlier run of the same id is replaced as a whole.
+
+    The checkpoint of the training is removed.
 
     Args:
         training: What `begin` returned.
@@ -114,4 +135,6 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
             "model.keras": written(folder / "model.keras", network.save),
         }
         manifests.write(folder, manifest)
+    with contextlib.suppress(OSError):
+        training.checkpoint.unlink(missing_ok=True)
     return Run(training.path)
