@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import keras
 import numpy as np
 import psutil
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from damage import mutants
 from PIL import Image
 from tflite_models import convert, edited, made_once, mobilenet_v1
@@ -214,3 +216,25 @@ def test_only_files_of_a_reasonable_size_are_read(use, tmp_path):
     for name, message in [("pipe", "not a file"), ("folder", "not a file"), ("large", "larger than 512 MiB")]:
         with pytest.raises(WorkbookError, match=f"{name}.tflite: {message}"):
             use(tmp_path / f"{name}.tflite")
+
+
+def with_a_shared_table(data, count):
+    """Returns a model whose vector of tensors holds one tensor many times: it is small, but not when it is decoded."""
+
+    def edit(model):
+        (graph,) = model.subgraphs
+        graph.tensors[0].name = "x" * 100_000
+        graph.tensors += [graph.tensors[-1]] * count
+
+    content = bytearray(edited(data, edit))
+    graph = schema.Model.GetRootAs(content, 0).Subgraphs(0)
+    vector = graph._tab.Vector(graph._tab.Offset(4))
+    (first,) = struct.unpack_from("<I", content, vector)
+    for index in range(graph.TensorsLength()):
+        struct.pack_into("<I", content, vector + 4 * index, first - 4 * index)
+    return bytes(content)
+
+
+def test_tables_that_share_their_data_are_not_decoded():
+    with pytest.raises(WorkbookError, match=r"truncated or corrupted \.tflite \(its tables share their data"):
+        footprint(with_a_shared_table(MODELS["int8_per_channel"](), 10_000))

@@ -35,6 +35,10 @@ def write_first_output_again(model):
     operators[-1].outputs = operators[0].outputs
 
 
+def repeat_ops(model):
+    model.subgraphs[0].operators *= 200
+
+
 def set_code_of_quantize(code, custom=None):
     def edit(model):
         for entry in model.operatorCodes:
@@ -54,8 +58,9 @@ def set_code_of_quantize(code, custom=None):
         (set_code_of_quantize(schema.BuiltinOperator.CUSTOM, "Detect"), "no memory rules for the op Detect"),
         (write_first_output_again, "truncated or corrupted.*second time"),
         (lambda model: model.subgraphs.append(model.subgraphs[0]), "2 subgraphs"),
+        (repeat_ops, "[0-9]+00 ops: use a model for microcontrollers"),
     ],
-    ids=["dynamic", "batch", "unknown op", "custom op", "written twice", "two subgraphs"],
+    ids=["dynamic", "batch", "unknown op", "custom op", "written twice", "two subgraphs", "many ops"],
 )
 def test_what_the_rules_do_not_cover_is_refused(edit, message):
     with pytest.raises(WorkbookError, match=message) as error:

@@ -11,6 +11,8 @@ from mbutils.tflite.graph import DTYPES, Graph, Op, Tensor
 from mbutils.tflite.names import layer_names
 from mbutils.tflite.ops import CONVOLUTIONS, KERNEL_OPS, SUPPORTED, WITH_WEIGHTS
 
+_MOST_OPS = 2000
+
 
 def read_graph(source: Path | str | bytes, label: str = "model") -> Graph:
     """Reads the op graph of an int8 .tflite.
@@ -38,6 +40,8 @@ def read_graph(source: Path | str | bytes, label: str = "model") -> Graph:
 
 def _graph(model: Any, label: str, tflite_bytes: int) -> Graph:  # noqa: ANN401
     subgraph = model.subgraphs[0]
+    if len(subgraph.operators) > _MOST_OPS:
+        raise WorkbookError(f"{len(subgraph.operators)} ops: use a model for microcontrollers, {_MOST_OPS} at most")
     checks.static_shapes(subgraph)
     codes = [schema.op_name(model, operator) for operator in subgraph.operators]
     tensors = [_tensor(model, index, record) for index, record in enumerate(subgraph.tensors)]

@@ -7,6 +7,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 
 from mbutils.errors import WorkbookError
+from mbutils.tflite import sharing
 
 CONVERT_HINT = (
     "convert it with tf.lite.TFLiteConverter, a representative dataset and "
@@ -14,6 +15,8 @@ CONVERT_HINT = (
 )
 
 _LARGEST_BYTES = 2**29
+_LONGEST_DETAIL = 200  # characters of a message that come from a file
+_LONGEST_NAME = 1000  # characters
 
 
 def _names(enum: type) -> dict[int, str]:
@@ -65,17 +68,21 @@ def decode(data: bytes) -> schema.ModelT:
         root = schema.Model.GetRootAs(data, 0)
         subgraphs = root.SubgraphsLength()
         # Decode no further than needed for the message: many subgraphs may be many times the work.
-        model = schema.ModelT.InitFromObj(root) if subgraphs == 1 else None
+        if subgraphs == 1:
+            sharing.check(root, len(data))
+            model = schema.ModelT.InitFromObj(root)
+    except WorkbookError:
+        raise
     except Exception as error:
         raise damaged(error) from None
-    if model is None:
+    if subgraphs != 1:
         raise WorkbookError(f"{subgraphs} subgraphs (control flow or signatures): export a plain model with one")
     return model
 
 
 def damaged(cause: Exception) -> WorkbookError:
     """Returns the error for a file whose offsets or values cannot be right."""
-    detail = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    detail = str(cause).splitlines()[0][:_LONGEST_DETAIL] if str(cause) else type(cause).__name__
     return WorkbookError(f"truncated or corrupted .tflite ({detail}): copy or convert it again")
 
 
@@ -89,9 +96,9 @@ def op_name(model: schema.ModelT, operator: schema.OperatorT) -> str:
 
 
 def text(value: bytes | str | None) -> str:
-    """Returns a flatbuffer string as str, printable and never None."""
+    """Returns the first 1000 characters of a flatbuffer string as str, printable and never None."""
     decoded = value.decode(errors="replace") if isinstance(value, bytes) else value or ""
-    return "".join(c if c.isprintable() else "?" for c in decoded)
+    return "".join(c if c.isprintable() else "?" for c in decoded[:_LONGEST_NAME])
 
 
 def numbers(values: Any) -> tuple[int, ...]:  # noqa: ANN401
