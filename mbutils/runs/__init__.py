@@ -1,6 +1,17 @@
 """Run folders, their manifests, and the results table made from them."""
 
-from mbutils.runs.folder import FLOAT32, Run, all_runs, damaged, find, load_dataset, no_run, notebook_of
+from mbutils.runs.folder import (
+    FLOAT32,
+    Run,
+    all_runs,
+    changed_name,
+    damaged,
+    find,
+    load_dataset,
+    no_run,
+    notebook_of,
+    predictions_name,
+)
 from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import git_commit, machine
 from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
@@ -9,8 +20,6 @@ from mbutils.runs.variants import (
     CHANGED_KEPT,
     MEASURED_COLUMNS,
     RECORDED_ACCURACY,
-    changed_name,
-    predictions_name,
     record_deployment,
     record_evaluation,
     record_outcomes,

@@ -21,7 +21,6 @@ from mbutils.runs import manifest as manifests
 from mbutils.runs.manifest import FLOAT32
 
 _TRAINED = ("history.csv", "model.keras")
-_REPORTED = (".csv", ".npz")  # the artefacts that a report reads
 
 
 @dataclass(frozen=True)
@@ -80,33 +79,50 @@ class Run:
         Raises:
             WorkbookError: If it is missing or was altered.
         """
-        artefacts = self.manifest["artefacts"]
-        if name not in artefacts:
-            raise WorkbookError(f"run {self.run_id} has no {name}: run {notebook_of(name)} again")
-        self._verify(name, artefacts[name])
+        self._verify(name, self.manifest["artefacts"])
         return self.path / name
 
-    def _verify(self, name: str, recorded: Mapping[str, Any]) -> None:
-        path = self.path / name
+    def _verify(self, name: str, artefacts: Mapping[str, Any]) -> None:
+        path, again = self.path / name, f"run {notebook_of(name)} again"
+        if name not in artefacts:
+            raise WorkbookError(f"run {self.run_id} has no {name}: {again}")
         try:
             size = path.stat().st_size if path.is_file() else None
-            intact = size == recorded["bytes"] and files.sha256(path) == recorded["sha256"]
+            intact = size == artefacts[name]["bytes"] and files.sha256(path) == artefacts[name]["sha256"]
         except OSError as error:
-            raise WorkbookError(f"run {self.run_id}: cannot read {path} ({error.strerror})") from error
+            raise WorkbookError(f"run {self.run_id}: cannot read {path} ({error.strerror}): {again}") from error
         if not intact:
             state = "is missing" if size is None else "was altered since it was made"
-            raise WorkbookError(f"run {self.run_id}: {name} {state}: run {notebook_of(name)} again")
+            raise WorkbookError(f"run {self.run_id}: {name} {state}: {again}")
 
     @property
     def damage(self) -> str:
         """What is wrong with what a report reads of it, in one line; empty where nothing is."""
         try:
-            for name, recorded in self.manifest["artefacts"].items():
-                if name.endswith(_REPORTED):
-                    self._verify(name, recorded)
+            manifest = self.manifest
+            evaluated = [variant for variant, facts in manifest["variants"].items() if "top1" in facts]
+            names = [predictions_name(variant) for variant in evaluated]
+            names += [changed_name(variant) for variant in evaluated if variant != FLOAT32]
+            for name in ("history.csv", *names):
+                self._verify(name, manifest["artefacts"])
         except WorkbookError as error:
-            return " ".join(str(error).encode(errors="backslashreplace").decode().split())
+            return _one_line(error)
         return ""
+
+
+def _one_line(error: WorkbookError) -> str:
+    """Returns a message as it can be printed, whatever the name of a folder."""
+    return " ".join(str(error).encode(errors="backslashreplace").decode().split())
+
+
+def predictions_name(variant: str) -> str:
+    """Returns the name of the file with the predictions of a variant, which `record_evaluation` writes."""
+    return f"predictions_{variant}.npz"
+
+
+def changed_name(variant: str) -> str:
+    """Returns the name of the file with the test images that a variant changed, which `save_changed` writes."""
+    return f"changed_{variant}.npz"
 
 
 def written(path: Path, write: Callable[[Path], None]) -> dict[str, Any]:
@@ -128,19 +144,24 @@ def notebook_of(artefact: str) -> str:
 
 
 def find(results_dir: Path, run_id: str = "") -> Run:
-    """Returns a run by its id, or the newest one where the id is empty; a line on standard error names damaged ones.
+    """Returns a run by its id, or the newest one where the id is empty.
+
+    Runs whose record cannot be read may be newer: a line on standard error names each.
 
     Raises:
         WorkbookError: If there is no such run, or it is damaged.
     """
     if run_id:
         return _named(results_dir, run_id)
-    for reason in damaged(results_dir).values():
-        print(f"warning: {reason}", file=sys.stderr)
-    runs = all_runs(results_dir)
+    runs: dict[str, Run] = {}
+    for run in _folders(results_dir):
+        try:
+            runs[run.manifest["finished"]] = run
+        except WorkbookError as error:
+            print(f"warning: {_one_line(error)}", file=sys.stderr)
     if not runs:
         raise no_run(results_dir)
-    return max(runs, key=lambda run: run.manifest["finished"])
+    return runs[max(runs)]
 
 
 def no_run(results_dir: Path) -> WorkbookError:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mbutils.columns import RESULTS, names
 from mbutils.config import DeployParameters
-from mbutils.runs.folder import Run, written
+from mbutils.runs.folder import Run, changed_name, predictions_name, written
 from mbutils.runs.provenance import made_by
 
 if TYPE_CHECKING:
@@ -101,16 +101,6 @@ def save_changed(run: Run, variant: str, positions: np.ndarray, images: np.ndarr
     write = partial(np.savez_compressed, positions=positions, images=images)
     with run.changing() as manifest:
         manifest["artefacts"][name] = written(run.path / name, write)
-
-
-def changed_name(variant: str) -> str:
-    """Returns the name of the file that `save_changed` writes."""
-    return f"changed_{variant}.npz"
-
-
-def predictions_name(variant: str) -> str:
-    """Returns the name of the file with the predictions that `record_evaluation` writes."""
-    return f"predictions_{variant}.npz"
 
 
 def _write_predictions(path: Path, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
