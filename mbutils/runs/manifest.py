@@ -77,7 +77,7 @@ _MANIFEST = _object(
         "finished": _TIME,
         "machine": TEXT,
         "versions": _object({}, additionalProperties=TEXT),
-        "outcomes": _object(dict.fromkeys(("train", "validation"), _OUTCOME), "train", "validation"),
+        "outcomes": _object({}, "train", "validation", additionalProperties=_OUTCOME),
         "evaluated": _object({"git_commit": TEXT}),
         "variants": _object(dict.fromkeys((FLOAT32, *INT8_VARIANTS), _VARIANT), additionalProperties=False),
         "artefacts": _object({}, propertyNames={"pattern": r"^\w[\w.-]*\Z"}, additionalProperties=_ARTEFACT),
