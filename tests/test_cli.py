@@ -89,11 +89,19 @@ def test_report_without_runs_says_so_and_writes_nothing(mb, tmp_path, capsys):
     assert not (tmp_path / "empty").exists()
 
 
-def test_report_prints_table_and_path(mb, tiny_results, capsys):
-    assert mb("report", "--results-dir", tiny_results) == 0
-    text = capsys.readouterr().out
+def test_report_prints_table_and_path_and_names_a_damaged_run(mb, tiny_results, tmp_path, capsys):
+    results = tmp_path / "results"
+    shutil.copytree(tiny_results, results)
+    (results / "runs" / "damaged").mkdir()
+    (results / "runs" / "damaged" / "manifest.json").write_text('{"status": "finished"}')
+    assert mb("report", "--results-dir", results) == 0
+    text, errors = capsys.readouterr()
     assert "int8_per_channel" in text and "float32" in text
-    assert text.rstrip().endswith(str(tiny_results / "report.html"))
+    assert text.rstrip().endswith(str(results / "report.html"))
+    assert errors.count("\n") == 1 and "left out: run damaged: " in errors
+    assert "run damaged: " in (results / "report.html").read_text()
+    assert mb("status", "--results-dir", results) == 0
+    assert capsys.readouterr().err == errors
 
 
 def test_report_of_a_run_that_was_only_trained_says_what_it_lacks(mb, digits, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -96,6 +97,14 @@ def test_manifest_that_is_no_record_is_named(run, tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+def test_comparison_without_an_intact_run_is_refused_in_one_line(run, tmp_path):
+    with pytest.raises(WorkbookError, match=r"no finished run in .*: run the train notebook first"):
+        runs.write_results(tmp_path / "empty")
+    truncate(run.path / "history.csv")
+    with pytest.raises(WorkbookError, match=r"no intact run in .*: .*history\.csv was altered .*: run train again"):
+        runs.write_results(tmp_path)
+
+
 def test_nothing_is_recorded_that_could_not_be_read_again(run):
     before = run.manifest
     with pytest.raises(WorkbookError, match="machine: 5 is not of type 'string'"):
@@ -174,6 +183,13 @@ def test_sweep_does_again_what_was_damaged_and_says_so(run, tmp_path, name, caps
     assert cli.main(["sweep", str(file), "--results-dir", str(tmp_path), "--dry-run"]) == 0
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("done again: "))
     assert run.run_id in line and name in line
+
+
+def test_teacher_that_is_damaged_is_named(run, digits, tmp_path, monkeypatch):
+    truncate(run.path / "manifest.json")
+    monkeypatch.setattr(teachers, "identify", lambda *arguments: Mock(teacher=run))
+    with pytest.raises(WorkbookError, match=f"run {run.run_id}: .* is damaged"):
+        teachers.find_teacher(TrainParameters(), digits, tmp_path)
 
 
 def replace_artefact(run, name, content):

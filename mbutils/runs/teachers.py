@@ -19,12 +19,14 @@ def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Pat
     """Returns the finished run that teaches a run with these parameters.
 
     Raises:
-        WorkbookError: If it is not trained yet.
+        WorkbookError: If it is not trained yet, or damaged.
     """
     teacher = identify(parameters, dataset).teacher
     try:
         return find(results_dir, teacher.run_id)
     except WorkbookError as error:
+        if (results_dir / "runs" / teacher.run_id).exists():  # damaged, as the error says
+            raise
         raise WorkbookError(
             f"teacher {parameters.teacher}: no finished run {teacher.run_id} in {results_dir}: train its recipe first, "
             f"with dataset {parameters.data_name}, fit {parameters.fit}, seed {parameters.seed} and "
