@@ -80,7 +80,12 @@ _MANIFEST = _object(
         "outcomes": _object({}, "train", "validation", additionalProperties=_OUTCOME),
         "evaluated": _object({"git_commit": TEXT}),
         "variants": _object(dict.fromkeys((FLOAT32, *INT8_VARIANTS), _VARIANT), additionalProperties=False),
-        "artefacts": _object({}, propertyNames={"pattern": r"^\w[\w.-]*\Z"}, additionalProperties=_ARTEFACT),
+        "artefacts": _object(
+            {},
+            *("history.csv", "model.keras"),
+            propertyNames={"pattern": r"^\w[\w.-]*\Z"},
+            additionalProperties=_ARTEFACT,
+        ),
     },
     *("run_id", "configuration", "parameters", "dataset", "finished", "train_seconds", "validation_top1"),
     *("git_commit", "versions", "variants", "artefacts"),
