@@ -14,6 +14,7 @@ from PIL import Image
 
 from mbutils.config import PLANT_VILLAGE_39, PROJECT, DataParameters, Preprocessing
 from mbutils.data import datasets, folder, preprocessing
+from mbutils.data.decoding import decode
 from mbutils.errors import WorkbookError
 
 CLASSES = ("daisy", "rose")
@@ -78,6 +79,13 @@ def test_images_come_in_the_order_of_the_examples_however_they_are_read(root):
     images = preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
     assert np.array_equal(images[30], preprocessing.preprocess(streamed[30], Preprocessing(32, "rgb", "area")))
     assert dataset.image_sizes().drop_duplicates().to_numpy().tolist() == [[15, 12]]
+
+
+def test_images_to_look_at_are_as_they_are_and_large_ones_smaller(root):
+    picture(1, 1021).save(root / "daisy" / "00.jpg")
+    small, large = preprocessing.originals(load(root), np.array([21, 0]))
+    assert np.array_equal(small, decode((root / "rose" / "01.PNG").read_bytes()))
+    assert large.shape == (511, 512, 3)
 
 
 def test_split_depends_on_the_seed_and_not_on_where_the_folder_is(root, tmp_path):

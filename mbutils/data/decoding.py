@@ -63,8 +63,8 @@ def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
         The pixels: uint8, shape (height, width, 3) or (height, width, 1).
 
     Raises:
-        UnreadableImage: If the bytes are not an image, a damaged image, one of more than `MAX_PIXELS`, or more than
-            `MAX_BYTES`.
+        UnreadableImage: If the bytes are not an image, a damaged image, one of more than `MAX_PIXELS` (half of them for
+            WebP, whose decoder takes twice the memory), or more than `MAX_BYTES`.
     """
     with decoded(io.BytesIO(encoded), color_mode) as pixels:
         return pixels
