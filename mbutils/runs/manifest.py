@@ -123,7 +123,7 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _damaged(folder: Path, what: str) -> WorkbookError:
     return WorkbookError(
-        f"run {folder.name}: {folder / NAME} {what}: put an intact copy back, or remove the folder and train again"
+        f"run {folder.name}: {NAME} {what}: put an intact copy back, or remove the folder and train again"
     )
 
 

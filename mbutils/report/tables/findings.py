@@ -30,7 +30,7 @@ def findings_by_run(found: Mapping[Finding, Sequence[str]]) -> Styler:
 
 def left_out(damaged: Mapping[str, str]) -> Styler:
     """Returns the runs that a report leaves out, and why; takes what `runs.damaged` returns."""
-    return _box(pd.DataFrame({"run left out": list(damaged), "why": list(damaged.values())}), _AMBER)
+    return _box(pd.DataFrame({"runs left out": list(damaged.values())}), _AMBER)
 
 
 def _box(table: pd.DataFrame, color: str) -> Styler:
