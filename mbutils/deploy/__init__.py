@@ -70,7 +70,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
     graph = read_graph(tflite, str(run.path / f"{parameters.variant}.tflite"))
     network = Network.from_graph(graph)
     contract, class_names = run.parameters.preprocessing, tuple(run.manifest["dataset"]["class_names"])
-    _check_contract(network, contract.shape, class_names)
+    _check_contract(network, graph.label, contract.shape, class_names)
     predicted, memory = graph_footprint(graph), plan(network, parameters.streamed_layers)
     _check_ram(network, memory, parameters)
     out = full_path(parameters.out) if parameters.out else run.path / f"deploy_{parameters.variant}"
@@ -125,11 +125,11 @@ def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> 
     )
 
 
-def _check_contract(network: Network, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
+def _check_contract(network: Network, label: str, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
     if network.image_shape != shape or network.n_classes != len(class_names):
         raise WorkbookError(
-            f"the model has images of {network.image_shape} and {network.n_classes} scores, the run has {shape} and "
-            f"{len(class_names)} classes: convert it again"
+            f"{label}: the model has images of {network.image_shape} and {network.n_classes} scores, the run has "
+            f"{shape} and {len(class_names)} classes: convert it again"
         )
 
 

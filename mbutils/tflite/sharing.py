@@ -34,7 +34,8 @@ def _lengths(root: schema.Model) -> Iterator[int]:
         yield from map(_length, (tensor, tensor.Quantization(), tensor.Sparsity()))
     for operator in _tables(graph.Operators, graph.OperatorsLength()):
         if operator.BuiltinOptions2Type() or operator.BuiltinOptionsType() == schema.BuiltinOptions.VarHandleOptions:
-            raise WorkbookError("no memory rules for ops of StableHLO or of variables")  # their options hold names
+            # Their options hold names.
+            raise WorkbookError("no memory rules for ops of StableHLO or of variables: replace them")
         yield _length(operator)
     yield from map(_length, _tables(root.OperatorCodes, root.OperatorCodesLength()))
     yield from map(_length, _tables(root.Metadata, root.MetadataLength()))
