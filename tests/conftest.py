@@ -29,6 +29,12 @@ defaults:
 """
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--kills", type=int, default=6, help="parts of a sweep that test_sweep_kills.py kills (default: 6)"
+    )
+
+
 def pytest_collection_modifyitems(items):
     """Lets the tests on `tiny_results` come first: one worker makes it while the others take tests from the end."""
     items.sort(key=lambda item: "tiny_results" not in item.fixturenames)

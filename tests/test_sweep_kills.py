@@ -1,13 +1,18 @@
-"""Nothing is lost: parts of a sweep are killed at random moments, until everything is done all the same."""
+"""Nothing is lost: parts of a sweep, and second runs of what is finished, are killed at random moments.
+
+`pytest -m slow tests/test_sweep_kills.py --kills 60` kills more parts of a sweep, in some minutes.
+"""
 
 import random
+import subprocess
+import sys
 import time
 
+import killed_again
 import psutil
 import pytest
-from sweeping import Sweep, children, facts, fork_servers, kernels, ran, wait_for
+from sweeping import Sweep, children, environment, facts, fork_servers, kernels, ran, wait_for
 
-KILLS = 6
 KINDS = ("sweep", "fork server", "kernel")
 SEEDS = 3
 TEXT = f"""
@@ -36,9 +41,10 @@ def undisturbed(sweep):
     return facts(results)
 
 
-def test_killed_sweeps_end_with_the_results_of_an_undisturbed_one(sweep, undisturbed):
+def test_killed_sweeps_end_with_the_results_of_an_undisturbed_one(sweep, undisturbed, request):
     rng = random.Random(0)
-    kills = [kind for kind in KINDS for _ in range(KILLS // 3)]
+    kills_each = request.config.getoption("kills") // len(KINDS)
+    kills = [kind for kind in KINDS for _ in range(kills_each)]
     rng.shuffle(kills)
     killed, folder = dict.fromkeys(kills, 0), 0
     while kills:
@@ -50,7 +56,7 @@ def test_killed_sweeps_end_with_the_results_of_an_undisturbed_one(sweep, undistu
     while sweep.run(results, "--workers", 2)[0] != 0:
         pass
     assert facts(results) == undisturbed
-    assert killed == dict.fromkeys(KINDS, KILLS // 3)
+    assert killed == dict.fromkeys(KINDS, kills_each)
 
 
 def run_and_kill(sweep, results, kills, killed, rng):
@@ -86,3 +92,10 @@ def test_finished_runs_are_not_done_again(sweep, undisturbed):
     status, out, _ = sweep.run(results)
     assert status == 0 and ran(results) == before
     assert "train: " not in out
+
+
+@pytest.mark.parametrize("stage", killed_again.STAGES)
+def test_finished_runs_are_whole_however_often_a_second_run_is_killed(stage, tmp_path):
+    command = [sys.executable, killed_again.__file__, tmp_path, stage, "15"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert done.stdout == f"15 kills of {stage}: whole each time\n", done.stderr

@@ -20,6 +20,8 @@ from mbutils.errors import WorkbookError, nearest
 from mbutils.runs import manifest as manifests
 from mbutils.runs.manifest import FLOAT32
 
+_NEW = ".new."
+_LEFT = (f"{_NEW}*", f".{_NEW}*", ".manifest.*.json")  # files that a change was writing when it was killed
 _TRAINED = ("history.csv", "model.keras")
 
 
@@ -50,11 +52,35 @@ class Run:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:
-        """Yields the manifest, to be changed in place, and writes it. Others who change it wait, so no fact is lost."""
+        """Yields the manifest, to be changed in place, and writes it. Others who change it wait, so no fact is lost.
+
+        Artefacts are written as `new` ones. They count from the moment when the manifest with their sha256 is there.
+        """
         with files.locked(self.path):
+            self._settle()
             manifest = self.manifest
-            yield manifest
-            manifests.write(self.path, manifest)
+            try:
+                yield manifest
+                manifests.write(self.path, manifest)
+            finally:
+                self._settle()
+
+    def new(self, name: str) -> Path:
+        """Returns where a new artefact of some name is to be written, until it takes its place."""
+        return self.path / f"{_NEW}{name}"
+
+    def _settle(self) -> None:
+        """Puts new artefacts that the manifest knows in their places; what else a change left behind is removed."""
+        for name, recorded in self.manifest["artefacts"].items():
+            self._take(name, recorded)
+        for path in (path for pattern in _LEFT for path in self.path.glob(pattern) if path.is_file()):
+            path.unlink(missing_ok=True)
+
+    def _take(self, name: str, recorded: Mapping[str, Any]) -> None:
+        new = self.new(name)
+        with contextlib.suppress(FileNotFoundError):  # while another process does the same
+            if new.is_file() and files.sha256(new) == recorded["sha256"]:
+                new.replace(self.path / name)
 
     def update(self, **facts: Any) -> None:  # noqa: ANN401
         """Adds facts to the manifest, replacing those of the same name."""
@@ -87,6 +113,7 @@ class Run:
         if name not in artefacts:
             raise WorkbookError(f"run {self.run_id} has no {name}: {again}")
         try:
+            self._take(name, artefacts[name])
             size = path.stat().st_size if path.is_file() else None
             intact = size == artefacts[name]["bytes"] and files.sha256(path) == artefacts[name]["sha256"]
         except OSError as error:

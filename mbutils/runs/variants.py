@@ -48,7 +48,7 @@ def save_variant(run: Run, variant: str, tflite: bytes, conversion: Mapping[str,
     """
     name = f"{variant}.tflite"
     with run.changing() as manifest:
-        manifest["artefacts"][name] = written(run.path / name, lambda path: path.write_bytes(tflite))
+        manifest["artefacts"][name] = written(run.new(name), lambda path: path.write_bytes(tflite))
         manifest["variants"][variant] = {"conversion": dict(conversion), **costs, "tflite_bytes": len(tflite)}
 
 
@@ -77,7 +77,7 @@ def record_evaluation(
         for variant, values in scores.items():
             name = predictions_name(variant)
             write = partial(_write_predictions, identities=identities, labels=labels, scores=values)
-            manifest["artefacts"][name] = written(run.path / name, write)
+            manifest["artefacts"][name] = written(run.new(name), write)
         variants, class_names = manifest["variants"], manifest["dataset"]["class_names"]
         for row in accuracies.to_dict("records"):
             facts = {name: row[name] for name in RECORDED_ACCURACY if not pd.isna(row[name])}
@@ -100,7 +100,7 @@ def save_changed(run: Run, variant: str, positions: np.ndarray, images: np.ndarr
     name = changed_name(variant)
     write = partial(np.savez_compressed, positions=positions, images=images)
     with run.changing() as manifest:
-        manifest["artefacts"][name] = written(run.path / name, write)
+        manifest["artefacts"][name] = written(run.new(name), write)
 
 
 def _write_predictions(path: Path, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
