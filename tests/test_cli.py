@@ -1,3 +1,4 @@
+import os
 import re
 import shutil
 import subprocess
@@ -57,6 +58,12 @@ def test_render_shows_text_about_outputs_only_where_there_are_some(mb, outputs, 
     html = (tmp_path / "a.html").read_text()
     assert "Runs" in html and "End" in html
     assert ("What a page of them says." in html) == bool(outputs) == ("12 of them" in html)
+
+
+def test_render_never_replaces_a_pipe(mb, notebook, capsys):
+    os.mkfifo(notebook.with_name("pipe"))
+    assert mb("render", notebook, "--out", notebook.with_name("pipe")) == 2
+    assert "pipe exists and is not HTML" in capsys.readouterr().err and notebook.with_name("pipe").is_fifo()
 
 
 def test_render_has_one_output_path_for_one_notebook(mb, notebook, capsys):
@@ -161,6 +168,8 @@ def test_output_may_be_cut_short_by_its_reader(tflite):
         (["sweep", "a.yaml", "--results-dir", "a\0b"], "has a control character"),
         (["sweep", "a" * 300], "is too long for a path"),
         (["sweep", "a.yaml\n"], "has a control character"),
+        (["report", "--results-dir=--"], "-- is no value of an option"),
+        (["render", "."], "argument NOTEBOOK.ipynb: . is a folder: give a file"),
         (["render", ""], "argument NOTEBOOK.ipynb: is empty"),
         (["render", "\udcff.ipynb"], "has a control character, or is no Unicode"),
         (["render", "a.ipynb", "--out", "b\0.html"], "has a control character"),

@@ -13,8 +13,6 @@ from mbutils.config import full_path
 from mbutils.deploy import folder
 from mbutils.errors import WorkbookError
 
-REFUSED = "would be replaced, and deploy did not write what is there"
-
 
 def contents(edition):
     return {name: f"{name}, {edition} edition".encode() for name in folder.generated()}
@@ -97,7 +95,7 @@ EDITS = {
 def test_edited_files_are_refused_by_name_and_replaced_when_told_to(out, edit):
     edit(out / "main.c")
     before = tree(out)
-    with pytest.raises(WorkbookError, match=f"^main.c in .*/network {REFUSED}.*--force") as error:
+    with pytest.raises(WorkbookError, match=r"network holds edited files \(main.c\): .* --force") as error:
         folder.write(out, contents("second"), {"edition": 2})
     assert "\n" not in str(error.value) and tree(out) == before
     folder.write(out, contents("second"), {"edition": 2}, force=True)
@@ -119,7 +117,7 @@ def test_few_of_many_edited_files_are_named(out):
     for name in folder.generated():
         (out / name).write_text("mine")
     more = len(folder.generated()) - 3
-    with pytest.raises(WorkbookError, match=f"^Makefile, README.md, board.h and {more} more in "):
+    with pytest.raises(WorkbookError, match=f"\\(Makefile, README.md, board.h and {more} more\\)"):
         folder.check_target(out)
 
 
@@ -201,13 +199,14 @@ def test_the_working_directory_is_not_replaced(out, monkeypatch):
         folder.check_target(out)
 
 
+@pytest.mark.parametrize("stride", [10, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("in_one_step", [True, False])
-def test_a_kill_at_any_step_leaves_the_old_folder_or_the_new_one(out, in_one_step, monkeypatch):
-    """Each try is killed one step later, and must leave one edition whole; the next one goes on from there."""
+def test_a_kill_at_any_step_leaves_the_old_folder_or_the_new_one(out, in_one_step, stride, monkeypatch):
+    """Each try is killed some steps later, and must leave one edition whole; the next one goes on from there."""
     if not in_one_step:
         monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     seen, editions = [], {"first": ("second", 2), "second": ("first", 1)}
-    for step in range(1000):
+    for step in range(0, 1000, stride):
         before = deployed(out)
         name, number = editions[before]
         if not _killed_at(step, lambda: folder.write(out, contents(name), {"edition": number})):  # noqa: B023
@@ -215,7 +214,7 @@ def test_a_kill_at_any_step_leaves_the_old_folder_or_the_new_one(out, in_one_ste
         if not in_one_step:
             files.finish_replacing(out)
         seen.append(deployed(out) == before)
-    assert True in seen and False in seen and len(seen) > 20
+    assert True in seen and (False in seen or stride > 1) and len(seen) > 100 / stride
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 

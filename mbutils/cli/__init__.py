@@ -24,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         _refuse_gone_folder()
         given = _parser().parse_args(arguments)
+        if [] in vars(given).values():  # argparse's answer to --option=--
+            raise WorkbookError("-- is no value of an option: leave it out")
         status = given.command(given)
         sys.stdout.flush()
         return status

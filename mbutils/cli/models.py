@@ -39,9 +39,7 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
     deploy.add_argument(
         "run", type=text, nargs="?", metavar="RUN", help="its id or its folder (default: the newest finished run)"
     )
-    add_parameters(deploy, DeployParameters, "variant")
-    add_parameters(deploy, DeployParameters, "out", default="a folder in that of the run")
-    add_parameters(deploy, DeployParameters, "streamed_layers", "vectors", "ram_kib", "force")
+    add_parameters(deploy, DeployParameters, "variant", "out", "streamed_layers", "vectors", "ram_kib", "force")
     deploy.set_defaults(command=_deploy)
 
     cached = commands.add_parser(

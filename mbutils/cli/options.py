@@ -25,12 +25,13 @@ def add_parameters(
     """
     specs = {spec.name: spec for spec in fields(kind)}
     for spec in (specs[name] for name in names):
-        option, help_text = f"--{spec.name.replace('_', '-')}", spec.metadata["help"].replace("%", "%%")
+        option = f"--{spec.name.replace('_', '-')}"
+        help_text, _, if_empty = spec.metadata["help"].replace("%", "%%").partition(", empty for ")
         if spec.type is bool:
             parser.add_argument(option, action="store_true", default=None, help=help_text)
             continue
         choices = spec.metadata["choices"]
-        shown = default or ("" if spec.default in ("", None) else f"{spec.default}")
+        shown = default or if_empty or ("" if spec.default in ("", None) else f"{spec.default}")
         parser.add_argument(
             option,
             type=_value(kind, spec),
@@ -67,8 +68,10 @@ def text(written: str) -> str:
 
 
 def path(written: str) -> Path:
-    """Returns the path that an option gives; the file need not exist."""
-    return Path(text(written))
+    """Returns the path of a file that an option gives; the file need not exist."""
+    if not Path(text(written)).name:
+        raise argparse.ArgumentTypeError(f"{written} is a folder: give a file")
+    return Path(written)
 
 
 def results_folder(written: str) -> Path:

@@ -162,8 +162,7 @@ def check_target(out: Path, force: bool = False) -> None:
     if edited:
         names = ", ".join(edited[:_NAMED]) + (f" and {len(edited) - _NAMED} more" if len(edited) > _NAMED else "")
         raise WorkbookError(
-            f"{names} in {out} would be replaced, and deploy did not write what is there: {_WAY_OUT}, or replace with "
-            "--force (in the notebook force = True)"
+            f"{out} holds edited files ({names}): {_WAY_OUT}, or replace them with --force (notebook: force = True)"
         )
 
 

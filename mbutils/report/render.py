@@ -74,10 +74,15 @@ def _read(notebook: Path) -> nbformat.NotebookNode:
 
 
 def _refuse_other_content(html: Path) -> None:
-    if html.is_file():
-        with html.open("rb") as file:
-            if not file.read(100).lstrip().lower().startswith((b"<!doctype html", b"<html")):
-                raise WorkbookError(f"{html} exists and is not HTML: give another path for the output")
+    try:
+        begin = b""
+        if html.is_file():
+            with html.open("rb") as file:
+                begin = file.read(100).lstrip().lower()
+    except OSError as error:
+        raise WorkbookError(f"cannot read {html} ({error.strerror}): give another path for the output") from error
+    if html.exists() and not html.is_dir() and not begin.startswith((b"<!doctype html", b"<html")):
+        raise WorkbookError(f"{html} exists and is not HTML: give another path for the output")
 
 
 def _headings(content: nbformat.NotebookNode) -> list[tuple[int, str]]:
