@@ -51,9 +51,8 @@ def _refuse_wrong_root(root: Path) -> None:
         mode = root.stat().st_mode
     except FileNotFoundError as error:
         raise WorkbookError(f"data_dir {root} does not exist: {_hint(root)}") from error
-    except (OSError, ValueError) as error:  # a ValueError for a null character
-        reason = getattr(error, "strerror", error)
-        raise WorkbookError(f"cannot read data_dir {root} ({reason}): {LAYOUT}") from error
+    except OSError as error:
+        raise WorkbookError(f"cannot read data_dir {root} ({error.strerror}): {LAYOUT}") from error
     if stat.S_ISREG(mode):
         raise WorkbookError(f"data_dir {root} is a file: unpack it, and {LAYOUT}")
     if not stat.S_ISDIR(mode):
