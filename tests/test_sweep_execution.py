@@ -242,11 +242,19 @@ def test_nobody_else_can_reach_a_running_sweep(interrupted):
     sockets = {connection.laddr for part in parts for connection in part.net_connections("unix")} - {""}
     assert len(sockets) > 10 and all(Path(path).is_relative_to(temporary) for path in sockets)
     assert all(path.stat().st_mode & 0o77 == 0 for path in temporary.iterdir())
-    if os.getuid() == 0:
-        paths = [*sockets, *(path for path in temporary.rglob("*") if path.is_file())]
-        command = ["sh", "-c", 'for path; do test -e "$path" && echo "$path"; done', "sh", *paths]
-        user = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "cwd": "/"}
-        assert subprocess.run(command, capture_output=True, text=True, **user).stdout == ""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may try as another user")
+def test_attack_of_another_user_is_refused(interrupted):
+    _, temporary, process, _ = interrupted
+    parts = [psutil.Process(process.pid), *children(process.pid)]
+    sockets = {connection.laddr for part in parts for connection in part.net_connections("unix")} - {""}
+    files = [str(path) for path in temporary.rglob("*") if path.is_file()]
+    targets = {"sockets": sorted(sockets), "files": files, "processes": [part.pid for part in parts]}
+    command = [sys.executable, Path(__file__).with_name("attack.py"), str(NOBODY)]
+    done = subprocess.run(command, input=json.dumps(targets), capture_output=True, text=True)
+    assert len(sockets) > 10 and any(path.endswith("kernel.json") for path in files)
+    assert (done.stdout, done.stderr) == ("tried everything\n", "")
 
 
 def test_ctrl_c_stops_the_sweep_and_every_kernel_and_leaves_no_files(interrupted, capsys):
