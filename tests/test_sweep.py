@@ -79,6 +79,7 @@ def test_teachers_come_before_their_students_listed_or_not(tmp_path, listed):
         ),
         ("defaults: {dataset: digits, weights: none, late_epochs: 4, epochs: 3}", "late_epochs: 4 of 3 epochs"),
         ("defaults: {dataset: digits, alpha: 0.3}", "no ImageNet weights for alpha 0.3"),
+        ("defaults: {dataset: digits, weights: /dev/zero}", "weights: /dev/zero is not a file: set imagenet, none, or"),
         ("defaults: {run_id: a}", "unknown parameter 'run_id'"),
         ("grid: {alpha: 0.5}", r"grid: alpha must be a list of values, such as \[0.5\]"),
         ("grid: {alpha: []}", "grid: alpha must be a list"),

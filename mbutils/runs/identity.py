@@ -9,6 +9,7 @@ from typing import Any
 from mbutils.config import DataParameters, TrainParameters, read_recipe, suited
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
+from mbutils.files import sha256
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,10 @@ def _weights(weights: str) -> str:
     if weights in ("imagenet", "none"):
         return weights
     path = Path(weights).expanduser()
+    way_out = "set imagenet, none, or the path of a .keras or .weights.h5 file"
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.exists() and not path.is_file():  # a device may never end
+            raise WorkbookError(f"weights: {path} is not a file: {way_out}")
+        return sha256(path)
     except OSError as error:
-        raise WorkbookError(
-            f"weights: cannot read {path} ({error.strerror}): set imagenet, none, or the path of a .keras or "
-            ".weights.h5 file"
-        ) from error
+        raise WorkbookError(f"weights: cannot read {path} ({error.strerror}): {way_out}") from error
