@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+STRIP := $(BIN)/nbstripout --extra-keys metadata.language_info
 SIDE_BY_SIDE := --numprocesses logical --maxprocesses 8 --dist worksteal
 SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
@@ -18,6 +19,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@test ! -e .git || git config filter.nbstripout.clean 'if [ -x $(BIN)/nbstripout ]; then $(STRIP); else cat; fi'
 	@touch $@
 
 demo: $(READY)  ## sweep over handwritten digits, no download: results/demo/report.html
@@ -47,16 +49,17 @@ test-all: $(READY)  ## run every test
 lint: $(READY)  ## check style, formatting and stripped notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/nbstripout --verify $(wildcard notebooks/*.ipynb)
+	$(STRIP) --verify $(wildcard notebooks/*.ipynb)
 
 format: $(READY)  ## format the code, strip the notebooks, write the tables of results/README.md
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/nbstripout $(wildcard notebooks/*.ipynb)
+	$(STRIP) $(wildcard notebooks/*.ipynb)
 	$(BIN)/python -m mbutils.columns
 
 lab: $(READY)  ## open JupyterLab on the project, at its notebooks
-	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks \
+		--FileContentsManager.post_save_hook=mbutils.cli.lab.saved
 
 lock: $(READY)  ## pin the newest versions of the dependencies in requirements.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
