@@ -1,15 +1,23 @@
 """A training that was interrupted continues at its checkpoint, and ends as if nothing had happened."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+from sweeping import environment, kernels, wait_for
 
+from mbutils import runs
 from mbutils.backend import keras
 from mbutils.config import TrainParameters, suited
 from mbutils.data import preprocessing
 from mbutils.model import checkpoint, training
 from mbutils.model.checkpoint import Checkpoint
 
+ONLY_TRAIN = "notebooks: [train]\n"
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.1 + 0.2, 1 / 3]})
 
 
@@ -117,3 +125,21 @@ def test_training_that_was_killed_after_an_epoch_ends_as_if_it_had_not_been(digi
     undisturbed, continued = (history.drop(columns="seconds") for history in histories)
     assert continued.equals(undisturbed)
     assert histories[1]["seconds"].is_monotonic_increasing
+
+
+@pytest.mark.slow
+def test_sweep_continues_a_training_whose_kernel_was_killed(tmp_path, tiny_sweep_file):
+    (tmp_path / "sweep.yaml").write_text(tiny_sweep_file.read_text().replace(" epochs: 1", " epochs: 15") + ONLY_TRAIN)
+    command = [Path(sys.executable).with_name("mb"), "sweep", tmp_path / "sweep.yaml", "--results-dir", tmp_path]
+    process = subprocess.Popen([*command, "--workers", "1"], env=environment(), stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: list(tmp_path.glob("runs/.*.checkpoint")), seconds=120)
+        for kernel in kernels(process):
+            kernel.kill()
+        assert process.wait(300) == 0
+    finally:
+        process.terminate()
+    (run,) = runs.all_runs(tmp_path)
+    assert pd.read_csv(run.artefact("history.csv"))["epoch"].tolist() == list(range(1, 16))
+    (log,) = tmp_path.glob("logs/*/train.log")
+    assert re.search(r"continues at epoch \d+ of 15", log.read_text())

@@ -64,6 +64,12 @@ def test_checkpoint_of_a_training_is_there_until_its_run_is_finished_or_a_month_
     assert [path.exists() for path in (begun.checkpoint, *others)] == [False, True, False]
 
 
+def test_logs_for_tensorboard_have_a_folder_for_each_run(begun, digits, tmp_path):
+    wanted = runs.begin(replace(PARAMETERS, tensorboard="logs"), digits, tmp_path)
+    assert begun.logs is None and wanted.logs == Path("logs") / begun.run_id
+    assert wanted.facts["parameters"] == begun.facts["parameters"]  # a folder of this machine
+
+
 def test_manifest_records_what_a_run_was_made_of(finished, digits):
     manifest = finished.manifest
     assert finished.parameters == PARAMETERS

@@ -60,6 +60,13 @@ def test_training_stops_at_once_when_its_loss_is_no_longer_a_number(digits, tmp_
     assert not checkpoint.exists()
 
 
+def test_logs_for_tensorboard_need_it_installed(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    images = preprocessing.cached_images(digits, PARAMETERS.preprocessing)
+    with pytest.raises(WorkbookError, match="tensorboard is not installed: pip install tensorboard, or leave"):
+        training.fit(training.build_model(PARAMETERS, digits), images, digits, PARAMETERS, logs=tmp_path)
+
+
 def rates(steps_per_epoch, **parameters):
     parameters = suited(TrainParameters(learning_rate=0.5, **parameters), N_TRAIN)
     steps = parameters.epochs * steps_per_epoch

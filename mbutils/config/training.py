@@ -149,6 +149,7 @@ class TrainParameters(PrepareParameters):
         determines_result=False,
     )
     results_dir: str = parameter("", "empty for the project's own results folder", determines_result=False)
+    tensorboard: str = parameter("", "folder for TensorBoard logs, empty for none", determines_result=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,8 @@
 """Training in one call: optimizer, schedule, progress, history."""
 
+import importlib.util
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -58,6 +60,7 @@ def fit(
     parameters: TrainParameters,
     teacher_scores: np.ndarray | None = None,
     checkpoint: Path | None = None,
+    logs: Path | None = None,
 ) -> pd.DataFrame:
     """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The model of the last epoch is kept.
 
@@ -70,13 +73,16 @@ def fit(
             n_classes).
         checkpoint: The file from which a training with these arguments continues when it was interrupted, see
             `Training.checkpoint`; None to keep none.
+        logs: The folder for logs that TensorBoard shows; those of an earlier training are replaced. None for none.
 
     Returns:
-        One row for each epoch: `epoch` (from 1), `loss`, `top1`, `validation_loss`, `validation_top1` (fractions),
-        `learning_rate` at its end, and `seconds` since the start, without those of interruptions.
+        One row for each epoch: `epoch` (from 1), `image_size` and `whole` (whether the training images are whole
+        instead of crops), `loss`, `top1`, `validation_loss`, `validation_top1` (fractions), `learning_rate` at its end,
+        and `seconds` since the start, without those of interruptions.
 
     Raises:
-        WorkbookError: If the images were made with other parameters, or the loss is no longer a number.
+        WorkbookError: If the images were made with other parameters, the loss is no longer a number, or logs are wanted
+            and TensorBoard is not installed.
     """
     if images.shape[1:] != parameters.preprocessing.shape:
         raise WorkbookError(
@@ -91,7 +97,8 @@ def fit(
         start_from_probe(network, images, dataset)
     epochs = range(len(history), parameters.epochs)
     steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
-    recorder = _Recorder(history, parameters.epochs, kept)
+    recorder = _Recorder(history, parameters, kept)
+    logging = [_tensorboard(logs, anew=history.empty)] if logs else []
     diverged = StopOnDivergence(
         f"lower learning_rate ({parameters.learning_rate:g}), or raise warmup_epochs ({parameters.warmup_epochs:g})"
     )
@@ -102,7 +109,7 @@ def fit(
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             steps_per_epoch=steps_per_epoch,
-            callbacks=[_Schedule(parameters, steps_per_epoch, epochs.start), diverged, recorder],
+            callbacks=[_Schedule(parameters, steps_per_epoch, epochs.start), diverged, recorder, *logging],
             verbose=0,
             shuffle=False,
         )
@@ -142,16 +149,28 @@ def schedule(parameters: TrainParameters, steps_per_epoch: int) -> pd.DataFrame:
         images are whole instead of crops).
     """
     steps = range(parameters.epochs * steps_per_epoch)
-    epochs = np.array(steps) / steps_per_epoch
-    early = epochs < parameters.early_epochs
     return pd.DataFrame(
         {
-            "epoch": epochs,
-            "learning_rate": [learning_rate(step, parameters, steps_per_epoch) for step in steps],
-            "image_size": np.where(early, parameters.early_image_size, parameters.image_size),
-            "whole": epochs >= parameters.epochs - parameters.late_epochs,
+            "epoch": step / steps_per_epoch,
+            "learning_rate": learning_rate(step, parameters, steps_per_epoch),
+            **_images_in(step // steps_per_epoch, parameters),
         }
+        for step in steps
     )
+
+
+def _images_in(epoch: int, parameters: TrainParameters) -> dict[str, int | bool]:
+    """Returns what the training images of an epoch are, counted from 0: `image_size`, and `whole` instead of crops."""
+    size = parameters.early_image_size if epoch < parameters.early_epochs else parameters.image_size
+    return {"image_size": size, "whole": epoch >= parameters.epochs - parameters.late_epochs}
+
+
+def _tensorboard(folder: Path, anew: bool) -> keras.callbacks.Callback:
+    if importlib.util.find_spec("tensorboard") is None:
+        raise WorkbookError("tensorboard is not installed: pip install tensorboard, or leave the parameter empty")
+    if anew:
+        shutil.rmtree(folder, ignore_errors=True)
+    return keras.callbacks.TensorBoard(folder, write_graph=False)
 
 
 class _Schedule(keras.callbacks.Callback):
@@ -173,21 +192,22 @@ class _Schedule(keras.callbacks.Callback):
 class _Recorder(keras.callbacks.Callback):
     """Shows one progress bar, collects the history, and keeps checkpoints."""
 
-    def __init__(self, history: pd.DataFrame, epochs: int, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, history: pd.DataFrame, parameters: TrainParameters, checkpoint: Checkpoint | None) -> None:
         super().__init__()
         self.history = history
-        self._epochs, self._checkpoint = epochs, checkpoint
+        self._parameters, self._checkpoint = parameters, checkpoint
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        done = len(self.history)
+        done, epochs = len(self.history), self._parameters.epochs
         if done:
-            print(f"continues at epoch {done + 1} of {self._epochs}, from a training that was interrupted")
+            print(f"continues at epoch {done + 1} of {epochs}, from a training that was interrupted")
         self._start = time.perf_counter() - (self.history["seconds"].iloc[-1] if done else 0)
-        self._bar = progress(self._epochs, "train", "epoch", done)
+        self._bar = progress(epochs, "train", "epoch", done)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         row = {
             "epoch": epoch + 1,
+            **_images_in(epoch, self._parameters),
             "loss": logs["loss"],
             "top1": logs["top1"],
             "validation_loss": logs["val_loss"],
@@ -196,7 +216,7 @@ class _Recorder(keras.callbacks.Callback):
             "seconds": round(time.perf_counter() - self._start, 3),
         }
         self.history = pd.concat([self.history, pd.DataFrame([row])], ignore_index=True)
-        if self._checkpoint and epoch + 1 < self._epochs:
+        if self._checkpoint and epoch + 1 < self._parameters.epochs:
             self._checkpoint.keep(self.history)
         self._bar.set_postfix_str(f"validation top-1 {row['validation_top1']:.3f}")
         self._bar.update()

@@ -18,6 +18,7 @@ from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import made_by, now, versions
 
 _CHECKPOINT = ".checkpoint"
+_OF_THE_MACHINE = ("results_dir", "tensorboard")  # parameters that say nothing about the run
 _FORGOTTEN_AFTER = 30 * 24 * 3600  # seconds
 
 
@@ -49,6 +50,12 @@ class Training:
     def checkpoint(self) -> Path:
         """The file from which it continues when it was interrupted; it is beside the run folder until `finish`."""
         return self.path.with_name(f".{self.run_id}{_CHECKPOINT}")
+
+    @property
+    def logs(self) -> Path | None:
+        """The folder of its logs for TensorBoard, if any are wanted."""
+        folder = self.parameters.tensorboard
+        return Path(folder).expanduser() / self.run_id if folder else None
 
 
 def begin(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Training:
@@ -87,7 +94,7 @@ def _remove_forgotten(folder: Path) -> None:
 
 
 def _recorded(parameters: TrainParameters) -> dict[str, Any]:
-    return {name: value for name, value in asdict(parameters).items() if name != "results_dir"}
+    return {name: value for name, value in asdict(parameters).items() if name not in _OF_THE_MACHINE}
 
 
 def _dataset_facts(dataset: Dataset) -> dict[str, Any]:

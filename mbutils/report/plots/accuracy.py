@@ -1,7 +1,7 @@
 """Pictures of trainings and of accuracy."""
 
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -54,8 +54,31 @@ def history(record: pd.DataFrame) -> Figure:
     left.set(xlabel="epoch", ylabel="cross-entropy", title="Loss", ylim=0)
     right.set(xlabel="epoch", ylabel=ACCURACY, title="Accuracy", ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
-    right.legend(loc="lower right")
+    for ax in (left, right):
+        _mark_images(ax, record)
+    _legend_of_parts(figure)
     return figure
+
+
+def _mark_images(ax: Axes, record: pd.DataFrame) -> None:
+    """Marks where the training images change, and the curves jump; histories of older runs do not say where."""
+    known = record.reindex(columns=["epoch", "image_size", "whole"]).dropna()
+    for before, after in pairwise(known.itertuples()):
+        changes = []
+        if before.image_size != after.image_size:
+            changes.append(f"images {before.image_size:g} → {after.image_size:g} px")
+        if after.whole and not before.whole:
+            changes.append("whole images")
+        if changes:
+            at = before.epoch + 0.5
+            ax.axvline(at, color="0.5", linestyle=":", linewidth=1)
+            near = {"xycoords": ax.get_xaxis_transform(), "xytext": (2, 4), "textcoords": "offset points"}
+            ax.annotate(", ".join(changes), (at, 0), **near, rotation=90, fontsize=8, color="0.3")
+
+
+def _legend_of_parts(figure: Figure) -> None:
+    handles = [Line2D([], [], color=PART_COLORS[part], label=part) for part in ("train", "validation")]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
 
 
 def curves(histories: pd.DataFrame) -> Figure:
@@ -76,12 +99,12 @@ def curves(histories: pd.DataFrame) -> Figure:
         for _, run in runs.groupby("seed"):
             for part, column in (("train", "top1"), ("validation", "validation_top1")):
                 ax.plot(run["epoch"], run[column], color=PART_COLORS[part], linewidth=1.2, alpha=0.8)
+        _mark_images(ax, run)
         ax.set(xlabel="epoch", title=wrapped(runs["model"].iloc[0]))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     for ax in axes[:, 0]:
         ax.set_ylabel(ACCURACY)
-    handles = [Line2D([], [], color=PART_COLORS[part], label=part) for part in ("train", "validation")]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False)
+    _legend_of_parts(figure)
     return figure
 
 
