@@ -223,7 +223,7 @@ def artefacts(world):
         "history.csv",
         "predictions_float32.npz",
         "predictions_int8_per_channel.npz",
-        "changed_int8_per_channel.npz",
+        "test_images.npz",
     ]
     valid = {name: (world.run.path / name).read_bytes() for name in ["manifest.json", *names]}
 

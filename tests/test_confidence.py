@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mbutils.evaluation import confidence, errors
-from mbutils.report import plots
+from mbutils.report import plots, tables
 
 
 def scored(*rows):
@@ -63,18 +63,39 @@ def test_coverage_grows_as_the_threshold_falls():
 
 @pytest.mark.parametrize(("precision", "expected"), [(0.5, 0.6), (0.6, 0.7), (0.9, 0.9)])
 def test_the_threshold_answers_as_many_images_as_the_wished_precision_allows(precision, expected):
-    threshold = confidence.min_confidence_for(precision, *FOUR)
-    assert threshold == pytest.approx(expected)
-    count, right = confidence.answered(*FOUR, threshold)
-    assert right / count >= precision
+    chosen = confidence.threshold(precision, *FOUR)
+    assert chosen.min_confidence == pytest.approx(expected)
+    assert confidence.measure(chosen.min_confidence, *FOUR) == chosen and chosen.precision >= precision
 
 
 def test_no_threshold_makes_a_model_right_that_is_wrong_when_it_is_surest():
-    assert confidence.min_confidence_for(0.99, *scored((1, 0.9), (0, 0.6))) is None
+    assert confidence.threshold(0.99, *scored((1, 0.9), (0, 0.6))) is None
+
+
+def test_a_threshold_that_answers_no_image_has_no_precision():
+    measured = confidence.measure(0.95, *FOUR)
+    assert measured.coverage == 0 and np.isnan(measured.precision)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "words"),
+    [(confidence.Threshold(0.7, 0.75, 2 / 3), ["0.7", "75.0%", "66.67%"]), (None, ["no confidence is enough"])],
+)
+def test_table_of_the_threshold_has_validation_and_test(chosen, words):
+    html = tables.unknown("int8_per_channel", 0.6, chosen, *FOUR).to_html()
+    assert all(word in html for word in words)
+
+
+def test_a_report_shows_errors_pairs_changes_and_every_class():
+    labels, scores = scored((0, 0.9), (0, 0.9), (1, 0.2), (1, 0.9), (1, 0.1))
+    int8 = scores.copy()
+    int8[1] = int8[1, ::-1]  # now wrong
+    shown = errors.shown_in_report(labels, {"float32": scores, "int8_per_channel": int8})
+    assert shown.tolist() == [0, 1, 2, 3]  # a class, changed, the other class, wrong
 
 
 def test_pictures_of_confidence_show_each_variant_and_part():
     figure = plots.reliability({"float32": confidence.calibration(*FOUR)})
     assert "float32, off by" in figure.axes[0].get_legend().get_texts()[1].get_text()
-    ax = plots.coverage({"validation": confidence.coverage(*FOUR)}, 0.9, (0.25, 1.0))
+    ax = plots.coverage({"validation": confidence.coverage(*FOUR)}, 0.9, confidence.Threshold(0.9, 0.25, 1.0))
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["validation", "wished: 90%", "chosen"]

@@ -129,7 +129,7 @@ def run_folder(tiny_results):
 def test_sweep_leaves_a_complete_run_folder(run_folder):
     names = {path.name for path in run_folder.iterdir()}
     notebooks = {f"{stage}{suffix}" for stage in EXECUTED for suffix in (".ipynb", ".html")}
-    predictions = {"predictions_float32.npz", "predictions_int8_per_channel.npz", "changed_int8_per_channel.npz"}
+    predictions = {"predictions_float32.npz", "predictions_int8_per_channel.npz", "test_images.npz"}
     assert names == {"manifest.json", "history.csv", "model.keras", "int8_per_channel.tflite", *predictions, *notebooks}
 
 

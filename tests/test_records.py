@@ -37,7 +37,7 @@ def finished(digits, results, seed):
     """Returns a run that was trained, converted and evaluated, as far as its files go."""
     run = runs.finish(runs.begin(TrainParameters(dataset="digits", seed=seed), digits, results), Network("a"), HISTORY)
     runs.save_variant(run, "int8_per_channel", b"model", ConvertParameters().conversion)
-    runs.save_changed(run, "int8_per_channel", np.zeros(0, np.int64), np.zeros((0, 8, 8, 3), np.uint8))
+    runs.save_test_images(run, np.zeros(0, np.int64), np.zeros((0, 8, 8, 3), np.uint8))
     figures = (0.5, 0.4, 0.6, *[0.0] * (len(runs.RECORDED_ACCURACY) - 3))
     accuracies = pd.DataFrame([(name, *figures) for name in VARIANTS], columns=["variant", *runs.RECORDED_ACCURACY])
     scores = dict.fromkeys(VARIANTS, np.eye(10, dtype=np.float32)[:3])
@@ -132,7 +132,7 @@ REPORTED = {
     "history.csv": "train",
     "predictions_float32.npz": "evaluate",
     "predictions_int8_per_channel.npz": "evaluate",
-    "changed_int8_per_channel.npz": "evaluate",
+    "test_images.npz": "evaluate",
 }
 
 
@@ -168,7 +168,7 @@ DONE_AGAIN = {
     "history.csv": ["train", "convert_int8_per_channel", "evaluate"],
     "int8_per_channel.tflite": ["convert_int8_per_channel", "evaluate"],
     "predictions_int8_per_channel.npz": ["evaluate"],
-    "changed_int8_per_channel.npz": ["evaluate"],
+    "test_images.npz": ["evaluate"],
 }
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from mbutils import runs
 from mbutils.config import TrainParameters
-from mbutils.errors import WorkbookError
 from mbutils.evaluation import Outcome
-from mbutils.report import labels, plots, review
+from mbutils.report import labels, pictures, plots, review
 
 LABELS = np.array([0, 1, 2, 1])
 FLOAT = np.eye(10, dtype=np.float32)[[0, 1, 2, 5]]  # the last is wrong
@@ -42,7 +41,7 @@ def evaluated(tmp_path, digits):
         )
         scores = {"float32": FLOAT, "int8_per_channel": INT8}
         runs.record_evaluation(run, accuracies, np.array(["a", "b", "c", "d"]), LABELS, scores)
-        runs.save_changed(run, "int8_per_channel", np.array([1, 3]), np.full((2, 8, 8, 3), seed, np.uint8))
+        runs.save_test_images(run, np.array([0, 1, 3]), np.full((3, 8, 8, 3), seed, np.uint8))
     return tmp_path, runs.results_table(tmp_path)
 
 
@@ -76,17 +75,42 @@ def test_confusion_is_that_of_the_run_and_variant(evaluated):
 
 def test_images_that_int8_changed_are_shown_with_both_predictions(evaluated):
     folder, table = evaluated
-    (changed,) = review.changed_by_int8(folder, model(table))
-    assert changed.total == 2
-    assert changed.images.shape == (2, 8, 8, 3) and changed.images.max() == 1  # those of the seed
+    (changed,) = pictures.changed_by_int8(folder, model(table))
+    assert changed.caption == "2 changed"
+    assert np.array(changed.images).shape == (2, 8, 8, 3) and np.max(changed.images) == 1  # those of the seed
     assert changed.titles == ["1:\n1 \u2192 7", "1:\n5 \u2192 1"]
+    (part,) = plots.picture_rows(["a model"], [changed], columns=3).subfigs
+    assert part.get_suptitle() == "a model: 2 changed" and [len(ax.images) for ax in part.axes] == [1, 1, 0]
 
 
-def test_a_run_evaluated_by_an_older_workbook_must_be_evaluated_again(evaluated):
+def test_errors_and_pairs_are_shown_with_the_predicted_class(evaluated):
     folder, table = evaluated
-    (folder / "runs" / model(table)["run_id"].item() / "changed_int8_per_channel.npz").unlink()
-    with pytest.raises(WorkbookError, match="run evaluate again"):
-        review.changed_by_int8(folder, model(table))
+    (wrong,), (pair,) = (show(folder, model(table)) for show in (pictures.surest_errors, pictures.confused))
+    assert (wrong.caption, wrong.titles) == ("1 of 4 wrong, the surest first", ["1:\n7 100%"])
+    assert (pair.caption, pair.titles) == ("1 taken for 7 (1)", ["1:\n7 100%"])
+
+
+def test_each_class_has_an_image_as_far_as_the_run_kept_it(evaluated):
+    folder, table = evaluated
+    (classes,) = pictures.one_of_each_class(folder, model(table))
+    assert classes.titles == ["0:\n0 100%", "1:\n7 100%"]  # the run kept none of class 2
+
+
+def test_a_run_evaluated_by_an_older_workbook_has_captions_and_no_pictures(evaluated):
+    folder, table = evaluated
+    run = runs.Run(folder / "runs" / model(table)["run_id"].item())
+    with run.changing() as manifest:
+        del manifest["artefacts"][runs.TEST_IMAGES]
+    (changed,) = pictures.changed_by_int8(folder, model(table))
+    assert (changed.caption, changed.images) == ("2 changed", [])
+    (part,) = plots.picture_rows(["a model"], [changed]).subfigs
+    assert not any(ax.images for ax in part.axes)
+
+
+def test_calibration_is_that_of_float32_and_the_variant(evaluated):
+    folder, table = evaluated
+    (tables,) = review.calibrations(folder, model(table))
+    assert {name: own["top1"].item() for name, own in tables.items()} == {"float32": 0.75, "int8_per_channel": 0.75}
 
 
 def test_provenance_names_commit_machine_and_data_but_no_host(evaluated):

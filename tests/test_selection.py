@@ -116,6 +116,21 @@ def test_the_report_says_that_tasks_are_not_compared_with_each_other():
     assert "3 configurations on digits, seed 0. Budget" in tables.budget_sentence(SMALL_MIDDLE_LARGE, Budget())
 
 
+@pytest.mark.parametrize(
+    ("budget", "start"),
+    [
+        (
+            Budget(),
+            "For digits take **0.25 32 px gray, large**, int8_per_channel: it is right on 93% of 100 test images,",
+        ),
+        (Budget(ram_kib=10), "Nothing fits for digits; the nearest is **0.25 32 px gray, small**"),
+    ],
+)
+def test_the_answer_in_one_sentence(budget, start):
+    sentence = tables.answer_sentences(selection.answers(SMALL_MIDDLE_LARGE, budget))
+    assert sentence.startswith(start) and sentence.count(".") == 2  # with that of 0.25
+
+
 def test_runs_without_costs_must_be_converted_and_evaluated():
     html = tables.answers(SMALL_MIDDLE_LARGE.assign(total_ram_bytes=None), Budget()).to_html()
     assert "run convert and evaluate" in html

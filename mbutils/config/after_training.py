@@ -37,6 +37,9 @@ class EvaluateParameters(Parameters):
     run_id: str = parameter("", "empty for the newest finished run")
     batch_size: int = parameter(64, "images scored at a time", low=1)
     mistake_images: int = parameter(1000, "test images that are also preprocessed wrongly, 0 for none", low=0)
+    precision: float = parameter(
+        0.95, 'right answers wished for; below which confidence is the answer "unknown"?', low=0.0, high=1.0
+    )
     results_dir: str = parameter("", "empty for the project's own results folder")
 
 

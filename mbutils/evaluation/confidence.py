@@ -3,6 +3,8 @@
 The confidence of a prediction is its highest score.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -56,23 +58,36 @@ def coverage(labels: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(answers).reset_index()
 
 
-def min_confidence_for(precision: float, labels: np.ndarray, scores: np.ndarray) -> float | None:
-    """Returns the lowest confidence that answers must have to be right often enough.
+@dataclass(frozen=True)
+class Threshold:
+    """A confidence below which the answer is "unknown".
+
+    Attributes:
+        min_confidence: The confidence.
+        coverage: The fraction of the images that are answered.
+        precision: The fraction of the answers that are right; NaN where there is none.
+    """
+
+    min_confidence: float
+    coverage: float
+    precision: float
+
+
+def threshold(precision: float, labels: np.ndarray, scores: np.ndarray) -> Threshold | None:
+    """Returns the threshold that answers most images with a wished precision; None if no threshold has it.
 
     Args:
         precision: The wished fraction of right answers.
         labels: The true classes of validation images: int64, shape (n,).
         scores: float32, shape (n, n_classes).
-
-    Returns:
-        None if no threshold gives it.
     """
     table = coverage(labels, scores)
-    enough = table.loc[table["precision"] >= precision, "min_confidence"]
-    return float(enough.min()) if len(enough) else None
+    enough = table[table["precision"] >= precision]
+    return Threshold(*map(float, enough.iloc[-1])) if len(enough) else None
 
 
-def answered(labels: np.ndarray, scores: np.ndarray, min_confidence: float) -> tuple[int, int]:
-    """Returns how many images are answered with at least a confidence, and how many of the answers are right."""
+def measure(min_confidence: float, labels: np.ndarray, scores: np.ndarray) -> Threshold:
+    """Returns what a threshold gives on other images than those that it was chosen on."""
     is_answered = scores.max(axis=1) >= min_confidence
-    return int(is_answered.sum()), int((scores.argmax(axis=1) == labels)[is_answered].sum())
+    right = (scores.argmax(axis=1) == labels)[is_answered]
+    return Threshold(min_confidence, float(is_answered.mean()), float(right.mean()) if len(right) else float("nan"))

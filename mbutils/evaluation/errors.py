@@ -1,8 +1,15 @@
 """Which images are predicted wrongly: the surest errors, and the pairs of classes that are confused most."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+
+from mbutils.evaluation.metrics import changed_sides
+
+SHOWN = 12  # images of each kind that a report shows
+PAIRS, OF_PAIR = 3, 4  # pairs of classes that it shows, and images of each
+_MOST_CLASSES = 24
 
 
 def surest_errors(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -37,3 +44,29 @@ def confused_pairs(labels: np.ndarray, scores: np.ndarray) -> list[ConfusedPair]
     distinct, which = np.unique(pairs, axis=0, return_inverse=True)
     found = [ConfusedPair(*map(int, pair), wrong[which == number]) for number, pair in enumerate(distinct)]
     return sorted(found, key=lambda pair: -len(pair.positions))
+
+
+def shown_in_report(labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns the positions of the images that a report shows.
+
+    They are the surest errors of each variant, the images of the pairs of classes that it confuses most, those that
+    int8 changed, and one of each class.
+
+    Args:
+        labels: The true classes: int64, shape (n,).
+        scores: The scores of each variant: float32, shape (n, n_classes); "float32" is among them.
+
+    Returns:
+        int64, ascending.
+    """
+    shown = [np.array(list(one_of_each_class(labels).values()), int)]
+    for values in scores.values():
+        shown += [surest_errors(labels, values)[:SHOWN], changed_sides(labels, scores["float32"], values)[:SHOWN]]
+        shown += [pair.positions[:OF_PAIR] for pair in confused_pairs(labels, values)[:PAIRS]]
+    return np.unique(np.concatenate(shown))
+
+
+def one_of_each_class(labels: np.ndarray) -> dict[int, int]:
+    """Returns the position of the first image of each class, of 24 classes where there are more."""
+    classes, first = np.unique(labels, return_index=True)
+    return dict(zip(classes[:_MOST_CLASSES].tolist(), first[:_MOST_CLASSES].tolist(), strict=True))

@@ -1,20 +1,16 @@
-"""What a report shows of single runs: how they learned, what they confuse, what int8 changed, how they were made.
+"""What a report shows of single runs: how they learned, what they confuse, how far they are sure, how they were made.
 
 Everything comes from the run folders: a report needs no images.
 """
 
-import zipfile
-import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from mbutils import evaluation, runs
 from mbutils.errors import WorkbookError
-from mbutils.evaluation import Finding, Outcome
-from mbutils.runs import FLOAT32, Run
+from mbutils.evaluation import Finding, Outcome, confidence
+from mbutils.runs import Run
 
 _PROVENANCE_COLUMNS = (
     "run_id",
@@ -58,9 +54,24 @@ def confusions(results_dir: Path, models: pd.DataFrame) -> list[pd.DataFrame]:
     matrices = []
     for row in models.itertuples():
         run = _folder(results_dir, row.run_id)
-        saved = _predictions(run, row.variant)
-        matrices.append(evaluation.confusion(saved["labels"], saved["scores"], _class_names(run)))
+        found = runs.predictions(run, row.variant)
+        matrices.append(evaluation.confusion(found.labels, found.scores, tuple(run.manifest["dataset"]["class_names"])))
     return matrices
+
+
+def calibrations(results_dir: Path, models: pd.DataFrame) -> list[dict[str, pd.DataFrame]]:
+    """Returns how often predictions are right by their confidence, for float32 and the variant of each model.
+
+    Args:
+        results_dir: The results folder.
+        models: Rows with the `run_id` and `variant` of each model.
+    """
+    tables = []
+    for row in models.itertuples():
+        run = _folder(results_dir, row.run_id)
+        found = {variant: runs.predictions(run, variant) for variant in (runs.FLOAT32, row.variant)}
+        tables.append({name: confidence.calibration(own.labels, own.scores) for name, own in found.items()})
+    return tables
 
 
 def findings(run: Run) -> list[Finding]:
@@ -79,34 +90,6 @@ def findings_by_run(results_dir: Path, models: pd.DataFrame) -> dict[Finding, li
         for finding in findings(_folder(results_dir, run_id)):
             found.setdefault(finding, []).append(run_id)
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Changed:
-    """The test images that only one of float32 and int8 gets right.
-
-    Attributes:
-        total: How many there are.
-        images: The first of them: uint8, shape (n, height, width, channels), as the model sees them.
-        titles: For each of these the true class, and the predictions of float32 and int8.
-    """
-
-    total: int
-    images: np.ndarray
-    titles: list[str]
-
-
-def changed_by_int8(results_dir: Path, models: pd.DataFrame) -> list[Changed]:
-    """Returns the test images that int8 changed, for each model; see `confusions` for the arguments."""
-    return [_changed(_folder(results_dir, row.run_id), row.variant) for row in models.itertuples()]
-
-
-def _changed(run: Run, variant: str) -> Changed:
-    saved = _arrays(run, runs.changed_name(variant), "positions", "images")
-    before, after = _predictions(run, FLOAT32), _predictions(run, variant)
-    titles = evaluation.prediction_titles(after["labels"], before["scores"], after["scores"], _class_names(run))
-    shown = saved["positions"][: len(saved["images"])]
-    return Changed(len(saved["positions"]), saved["images"], [titles[position] for position in shown])
 
 
 def provenance(results_dir: Path, results: pd.DataFrame) -> pd.DataFrame:
@@ -156,21 +139,5 @@ def _history(run: Run) -> pd.DataFrame:
     return history
 
 
-def _predictions(run: Run, variant: str) -> dict[str, np.ndarray]:
-    return _arrays(run, runs.predictions_name(variant), "labels", "scores")
-
-
-def _arrays(run: Run, name: str, *expected: str) -> dict[str, np.ndarray]:
-    try:
-        with np.load(run.artefact(name)) as saved:
-            return {array: saved[array] for array in expected}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise WorkbookError(f"run {run.run_id}: cannot read {name}: run evaluate again") from error
-
-
 def _folder(results_dir: Path, run_id: str) -> Run:
     return Run(results_dir / "runs" / run_id)
-
-
-def _class_names(run: Run) -> tuple[str, ...]:
-    return tuple(run.manifest["dataset"]["class_names"])

@@ -91,6 +91,11 @@ def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     return Answer(models.loc[nearest], False, len(models), 0, over)
 
 
+def answers(results: pd.DataFrame, budget: Budget) -> dict[str, Answer]:
+    """Returns what `choose` returns for each task of a results table, by the name of the task."""
+    return {task: choose(rows, budget) for task, rows in labelled(results).groupby("task", sort=True)}
+
+
 def pareto_models(configurations: pd.DataFrame) -> pd.DataFrame:
     """Returns the int8 models that are worth their cost: no other is as accurate for less RAM, flash and time.
 

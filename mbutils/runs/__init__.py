@@ -2,9 +2,9 @@
 
 from mbutils.runs.folder import (
     FLOAT32,
+    TEST_IMAGES,
     Run,
     all_runs,
-    changed_name,
     damaged,
     find,
     load_dataset,
@@ -13,16 +13,15 @@ from mbutils.runs.folder import (
     predictions_name,
 )
 from mbutils.runs.identity import Identity, identify
+from mbutils.runs.predictions import Predictions, predictions, save_test_images, test_images
 from mbutils.runs.provenance import git_commit, machine
 from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
 from mbutils.runs.training import Training, begin, finish
 from mbutils.runs.variants import (
-    CHANGED_KEPT,
     MEASURED_COLUMNS,
     RECORDED_ACCURACY,
     record_deployment,
     record_evaluation,
     record_outcomes,
-    save_changed,
     save_variant,
 )

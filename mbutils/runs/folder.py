@@ -22,6 +22,7 @@ from mbutils.runs.manifest import FLOAT32
 
 _NEW = ".new."
 _LEFT = (f"{_NEW}*", f".{_NEW}*", ".manifest.*.json")  # files that a change was writing when it was killed
+TEST_IMAGES = "test_images.npz"
 _TRAINED = ("history.csv", "model.keras")
 
 
@@ -128,9 +129,8 @@ class Run:
         try:
             manifest = self.manifest
             evaluated = [variant for variant, facts in manifest["variants"].items() if "top1" in facts]
-            names = [predictions_name(variant) for variant in evaluated]
-            names += [changed_name(variant) for variant in evaluated if variant != FLOAT32]
-            for name in ("history.csv", *names):
+            images = [TEST_IMAGES] if TEST_IMAGES in manifest["artefacts"] else []  # older workbooks kept none
+            for name in ("history.csv", *map(predictions_name, evaluated), *images):
                 self._verify(name, manifest["artefacts"])
         except WorkbookError as error:
             return _one_line(error)
@@ -145,11 +145,6 @@ def _one_line(error: WorkbookError) -> str:
 def predictions_name(variant: str) -> str:
     """Returns the name of the file with the predictions of a variant, which `record_evaluation` writes."""
     return f"predictions_{variant}.npz"
-
-
-def changed_name(variant: str) -> str:
-    """Returns the name of the file with the test images that a variant changed, which `save_changed` writes."""
-    return f"changed_{variant}.npz"
 
 
 def written(path: Path, write: Callable[[Path], None]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,14 +9,14 @@ import pandas as pd
 
 from mbutils.columns import RESULTS, names
 from mbutils.config import DeployParameters
-from mbutils.runs.folder import Run, changed_name, predictions_name, written
+from mbutils.runs.folder import Run, written
+from mbutils.runs.predictions import Predictions, write_predictions
 from mbutils.runs.provenance import made_by
 
 if TYPE_CHECKING:
     from mbutils.evaluation import Outcome
 
 MEASURED_COLUMNS = tuple(name for name in names(RESULTS) if name.startswith("measured_"))
-CHANGED_KEPT = 12  # images that int8 changed, kept of each variant
 # Columns of `evaluation.accuracy_table` that the manifest keeps.
 RECORDED_ACCURACY = (
     "top1",
@@ -75,9 +73,7 @@ def record_evaluation(
 
     with run.changing() as manifest:
         for variant, values in scores.items():
-            name = predictions_name(variant)
-            write = partial(_write_predictions, identities=identities, labels=labels, scores=values)
-            manifest["artefacts"][name] = written(run.new(name), write)
+            manifest["artefacts"] |= write_predictions(run, variant, Predictions(labels, values, identities))
         variants, class_names = manifest["variants"], manifest["dataset"]["class_names"]
         for row in accuracies.to_dict("records"):
             facts = {name: row[name] for name in RECORDED_ACCURACY if not pd.isna(row[name])}
@@ -86,25 +82,6 @@ def record_evaluation(
         for variant, top1 in (validation_top1 or {}).items():
             variants[variant]["validation_top1"] = top1
         manifest["evaluated"] = made_by()
-
-
-def save_changed(run: Run, variant: str, positions: np.ndarray, images: np.ndarray) -> None:
-    """Saves which test images an int8 variant changed, and the first of them, so that a report can show them.
-
-    Args:
-        run: The run.
-        variant: The variant.
-        positions: The positions among the test images that exactly one of float32 and the variant gets right.
-        images: The images at the first `CHANGED_KEPT` of them: uint8, shape (n, height, width, channels).
-    """
-    name = changed_name(variant)
-    write = partial(np.savez_compressed, positions=positions, images=images)
-    with run.changing() as manifest:
-        manifest["artefacts"][name] = written(run.new(name), write)
-
-
-def _write_predictions(path: Path, identities: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
-    np.savez_compressed(path, identities=identities.astype("U32"), labels=labels, scores=scores)
 
 
 def record_deployment(run: Run, parameters: DeployParameters, measured: Mapping[str, int]) -> None:

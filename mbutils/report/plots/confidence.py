@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from mbutils.evaluation import confidence
+from mbutils.evaluation.confidence import Threshold
 from mbutils.report.plots.style import PART_COLORS, VARIANT_COLORS
 
 
@@ -35,20 +36,20 @@ def reliability(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def coverage(tables: dict[str, pd.DataFrame], precision: float, chosen: tuple[float, float] | None) -> Axes:
+def coverage(tables: dict[str, pd.DataFrame], precision: float, chosen: Threshold | None) -> Axes:
     """Shows how many images are answered and how much of it is right, as the threshold for "unknown" falls.
 
     Args:
         tables: What `confidence.coverage` returned, by part.
         precision: The wished fraction of right answers, drawn as a line.
-        chosen: Coverage and precision of the chosen threshold on validation images, None where there is none.
+        chosen: The threshold chosen on the validation images, None where there is none.
     """
     _, ax = plt.subplots(layout="constrained")
     for part, table in tables.items():
         ax.step(table["coverage"], table["precision"], where="post", color=PART_COLORS[part], label=part)
     ax.axhline(precision, color="0.5", linestyle="--", linewidth=1, label=f"wished: {precision:.0%}")
     if chosen:
-        ax.scatter(*chosen, color=PART_COLORS["validation"], s=55, zorder=3, label="chosen")
+        ax.scatter(chosen.coverage, chosen.precision, color=PART_COLORS["validation"], s=55, zorder=3, label="chosen")
     ax.set(xlabel="images that are answered", ylabel="right answers", title='What "unknown" buys', xlim=(0, 1.02))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.yaxis.set_major_formatter(PercentFormatter(1))

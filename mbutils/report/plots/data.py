@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from mbutils.report.pictures import Pictures
 from mbutils.report.plots.style import PALETTE, PART_COLORS, wrapped
-from mbutils.report.review import Changed
 
 
 def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8) -> Figure:
@@ -27,18 +27,19 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns
     return figure
 
 
-def changed_images(models: Sequence[str], changed: Sequence[Changed], columns: int = 6) -> Figure:
-    """Shows some images that int8 changed, a row for each model; takes what `review.changed_by_int8` returns."""
-    figure = plt.figure(figsize=(1.5 * columns, 2.1 * len(models)), layout="constrained")
-    parts = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
-    for part, model, images in zip(parts, models, changed, strict=True):
-        part.suptitle(f"{model}: {images.total} changed", x=0.01, ha="left", fontsize=9)
-        axes = part.subplots(1, columns)
+def picture_rows(names: Sequence[str], rows: Sequence[Pictures], columns: int = 6) -> Figure:
+    """Shows some pictures of each model, below each other, at most two lines of each; without any only the captions."""
+    lines = [min(2, max(1, -(-len(row.images) // columns))) for row in rows]
+    figure = plt.figure(figsize=(1.5 * columns, 2.0 * sum(lines) + 0.2), layout="constrained")
+    parts = figure.subfigures(len(rows), 1, height_ratios=lines, squeeze=False)[:, 0]
+    for part, name, row, count in zip(parts, names, rows, lines, strict=True):
+        part.suptitle(f"{name}: {row.caption}", x=0.01, ha="left", fontsize=9)
+        axes = part.subplots(count, columns, squeeze=False).ravel()
         for ax in axes:
             ax.axis("off")
-        for ax, image, title in zip(axes, images.images, images.titles, strict=False):
+        for ax, image, title in zip(axes, row.images, row.titles, strict=False):
             ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
-            ax.set_title(title, fontsize=7, loc="center")
+            ax.set_title(wrapped(title, 22), fontsize=7, loc="center")
     return figure
 
 

@@ -14,6 +14,7 @@ from mbutils.report.tables.probe import against_probe
 from mbutils.report.tables.published_page import published_accuracies, published_costs
 from mbutils.report.tables.results import (
     accuracies,
+    answer_sentences,
     answers,
     budget_sentence,
     device_costs,
@@ -23,5 +24,5 @@ from mbutils.report.tables.results import (
     provenance,
     results_text,
 )
-from mbutils.report.tables.scores import learned_text, scores_text
+from mbutils.report.tables.scores import learned_text, scores_text, unknown
 from mbutils.report.tables.style import facts, styled

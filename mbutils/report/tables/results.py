@@ -1,6 +1,6 @@
 """Tables of a results folder: the answer, every configuration, what failed, where the figures are from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import pandas as pd
@@ -129,10 +129,24 @@ def budget_sentence(results: pd.DataFrame, budget: Budget) -> str:
     )
 
 
+def answer_sentences(answers: Mapping[str, selection.Answer]) -> str:
+    """Returns which model to take for each task, and what it gives, in one sentence for each; Markdown."""
+    return "\n\n".join(_answer_sentence(task, answer) for task, answer in answers.items() if answer.row is not None)
+
+
+def _answer_sentence(task: str, answer: selection.Answer) -> str:
+    row = answer.row
+    ram, flash, time = (by_name[column].with_unit(row[column], 0) for column in selection.COSTS)
+    lead = f"For {task} take" if answer.fits else f"Nothing fits for {task}; the nearest is"
+    return (
+        f"{lead} **{short_name(row)}**, {row['variant']}: it is right on {row['top1']:.0%} of {row['n_test']} test "
+        f"images, takes {ram} of RAM and {flash} of flash, and about {time} on an STM32H747."
+    )
+
+
 def answers(results: pd.DataFrame, budget: Budget) -> Styler:
     """Returns the model to take for each task of a results table, chosen by `selection.choose`, as a column."""
-    groups = labelled(results).groupby("task", sort=True)
-    facts = {task: _answer(selection.choose(rows, budget), budget) for task, rows in groups}
+    facts = {task: _answer(answer, budget) for task, answer in selection.answers(results, budget).items()}
     return styled(pd.DataFrame(facts), index=True, left=list(facts))
 
 

@@ -1,12 +1,16 @@
-"""What `mb evaluate` prints: accuracy with its interval, and the recall of each class."""
+"""Accuracy with its interval, the recall of each class, and the threshold for the answer "unknown"."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from mbutils import evaluation
 from mbutils.columns import by_name
+from mbutils.evaluation import confidence
+from mbutils.evaluation.confidence import Threshold
+from mbutils.report.tables.style import facts, styled
 
 
 def scores_text(labels: np.ndarray, scores: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:
@@ -56,3 +60,27 @@ def _accuracy_text(labels: np.ndarray, scores: np.ndarray) -> str:
         f"95 % interval {100 * result.low:.2f} to {100 * result.high:.2f} %, "
         f"macro-averaged recall {100 * evaluation.macro_recall(labels, scores):.2f} %"
     )
+
+
+def unknown(variant: str, wished: float, chosen: Threshold | None, labels: np.ndarray, scores: np.ndarray) -> Styler:
+    """Returns the threshold for the answer "unknown", and what it gives on validation and test images.
+
+    Args:
+        variant: The variant that it was chosen for.
+        wished: The wished fraction of right answers.
+        chosen: What `confidence.threshold` returned for the validation images.
+        labels: The true classes of the test images: int64, shape (n,).
+        scores: Those of the variant for them: float32, shape (n, n_classes).
+    """
+    if chosen is None:
+        return facts({variant: f"no confidence is enough for {wished:.0%} right answers on the validation images"})
+    found = {"validation": chosen, "test": confidence.measure(chosen.min_confidence, labels, scores)}
+    table = pd.DataFrame(
+        {
+            "images": list(found),
+            "answered from a confidence of": [f"{own.min_confidence:.4g}" for own in found.values()],
+            "answered": [f"{own.coverage:.1%}" for own in found.values()],
+            "right answers": [by_name["precision"].text(own.precision) for own in found.values()],
+        }
+    )
+    return styled(table).set_caption(variant)
