@@ -122,7 +122,7 @@ def test_prepare_shows_the_data_and_what_happens_to_it():
 
 @pytest.fixture(scope="module")
 def run_folder(tiny_results):
-    (folder,) = (tiny_results / "runs").iterdir()
+    (folder,) = (tiny_results / "runs").glob("[!.]*")
     return folder
 
 
