@@ -12,6 +12,7 @@ from tflite_models import made_once
 
 from mbutils import deploy, quantization
 from mbutils.deploy import folder, source
+from mbutils.deploy.render import render
 from mbutils.model import mobilenet
 from mbutils.tflite.interpreter import reference_outputs
 from mbutils.tflite.reader import read_graph
@@ -64,13 +65,16 @@ def network_of(content):
 class HostNetwork:
     """A model as C code, compiled for this computer."""
 
-    def __init__(self, content, streamed_layers):
+    def __init__(self, content, streamed_layers, min_confidence=0.0):
         self.network = network_of(content)
         self.plan = deploy.plan(self.network, streamed_layers)
         with tempfile.TemporaryDirectory() as work:
-            self.text = source.network_c(self.network, self.plan)
+            self.text = source.network_c(self.network, self.plan, bool(min_confidence))
             (Path(work) / "network.c").write_text(self.text)
-            (Path(work) / "network.h").write_text(source.network_h(self.network, self.plan))
+            (Path(work) / "network.h").write_text(source.network_h(self.network, self.plan, bool(min_confidence)))
+            threshold = {"min_score": self.network.min_score(min_confidence), "min_confidence": min_confidence}
+            names = [f"class {number}" for number in range(self.network.n_classes)]
+            (Path(work) / "labels.h").write_text(render("labels.h", class_names=names, **threshold))
             self._library = shared_library(Path(work), "network.c", "-O3")
 
     def run(self, image, in_arena=True):
@@ -97,9 +101,9 @@ class HostNetwork:
 
 
 @cache
-def host_network(content, streamed_layers=0):
+def host_network(content, streamed_layers=0, min_confidence=0.0):
     """Returns a model as C code; the same one is compiled once."""
-    return HostNetwork(content, streamed_layers)
+    return HostNetwork(content, streamed_layers, min_confidence)
 
 
 def pointer(values):

@@ -79,6 +79,19 @@ def test_image_may_lie_outside_the_arena_and_stays_as_it_is(streamed_layers):
 
 
 @needs_cc
+@pytest.mark.parametrize("exact", [True, False])
+def test_answer_is_unknown_below_the_threshold_as_the_scores_say(exact):
+    vectors = images(20, (32, 32, 3))
+    _, scores = reference_outputs(tflite(*TINY), vectors)
+    highest = scores.max(axis=1)
+    threshold = float(np.sort(highest)[10]) - (0 if exact else 0.001)
+    code = host_network(tflite(*TINY), min_confidence=threshold)
+    expected = np.where(highest >= threshold, scores.argmax(axis=1), -1)
+    assert 0 < (expected == -1).sum() < 20
+    assert [code.run(image)[2] for image in vectors] == expected.tolist()
+
+
+@needs_cc
 def test_misaligned_arena_is_refused_before_anything_is_touched():
     assert host_network(tflite(*TINY)).run_misaligned() == -1
 

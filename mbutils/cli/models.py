@@ -39,7 +39,8 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
     deploy.add_argument(
         "run", type=text, nargs="?", metavar="RUN", help="its id or its folder (default: the newest finished run)"
     )
-    add_parameters(deploy, DeployParameters, "variant", "out", "streamed_layers", "vectors", "ram_kib", "force")
+    names = ("variant", "out", "streamed_layers", "vectors", "ram_kib", "min_confidence", "force")
+    add_parameters(deploy, DeployParameters, *names)
     deploy.set_defaults(command=_deploy)
 
     cached = commands.add_parser(

@@ -53,13 +53,17 @@ class DeployParameters(Parameters):
     streamed_layers: int = parameter(0, "first layers that run row by row together, for less RAM, 0 for none", low=0)
     vectors: int = parameter(8, "test images with expected scores, 1 to 100", low=1, high=100)
     ram_kib: float = parameter(0.0, "RAM of the target for the arena in KiB, 0 for no limit", low=0.0)
+    min_confidence: float = parameter(
+        0.0, "answer unknown (-1) below this score, 0 to answer always; see evaluate", low=0.0, high=0.99
+    )
     force: bool = parameter(False, "replace generated files that were edited since")
     results_dir: str = parameter("", "empty for the project's own results folder")
 
     @property
-    def choices(self) -> dict[str, int]:
+    def choices(self) -> dict[str, float]:
         """What determines the C code of a model."""
-        return {"streamed_layers": self.streamed_layers, "vectors": self.vectors}
+        threshold = {"min_confidence": self.min_confidence} if self.min_confidence else {}
+        return {"streamed_layers": self.streamed_layers, "vectors": self.vectors, **threshold}
 
 
 @dataclass(frozen=True)

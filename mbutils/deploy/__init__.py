@@ -77,9 +77,11 @@ def deploy(parameters: DeployParameters) -> Deployment:
     folder.check_target(out, parameters.force)
     images = _test_images(run, parameters.vectors)
     outputs = reference_outputs(tflite, images, graph.label)
-    contents = folder.files(tflite, network, memory, contract, class_names, images, outputs)
+    contents = folder.files(tflite, network, memory, contract, class_names, images, outputs, parameters.min_confidence)
     title = f"{run.run_id}, {parameters.variant}"
-    contents["README.md"] = folder.readme(title, network, memory, contract, class_names, predicted)
+    contents["README.md"] = folder.readme(
+        title, network, memory, contract, class_names, predicted, parameters.min_confidence
+    )
     with tempfile.TemporaryDirectory(prefix="mb-") as staged:
         work = Path(staged)
         folder.stage(work, contents)
@@ -91,6 +93,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
         "preprocessing": asdict(contract),
         "class_names": class_names,
         "streamed_layers": parameters.streamed_layers,
+        "min_confidence": parameters.min_confidence,
         "arena_bytes": memory.arena_bytes,
         "macs": predicted.macs,
         "weights_flash_bytes": predicted.weights_flash_bytes,

@@ -37,6 +37,7 @@ def files(
     class_names: tuple[str, ...],
     images: np.ndarray,
     outputs: tuple[np.ndarray, np.ndarray],
+    min_confidence: float = 0.0,
 ) -> dict[str, bytes]:
     """Returns the contents of every source file by name.
 
@@ -48,13 +49,15 @@ def files(
         class_names: The classes in the order of the scores.
         images: The test vectors: uint8, shape (n, height, width, channels).
         outputs: Their expected logits, int8, and scores, float32: shape (n, n_classes).
+        min_confidence: The score below which the answer is "unknown", 0 to answer always.
     """
+    min_score = network.min_score(min_confidence)
     texts = {
-        "network.h": source.network_h(network, plan),
-        "network.c": source.network_c(network, plan),
-        "labels.h": render("labels.h", class_names=class_names),
+        "network.h": source.network_h(network, plan, min_score is not None),
+        "network.c": source.network_c(network, plan, min_score is not None),
+        "labels.h": render("labels.h", class_names=class_names, min_score=min_score, min_confidence=min_confidence),
         **preprocessing_h(contract),
-        "vectors.h": vectors_h(images, *outputs),
+        "vectors.h": vectors_h(images, *outputs, min_confidence),
         "model_int8.h": render("model_int8.h", model=np.frombuffer(tflite, np.uint8)),
     }
     fixed = {path.name: path.read_bytes() for path in sorted(_FIXED.iterdir())}
@@ -68,6 +71,7 @@ def readme(
     contract: Preprocessing,
     class_names: tuple[str, ...],
     predicted: Footprint,
+    min_confidence: float = 0.0,
 ) -> bytes:
     """Returns README.md: what is in the folder, and how to integrate it."""
     operators = sorted({op.code for op in predicted.ops})
@@ -80,6 +84,7 @@ def readme(
         class_names=class_names,
         predicted=predicted,
         operators=operators,
+        min_confidence=min_confidence,
     )
     return text.encode()
 
@@ -92,14 +97,15 @@ def preprocessing_h(contract: Preprocessing) -> dict[str, str]:
     }
 
 
-def vectors_h(images: np.ndarray, logits: np.ndarray, scores: np.ndarray) -> str:
+def vectors_h(images: np.ndarray, logits: np.ndarray, scores: np.ndarray, min_confidence: float = 0.0) -> str:
     """Returns vectors.h: images, and the outputs of the reference kernels for them."""
+    best = scores.argmax(axis=1)  # the first of equal scores, as network_run takes it
     return render(
         "vectors.h",
         images=images.reshape(len(images), -1).tolist(),
         logits=logits.tolist(),
         scores=scores.tolist(),
-        classes=scores.argmax(axis=1).tolist(),  # the first of equal scores, as network_run takes it
+        classes=np.where(scores.max(axis=1) >= min_confidence, best, -1).tolist(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import ceil
 
 import numpy as np
 
@@ -80,6 +81,10 @@ class Network:
     softmax: tuple[int, int, int]
     score_scale: float
     score_zero: int
+
+    def min_score(self, min_confidence: float) -> int | None:
+        """Returns the smallest int8 score that is at least a confidence; None for a confidence of 0."""
+        return ceil(min_confidence / self.score_scale) + self.score_zero if min_confidence else None
 
     @classmethod
     def from_graph(cls, graph: Graph) -> "Network":

@@ -12,13 +12,20 @@ from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat, padded
 from mbutils.deploy.render import braced, render
 
 
-def network_h(network: Network, plan: Plan) -> str:
+def network_h(network: Network, plan: Plan, has_threshold: bool = False) -> str:
     """Returns network.h: what an application calls, and how much memory it must provide."""
-    return render("network.h", network=network, plan=plan, image_bytes=prod(network.image_shape), alignment=ALIGNMENT)
+    return render(
+        "network.h",
+        network=network,
+        plan=plan,
+        image_bytes=prod(network.image_shape),
+        alignment=ALIGNMENT,
+        has_threshold=has_threshold,
+    )
 
 
-def network_c(network: Network, plan: Plan) -> str:
-    """Returns network.c: weights, and the calls of the kernels."""
+def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
+    """Returns network.c: weights, and the calls of the kernels; with a threshold, that in labels.h is used."""
     layers = network.layers
     heights = [layer.window[0] for layer in layers if layer.kernel == "nn_depthwise"]
     rounded_twice = [layer for layer in layers if layer.kernel not in ("nn_pad", "nn_fully_connected")]
@@ -34,6 +41,7 @@ def network_c(network: Network, plan: Plan) -> str:
         multiplies_by_half=int(any((layer.shift > -1).any() for layer in rounded_twice)),
         subtracts_128=bool((network.table == np.arange(-128, 128)).all()),
         score_scale=f"{np.float32(network.score_scale):.9g}f",
+        has_threshold=has_threshold,
         symbols=symbols,
         layers=[
             _layer(step.layer, symbols[step.layer], is_flat(stage, step.layer))

@@ -28,8 +28,10 @@ int main(void)
                           memcmp(arena + NETWORK_LOGITS_OFFSET, vector_logits[i], NETWORK_CLASSES) ||
                           memcmp(scores, vector_scores[i], sizeof scores);
         failed += wrong;
-        printf("image %d: %s, score %d of 256%s\n", i, best < 0 ? "-" : labels[best],
-               best < 0 ? 0 : (int)(scores[best] * 256.0f), wrong ? ": WRONG" : "");
+        printf("image %d: ", i);
+        if (best < 0) printf("unknown");
+        else printf("%s, score %d of 256", labels[best], (int)(scores[best] * 256.0f));
+        puts(wrong ? ": WRONG" : "");
     }
     if (instructions) printf("instructions %lu\n", instructions);
     if (stack) printf("stack bytes %lu\n", stack);

@@ -1,6 +1,7 @@
 """Accuracy with its interval, the recall of each class, and the threshold for the answer "unknown"."""
 
 from collections.abc import Mapping, Sequence
+from math import floor
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,8 @@ def unknown(variant: str, wished: float, chosen: Threshold | None, labels: np.nd
     table = pd.DataFrame(
         {
             "images": list(found),
-            "answered from a confidence of": [f"{own.min_confidence:.4g}" for own in found.values()],
+            # Rounded down: rounded up, the images at the threshold would not be answered.
+            "answered from a confidence of": [floor(own.min_confidence * 1e4) / 1e4 for own in found.values()],
             "answered": [f"{own.coverage:.1%}" for own in found.values()],
             "right answers": [by_name["precision"].text(own.precision) for own in found.values()],
         }
