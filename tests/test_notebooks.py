@@ -106,6 +106,7 @@ def test_misspelt_parameter_stops_papermill_at_its_first_cells_and_writes_nothin
         ),
         ("convert", {"calibration_images": "many"}, "calibration_images: expected int, got str 'many'"),
         ("evaluate", {"run_id": "none_such", "results_dir": "mine"}, "no run 'none_such' in"),
+        ("explore", {"run_id": "none_such", "results_dir": "mine"}, "no run 'none_such' in"),
     ],
 )
 def test_bad_parameter_stops_a_notebook_before_it_writes(tmp_path, monkeypatch, name, parameters, message):
@@ -118,6 +119,12 @@ def test_bad_parameter_stops_a_notebook_before_it_writes(tmp_path, monkeypatch, 
 
 def test_prepare_shows_the_data_and_what_happens_to_it():
     assert notebook_cells.run("prepare", {"dataset": "digits", "image_size": 32}) >= 4
+
+
+def test_explore_shows_a_test_image_and_leaves_the_results_as_they_are(tiny_results):
+    before = sorted(tiny_results.rglob("*"))
+    notebook_cells.run("explore", {"results_dir": str(tiny_results), "test_image": 99}, times=2)
+    assert sorted(tiny_results.rglob("*")) == before
 
 
 @pytest.fixture(scope="module")

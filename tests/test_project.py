@@ -32,6 +32,7 @@ LAYERS = [
     "runs",
     "deploy",
     "report",
+    "explore",
     "sweep",
     "cli",
 ]

@@ -10,6 +10,7 @@ from mbutils.config.after_training import (
     ConvertParameters,
     DeployParameters,
     EvaluateParameters,
+    ExploreParameters,
     FootprintParameters,
     ModelParameters,
 )

@@ -44,6 +44,17 @@ class EvaluateParameters(Parameters):
 
 
 @dataclass(frozen=True)
+class ExploreParameters(Parameters):
+    """Parameters of `explore.ipynb`: what is chosen at first."""
+
+    run_id: str = parameter("", "empty for the newest finished run")
+    other_run_id: str = parameter("", "a second run to compare with, empty for none")
+    photo: str = parameter("", "path of a photograph, empty for a test image")
+    test_image: int = parameter(0, "number of the test image, of a hundred spread over the classes", low=0)
+    results_dir: str = parameter("", "empty for the project's own results folder")
+
+
+@dataclass(frozen=True)
 class DeployParameters(Parameters):
     """Parameters of `deploy.ipynb`, and the options of `mb deploy`."""
 

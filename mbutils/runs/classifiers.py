@@ -23,7 +23,7 @@ from mbutils.tflite.interpreter import TFLiteModel
 
 
 @dataclass(frozen=True, eq=False)
-class Predictions:
+class PredictedFiles:
     """The scores of many photographs.
 
     Attributes:
@@ -74,7 +74,7 @@ class Classifier:
         table = pd.DataFrame(scores, index=pd.Index(self.class_names, name="class"))
         return table.sort_values(self.main_model, ascending=False, kind="stable")
 
-    def predict_files(self, files: Iterable[str | Path], batch_size: int = 64) -> Predictions:
+    def predict_files(self, files: Iterable[str | Path], batch_size: int = 64) -> PredictedFiles:
         """Scores many photographs, with a progress bar; those that are unreadable are reported, the rest goes on."""
         paths = [Path(file) for file in files]
         readable: list[Path] = []
@@ -91,7 +91,7 @@ class Classifier:
                         yield image
 
         scores = self._scored(images(), batch_size)
-        return Predictions(readable, scores, unreadable)
+        return PredictedFiles(readable, scores, unreadable)
 
     def _prepared_or_reason(self, path: Path) -> np.ndarray | str:
         try:

@@ -16,14 +16,16 @@ from mbutils.report.plots.style import PALETTE, PART_COLORS, wrapped
 
 def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8) -> Figure:
     """Shows images, uint8 of shape (height, width, channels), in rows of `columns`, with a title over each."""
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.3 * columns, 1.5 * rows), squeeze=False, layout="constrained")
+    rows, titles = -(-len(images) // columns), [wrapped(title, 18) for title in titles]
+    height = 1.2 + 0.14 * max((title.count("\n") + 1 for title in titles), default=1)
+    size = (1.3 * columns, height * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
         ax.axis("off")
     for index, (ax, image) in enumerate(zip(axes.flat, images, strict=False)):
         ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
         if len(titles):
-            ax.set_title(wrapped(titles[index], 18), fontsize=8, loc="center")
+            ax.set_title(titles[index], fontsize=8, loc="center")
     return figure
 
 

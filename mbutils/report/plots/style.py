@@ -12,7 +12,12 @@ from matplotlib.figure import Figure
 from mbutils.columns import by_name
 
 PALETTE = sns.color_palette("colorblind")
-VARIANT_COLORS = {"float32": PALETTE[7], "int8_per_channel": PALETTE[0], "int8_per_tensor": PALETTE[1]}
+VARIANT_COLORS = {
+    "float32": PALETTE[7],
+    "int8_per_channel": PALETTE[0],
+    "int8_per_tensor": PALETTE[1],
+    "C code": PALETTE[2],
+}
 PART_COLORS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2], "excluded": PALETTE[7]}
 PUBLISHED_COLOR = PALETTE[3]
 ACCURACY = by_name["top1"].axis

@@ -24,5 +24,5 @@ from mbutils.report.tables.results import (
     provenance,
     results_text,
 )
-from mbutils.report.tables.scores import learned_text, scores_text, unknown
+from mbutils.report.tables.scores import learned_text, photograph_scores, scores_text, unknown
 from mbutils.report.tables.style import facts, styled

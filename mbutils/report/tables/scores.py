@@ -1,4 +1,4 @@
-"""Accuracy with its interval, the recall of each class, and the threshold for the answer "unknown"."""
+"""Scores of one photograph; accuracy with its interval, the recall of each class, and the threshold for "unknown"."""
 
 from collections.abc import Mapping, Sequence
 from math import floor
@@ -12,6 +12,13 @@ from mbutils.columns import by_name
 from mbutils.evaluation import confidence
 from mbutils.evaluation.confidence import Threshold
 from mbutils.report.tables.style import facts, styled
+
+_CLASSES = 10  # with scores in a table
+
+
+def photograph_scores(scores: pd.DataFrame) -> Styler:
+    """Returns the scores of the first classes as a table; takes what `Classifier.predict` returns."""
+    return styled(scores.head(_CLASSES).reset_index(), left=["class"]).format("{:.2%}", subset=list(scores.columns))
 
 
 def scores_text(labels: np.ndarray, scores: Mapping[str, np.ndarray], class_names: Sequence[str]) -> str:
