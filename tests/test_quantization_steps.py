@@ -208,10 +208,7 @@ def test_accuracy_by_calibration_has_a_row_for_each_count_and_draw():
     table = quantization.accuracy_by_calibration(small_network, pixels, digits, ConvertParameters(calibration_draws=1))
     assert list(table["images"]) == [1, 10, 100, 500]
     assert table["top1"].between(0, 1).all()
-    skipped = quantization.accuracy_by_calibration(
-        small_network, pixels, digits, ConvertParameters(calibration_draws=0)
-    )
-    assert skipped.empty and not plots.accuracy_by_calibration(skipped, 0.5, "int8_per_channel").has_data()
+    assert plots.accuracy_by_calibration(table, 0.5, "int8_per_channel").has_data()
 
 
 @pytest.mark.parametrize(("total", "count", "expected"), [(1, 3, [0]), (5, 3, [0, 2, 4]), (4, 4, [0, 1, 2, 3])])
