@@ -21,13 +21,14 @@ from mbutils.deploy import folder as deployed
 from mbutils.errors import WorkbookError
 from mbutils.files import sha256
 from mbutils.model.weights import read_model
-from mbutils.report import review, selection
+from mbutils.report import pictures, review, selection
 from mbutils.sweep import records
 
 pytestmark = pytest.mark.slow
 
 DOORS = {}  # by name: how many inputs are tried, and the function that returns their strategy and what tries one
 KINDS = [kind for kind in config.Parameters.__subclasses__() for kind in (kind, *kind.__subclasses__())]
+PICTURES = (pictures.one_of_each_class, pictures.surest_errors, pictures.confused, pictures.changed_by_int8)
 NAMES = sorted({spec.name for kind in KINDS for spec in fields(kind)})
 
 
@@ -195,7 +196,7 @@ def _review(results_dir):
     int8 = selection.int8_models(models)
     for look in (review.histories, review.provenance, review.made_by):
         look(results_dir, table, *[models] * (look is review.histories))
-    for look in (review.confusions, review.findings_by_run, review.changed_by_int8):
+    for look in (review.confusions, review.calibrations, review.findings_by_run, *PICTURES):
         look(results_dir, int8)
 
 
