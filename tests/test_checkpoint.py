@@ -133,7 +133,8 @@ def test_sweep_continues_a_training_whose_kernel_was_killed(tmp_path, tiny_sweep
     command = [Path(sys.executable).with_name("mb"), "sweep", tmp_path / "sweep.yaml", "--results-dir", tmp_path]
     process = subprocess.Popen([*command, "--workers", "1"], env=environment(), stdout=subprocess.DEVNULL)
     try:
-        wait_for(lambda: list(tmp_path.glob("runs/.*.checkpoint")) and kernels(process), seconds=120)
+        finished = "runs/.[!.]*.checkpoint"  # not one that is being written
+        wait_for(lambda: list(tmp_path.glob(finished)), seconds=120)
         for kernel in kernels(process):
             kernel.kill()
         assert process.wait(300) == 0
