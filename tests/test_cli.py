@@ -15,12 +15,12 @@ from mbutils import cli, config, runs
 from mbutils.config import TrainParameters
 from mbutils.report import render
 
+COMMANDS = ("", "sweep", "status", "report", "render", "evaluate", "predict", "footprint", "deploy", "cache")
 
-@pytest.mark.parametrize(
-    "command", [[], ["sweep"], ["status"], ["report"], ["render"], ["evaluate"], ["footprint"], ["deploy"], ["cache"]]
-)
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_reads_well(mb, command, capsys):
-    assert mb(*command, "--help") == 0
+    assert mb(*command.split(), "--help") == 0
     text = capsys.readouterr().out
     assert text.startswith("usage: mb") and "==SUPPRESS==" not in text
 

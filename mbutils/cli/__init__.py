@@ -1,4 +1,4 @@
-"""The `mb` command: sweeps, reports, C code, the cache, and scoring and sizing of models.
+"""The `mb` command: sweeps, reports, C code, the cache, and models on photographs.
 
 Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from mbutils.cli import evaluate, models, options, sweeps
+from mbutils.cli import evaluate, models, options, predict, sweeps
 from mbutils.config import resolve_results_dir
 from mbutils.errors import WorkbookError
 
@@ -68,5 +68,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     sweeps.add_commands(commands, results)
     evaluate.add_command(commands, results)
+    predict.add_command(commands, results)
     models.add_commands(commands, results)
     return parser

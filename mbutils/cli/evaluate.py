@@ -1,21 +1,18 @@
 """The command `mb evaluate`: a finished run, or a .tflite from elsewhere, on labelled images."""
 
 import argparse
-import csv
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbutils.cli.options import add_parameters, given, named_run, text
-from mbutils.config import FOLDER, DataParameters, EvaluateParameters, Preprocessing, TrainParameters, check_text
+from mbutils.cli import named_model
+from mbutils.cli.options import add_parameters, text
+from mbutils.config import FOLDER, DataParameters, EvaluateParameters
 from mbutils.errors import WorkbookError
 
 if TYPE_CHECKING:
     from mbutils.data.dataset import Dataset
     from mbutils.runs import Run
     from mbutils.runs.classifiers import Classifier
-
-_OF_FILES = ("interpolation", "fit", "image_size", "color_mode", "class_order")  # a run has them in its record
 
 
 def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
@@ -38,16 +35,7 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
     )
     add_parameters(evaluate, DataParameters, "skip_corrupt")
     add_parameters(evaluate, EvaluateParameters, "batch_size")
-    of_files = evaluate.add_argument_group("for a .tflite file from elsewhere")
-    for name in ("interpolation", "fit"):
-        add_parameters(of_files, TrainParameters, name, default=getattr(TrainParameters, name))
-    add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
-    of_files.add_argument(
-        "--class-order",
-        type=_class_names,
-        metavar="A,B,...",
-        help="the model's classes in its order, quoted where a name has a comma (default: the dataset's order)",
-    )
+    named_model.add_options(evaluate, "the dataset's order")
     evaluate.set_defaults(command=_evaluate)
 
 
@@ -56,7 +44,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from mbutils.report import tables
     from mbutils.runs import classifiers
 
-    run = _run(options)
+    run = named_model.run(options)
     _refuse_impossible(options, run)
     dataset, classifier = _of_run(options, run) if run else _of_file(options)
     positions = dataset.positions("test" if options.part == "all" else options.part)
@@ -74,24 +62,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> "Run | None":
-    """Returns the run that is named, or that a named .tflite file is part of; None for a file from elsewhere."""
-    from mbutils import runs
-
-    path = Path(options.model or "").absolute()
-    if path.suffix != ".tflite" and not path.is_file():
-        return runs.find(*named_run(options, options.model))
-    is_of_run = path.parent.parent.name == "runs" and (path.parent / "manifest.json").is_file() and path.is_file()
-    return runs.Run(path.parent) if is_of_run and not _options_of_files(options) else None
-
-
-def _options_of_files(options: argparse.Namespace) -> list[str]:
-    return [f"--{name.replace('_', '-')}" for name in _OF_FILES if getattr(options, name) is not None]
-
-
 def _refuse_impossible(options: argparse.Namespace, run: "Run | None") -> None:
-    if run and (of_files := _options_of_files(options)):
-        raise WorkbookError(f"run {run.run_id} has its own preprocessing and classes: leave out {of_files[0]}")
     if run and options.skip_corrupt and not (options.dataset or options.data_dir):
         raise WorkbookError(f"run {run.run_id} is scored on its own images: leave out --skip-corrupt")
     if options.part == "all" and not options.data_dir:
@@ -99,35 +70,23 @@ def _refuse_impossible(options: argparse.Namespace, run: "Run | None") -> None:
 
 
 def _of_run(options: argparse.Namespace, run: "Run") -> "tuple[Dataset, Classifier]":
-    """Returns the data that the options name, split as that of the run, or else its own; and the models of the run.
-
-    Where a .tflite file of the run is named, that model alone.
-    """
+    """Returns the data that the options name, split as that of the run, or else its own; and the models of the run."""
     from mbutils import runs
-    from mbutils.runs import classifiers
 
     own = not (options.dataset or options.data_dir)
     dataset = runs.load_dataset(run) if own else _dataset(options, run.parameters.data)
-    classifier = classifiers.of_run(run)
-    named = {name: model for name, model in classifier.models.items() if name == Path(options.model or "").stem}
-    return dataset, replace(classifier, models=named or classifier.models)
+    return dataset, named_model.classifier(options, run)
 
 
 def _of_file(options: argparse.Namespace) -> "tuple[Dataset, Classifier]":
-    from mbutils.runs.classifiers import Classifier
-    from mbutils.tflite.interpreter import TFLiteModel
-
-    model = TFLiteModel(Path(options.model))
-    contract = _contract(options, model.image_shape)
+    classifier = named_model.classifier(options, None)
     dataset = _dataset(options, DataParameters())
-    class_names = options.class_order or dataset.class_names
-    if model.n_classes != len(class_names):
-        source = "--class-order" if options.class_order else dataset.name
-        raise WorkbookError(
-            f"{options.model} has {model.n_classes} classes, {source} {len(class_names)}: "
-            "name all of the model's with --class-order"
-        )
-    return dataset, Classifier(contract, class_names, {Path(options.model).name: model.predict})
+    if options.class_order:
+        return dataset, classifier
+    n_classes = len(classifier.class_names)
+    if n_classes != dataset.n_classes:
+        raise named_model.other_classes(options.model, n_classes, dataset.name, dataset.n_classes)
+    return dataset, replace(classifier, class_names=dataset.class_names)
 
 
 def _dataset(options: argparse.Namespace, parameters: DataParameters) -> "Dataset":
@@ -138,28 +97,6 @@ def _dataset(options: argparse.Namespace, parameters: DataParameters) -> "Datase
     skip_corrupt = options.skip_corrupt or parameters.skip_corrupt
     parameters = replace(parameters, dataset=name, data_dir=options.data_dir or "", skip_corrupt=skip_corrupt)
     return folder.load_to_score(parameters, options.part) if name == FOLDER else datasets.load(parameters)
-
-
-def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
-    height, width, channels = image_shape
-    color_mode = options.color_mode or ("rgb" if channels == 3 else "gray")
-    interpolation, fit = options.interpolation or TrainParameters.interpolation, options.fit or TrainParameters.fit
-    contract = Preprocessing(options.image_size or height, color_mode, interpolation, fit)
-    if contract.shape != image_shape:
-        raise WorkbookError(
-            f"{options.model} takes images of {height}x{width}x{channels}, not {'x'.join(map(str, contract.shape))}: "
-            "leave out --image-size and --color-mode"
-        )
-    return contract
-
-
-def _class_names(written: str) -> tuple[str, ...]:
-    """Returns the names that an option `--class-order` gives."""
-    check_text("class_order", given(written))
-    names = tuple(name.strip() for name in next(csv.reader([written], skipinitialspace=True)))
-    if "" in names or len(set(names)) < len(names):
-        raise WorkbookError(f"--class-order {written}: names a class twice, or one is empty")
-    return names
 
 
 def _images_text(options: argparse.Namespace, dataset: "Dataset", count: int) -> str:

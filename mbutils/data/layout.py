@@ -128,7 +128,8 @@ def _visible(folder: Path, root: Path) -> list[os.DirEntry]:
     return entries
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Returns whether a file has the suffix of an image, of a format that is read or of one that is not."""
     return path.suffix.lower() in _READ | _NOT_READ
 
 
@@ -137,12 +138,12 @@ def _images(folder: Path, root: Path) -> list[Path]:
     nested = next(filter(_is_folder, inside), None)
     if nested:
         raise WorkbookError(f"class folder {folder} holds a folder, {nested.name}: {LAYOUT}, and no deeper folders")
-    return [path for path in map(Path, inside) if _is_image(path)]
+    return [path for path in map(Path, inside) if is_image(path)]
 
 
 def _refuse_loose_images(folder: Path, root: Path) -> None:
     files = [Path(entry) for entry in _visible(folder, root) if not _is_folder(entry)]
-    loose = next(filter(_is_image, files), None)
+    loose = next(filter(is_image, files), None)
     if loose:
         raise WorkbookError(f"{loose} is not in a class folder: move it into one, or away; {LAYOUT}")
 

@@ -1,6 +1,8 @@
 """Single photographs from anywhere: a file, an upload, a camera, an array of pixels."""
 
 import io
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from PIL import Image
 
 from mbutils.config import Preprocessing
 from mbutils.data.decoding import UnreadableImage
+from mbutils.data.layout import is_image
 from mbutils.data.preprocessing import preprocess
 from mbutils.errors import WorkbookError
 
@@ -65,3 +68,31 @@ def _png(pixels: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels.reshape(shape)).save(file, "PNG", compress_level=1)
     return file.getvalue()
+
+
+def find(paths: Iterable[str | Path]) -> list[Path]:
+    """Returns files and the images in folders and their sub-folders, those of a folder sorted, each file once.
+
+    Images are known by their suffix. Hidden files and folders are left out.
+
+    Raises:
+        WorkbookError: If a folder cannot be read, or holds no images.
+    """
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        found |= dict.fromkeys(_images_in(path) if path.is_dir() else [path])
+    return list(found)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    images = []
+    for parent, folders, names in os.walk(folder, onerror=_refuse_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images += [Path(parent, name) for name in names if not name.startswith(".") and is_image(Path(name))]
+    if not images:
+        raise WorkbookError(f"{folder} holds no images: give the path of an image, or of a folder that holds some")
+    return sorted(images)
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise WorkbookError(f"cannot read {error.filename} ({error.strerror}): check its permissions") from error

@@ -1,0 +1,111 @@
+"""A model named on the command line: a run, a .tflite file of a run, or one from elsewhere."""
+
+import argparse
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mbutils.cli.options import add_parameters, given, named_run
+from mbutils.config import Preprocessing, TrainParameters, check_text
+from mbutils.errors import WorkbookError
+
+if TYPE_CHECKING:
+    from mbutils.runs import Run
+    from mbutils.runs.classifiers import Classifier
+
+_OF_FILES = ("interpolation", "fit", "image_size", "color_mode", "class_order")  # a run has them in its record
+
+
+def add_options(parser: argparse.ArgumentParser, class_names: str) -> None:
+    """Adds the options for a .tflite file from elsewhere; `class_names` says what it has without --class-order."""
+    of_files = parser.add_argument_group("for a .tflite file from elsewhere")
+    for name in ("interpolation", "fit"):
+        add_parameters(of_files, TrainParameters, name, default=getattr(TrainParameters, name))
+    add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
+    of_files.add_argument(
+        "--class-order",
+        type=_class_names,
+        metavar="A,B,...",
+        help=f"the model's classes in its order, quoted where a name has a comma (default: {class_names})",
+    )
+
+
+def run(options: argparse.Namespace) -> "Run | None":
+    """Returns the run that `options.model` names, or that a named .tflite is part of; None for one from elsewhere.
+
+    Raises:
+        WorkbookError: If there is no such run, or an option is for files from elsewhere.
+    """
+    from mbutils import runs
+
+    path, of_files = Path(options.model or "").absolute(), _options_of_files(options)
+    if path.suffix == ".tflite" or path.is_file():
+        is_of_run = path.parent.parent.name == "runs" and (path.parent / "manifest.json").is_file() and path.is_file()
+        return runs.Run(path.parent) if is_of_run and not of_files else None
+    found = runs.find(*named_run(options, options.model))
+    if of_files:
+        raise WorkbookError(f"run {found.run_id} has its own preprocessing and classes: leave out {of_files[0]}")
+    return found
+
+
+def classifier(options: argparse.Namespace, run: "Run | None") -> "Classifier":
+    """Returns the models of a run, or the one that a .tflite file of it names; or a model from elsewhere.
+
+    The classes of a model from elsewhere are those of --class-order, or else its numbers.
+
+    Raises:
+        WorkbookError: If they cannot be read, or are not as the options say.
+    """
+    from mbutils.runs import classifiers
+
+    if run is None:
+        return _from_elsewhere(options)
+    models = classifiers.of_run(run)
+    named = {name: model for name, model in models.models.items() if name == Path(options.model or "").stem}
+    return replace(models, models=named or models.models)
+
+
+def _from_elsewhere(options: argparse.Namespace) -> "Classifier":
+    from mbutils.runs.classifiers import Classifier
+    from mbutils.tflite.interpreter import TFLiteModel
+
+    model = TFLiteModel(Path(options.model))
+    contract = _contract(options, model.image_shape)
+    class_names = options.class_order or tuple(map(str, range(model.n_classes)))
+    if len(class_names) != model.n_classes:
+        raise other_classes(options.model, model.n_classes, "--class-order", len(class_names))
+    return Classifier(contract, class_names, {Path(options.model).name: model.predict_on_batch})
+
+
+def other_classes(model: str, n_classes: int, source: str, count: int) -> WorkbookError:
+    """Returns the error for a model that has another number of classes than `source`."""
+    return WorkbookError(
+        f"{model} has {n_classes} classes, {source} {count}: name all of the model's with --class-order"
+    )
+
+
+def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
+    height, width, channels = image_shape
+    color_mode = options.color_mode or ("rgb" if channels == 3 else "gray")
+    interpolation, fit = options.interpolation or TrainParameters.interpolation, options.fit or TrainParameters.fit
+    contract = Preprocessing(options.image_size or height, color_mode, interpolation, fit)
+    if contract.shape != image_shape:
+        raise WorkbookError(
+            f"{options.model} takes images of {height}x{width}x{channels}, not {'x'.join(map(str, contract.shape))}: "
+            "leave out --image-size and --color-mode"
+        )
+    return contract
+
+
+def _options_of_files(options: argparse.Namespace) -> list[str]:
+    return [f"--{name.replace('_', '-')}" for name in _OF_FILES if getattr(options, name) is not None]
+
+
+def _class_names(written: str) -> tuple[str, ...]:
+    """Returns the names that an option `--class-order` gives."""
+    check_text("class_order", given(written))
+    names = tuple(name.strip() for name in next(csv.reader([written], skipinitialspace=True)))
+    if "" in names or len(set(names)) < len(names):
+        raise WorkbookError(f"--class-order {written}: names a class twice, or one is empty")
+    return names
