@@ -1,6 +1,8 @@
 """What all tables share: headers, number formats, notes, the colours of verdicts."""
 
 from collections.abc import Sequence
+from html import unescape
+from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
@@ -17,6 +19,18 @@ _VERDICT_COLORS = {
     published_page.ESTIMATE: "rgba(128, 128, 128, 0.18)",
 }
 _LEFT_HEADER = [{"selector": "th", "props": "text-align: left"}]
+_MOST_LINES = 40  # of a table as text
+
+
+class _Table(Styler):
+    """A table that is readable as text too, where no HTML is shown: in the log of papermill, and in a terminal."""
+
+    def __repr__(self) -> str:
+        lines = unescape(self.to_string(delimiter="\t", max_rows=_MOST_LINES)).splitlines()
+        rows = [line.split("\t") for line in lines if line.strip()]
+        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+        padded = (map(str.ljust, row, widths) for row in rows)
+        return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
 
 def styled(table: pd.DataFrame, index: bool = False, left: Sequence[str] = ()) -> Styler:
@@ -28,7 +42,7 @@ def styled(table: pd.DataFrame, index: bool = False, left: Sequence[str] = ()) -
         left: The columns that are aligned at the left.
     """
     known = [column for column in table.columns if column in by_name]
-    style = table.style.format({column: by_name[column].text for column in known}, na_rep="", escape="html")
+    style = _Table(table).format({column: by_name[column].text for column in known}, na_rep="", escape="html")
     style = style.relabel_index([header(column) for column in table.columns], axis="columns")
     if left:
         style = style.set_properties(subset=list(left), **{"text-align": "left"})
