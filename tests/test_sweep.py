@@ -278,6 +278,10 @@ def test_stage_that_ended_before_its_notebook_was_kept_is_done_again(tiny_sweep_
     for killed_or_failed in (records.running(attempt=1), records.Record("failed", attempts=1)):
         records.write(results, train.key, killed_or_failed)
         assert not train.is_done(results)
+    records.write(results, train.key, records.Record("waiting"))  # as the next sweep records it, to be killed as well
+    assert train.is_done(results)
+    (results / train.kept).unlink()
+    assert not train.is_done(results)
 
 
 def estimated(folder, text, workers=1):

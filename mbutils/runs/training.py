@@ -142,6 +142,10 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
             "model.keras": written(folder / "model.keras", network.save),
         }
         manifests.write(folder, manifest)
-    with contextlib.suppress(OSError):
-        training.checkpoint.unlink(missing_ok=True)
+    unfinished = training.path.parent.glob(
+        f".{training.checkpoint.stem}.*{_CHECKPOINT}"
+    )  # of a process that was killed
+    for path in (training.checkpoint, *unfinished):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
     return Run(training.path)

@@ -55,8 +55,8 @@ class Stage:
         if self.notebook == RENDER:
             source = results_dir / self.parameters["source"]
             return not source.exists() or (kept.exists() and kept.stat().st_mtime >= source.stat().st_mtime)
-        if self.notebook == "compare":
-            return False
+        if self.notebook == "compare" or (record and record.status != "finished" and not kept.exists()):
+            return False  # the latter was killed, and the next sweep was killed before it came to it
         run = runs.Run(results_dir / "runs" / self.group)
         return run.path.exists() and not self.damage(results_dir) and self._is_in(run.manifest)
 
