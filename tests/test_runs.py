@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mbutils import evaluation, runs
+from mbutils import evaluation, files, runs
 from mbutils.config import TrainParameters, suited
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
@@ -60,8 +60,11 @@ def test_checkpoint_of_a_training_is_there_until_its_run_is_finished_or_a_month_
         os.utime(path, (time.time() - days * 24 * 3600,) * 2)
     again = runs.begin(PARAMETERS, digits, tmp_path)
     assert [path.exists() for path in (again.checkpoint, *others)] == [True, True, False]
+    with files.atomic_write(again.checkpoint) as partial:
+        partial.touch()
+    partial.touch()  # as one process leaves it that is killed while it writes
     runs.finish(again, network, HISTORY)
-    assert [path.exists() for path in (begun.checkpoint, *others)] == [False, True, False]
+    assert [path.exists() for path in (begun.checkpoint, partial, *others)] == [False, False, True, False]
 
 
 def test_logs_for_tensorboard_have_a_folder_for_each_run(begun, digits, tmp_path):
