@@ -9,12 +9,12 @@ import pandas as pd
 from mbutils.errors import printable
 
 if TYPE_CHECKING:
-    from mbutils.runs.classifiers import Predictions
+    from mbutils.runs.classifiers import PredictedFiles
 
 _COLUMNS = ["path", "model", "class", "score"]
 
 
-def predictions(predicted: "Predictions", class_names: Sequence[str], top: int | None) -> pd.DataFrame:
+def predictions(predicted: "PredictedFiles", class_names: Sequence[str], top: int | None) -> pd.DataFrame:
     """Returns one row for each photograph, model and class: `path`, `model`, `class`, `score`.
 
     Args:
