@@ -2,6 +2,7 @@
 
 import unicodedata
 
+_NAMED = 3, 12  # valid names in a hint: near ones, and others
 _NOT_PRINTED = {"Cc", "Cs", "Zl", "Zp"}  # control characters, bytes that are no UTF-8, separators of lines
 
 
@@ -28,8 +29,11 @@ def printable(text: str) -> str:
 
 
 def nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:
-    """Returns a hint that names the nearest valid name, or all of them where none is near."""
+    """Returns a hint that names the nearest valid names, or the first of them where none is near."""
     from difflib import get_close_matches
 
-    matches = get_close_matches(name, valid, n=1)
-    return f"did you mean {matches[0]!r}?" if matches else f"choose one of {', '.join(valid)}"
+    near, others = _NAMED
+    if matches := get_close_matches(name, valid, n=near, cutoff=0.8) or get_close_matches(name, valid, n=1):
+        return f"did you mean {' or '.join(map(repr, matches))}?"
+    more = f" or {len(valid) - others} more" if len(valid) > others else ""
+    return f"choose one of {', '.join(valid[:others])}{more}"

@@ -13,7 +13,7 @@ from stand_ins import Network
 
 from mbutils import cli, config, runs
 from mbutils.config import TrainParameters
-from mbutils.report import render
+from mbutils.report import render, tables
 
 COMMANDS = ("", "sweep", "status", "report", "render", "evaluate", "predict", "footprint", "deploy", "cache")
 
@@ -64,6 +64,19 @@ def test_render_never_replaces_a_pipe(mb, notebook, capsys):
     os.mkfifo(notebook.with_name("pipe"))
     assert mb("render", notebook, "--out", notebook.with_name("pipe")) == 2
     assert "pipe exists and is not HTML" in capsys.readouterr().err and notebook.with_name("pipe").is_fifo()
+
+
+def test_version_is_that_of_the_package(mb, capsys):
+    assert mb("--version") == 0
+    assert re.fullmatch(r"mb \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("width", [60, 100, 140])
+def test_results_are_no_wider_than_the_terminal(width, tiny_results, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = tables.results_text(runs.results_table(tiny_results)).splitlines()
+    assert max(map(len, lines)) <= width
+    assert "variant" in lines[0] and ("latency" in lines[0]) == (width == 140)
 
 
 def test_render_has_one_output_path_for_one_notebook(mb, notebook, capsys):

@@ -17,7 +17,7 @@ from mbutils.config import (
     resolve_results_dir,
     suited,
 )
-from mbutils.errors import WorkbookError
+from mbutils.errors import WorkbookError, nearest
 
 
 @pytest.mark.parametrize(
@@ -179,3 +179,15 @@ def test_preprocessing_contract_knows_the_shape_of_an_image(color_mode, channels
 def test_what_start_weights_are_needed_for_is_refused_without_them(values):
     with pytest.raises(WorkbookError, match="needs start weights: choose weights other than none"):
         TrainParameters(weights="none", **values)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("run_s3_ab", "did you mean 'run_s3_aa' or 'run_s30_ac' or 'run_s13_ae'?"),
+        ("xyz", "choose one of a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11 or 2003 more"),
+    ],
+)
+def test_a_hint_names_a_few_of_many_names(name, hint):
+    runs = ["run_s3_aa", "run_s30_ac", "run_s13_ae"]
+    assert nearest(name, [f"a{number}" for number in range(2012)] + runs) == hint

@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -57,6 +58,7 @@ def _refuse_gone_folder() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
+    parser.add_argument("--version", action="version", version=f"mb {version('mobilenet-v1-int8-workbook')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     results = argparse.ArgumentParser(add_help=False)
     results.add_argument(

@@ -1,18 +1,20 @@
 """Tables of a results folder: the answer, every configuration, what failed, where the figures are from."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from mbutils.columns import by_name
+from mbutils.columns import Column, by_name
 from mbutils.config import Budget
 from mbutils.device import latency
 from mbutils.report import selection
 from mbutils.report.labels import differences, labelled, short_name
 from mbutils.report.plots.style import TEST_ACCURACY
-from mbutils.report.tables.style import facts, header, styled
+from mbutils.report.tables.style import facts, styled
 
 _ACCURACY_COLUMNS = (
     "model",
@@ -32,6 +34,25 @@ _COST_COLUMNS = (
     "tflite_bytes",
     "macs",
     *selection.COSTS,
+    "measured_ram_bytes",
+    "measured_flash_bytes",
+    "measured_instructions",
+)
+# In a terminal, those that matter most first.
+_TERMINAL_COLUMNS = (
+    "model",
+    "variant",
+    "top1",
+    *selection.COSTS,
+    "top1_low",
+    "top1_high",
+    "drop_from_float",
+    "validation_top1",
+    "macro_recall",
+    "seed",
+    "train_seconds",
+    "tflite_bytes",
+    "macs",
     "measured_ram_bytes",
     "measured_flash_bytes",
     "measured_instructions",
@@ -70,8 +91,7 @@ def device_costs(configurations: pd.DataFrame) -> Styler:
     models = selection.int8_models(configurations)
     shown = models[["model", "variant"]].copy()
     for column in (by_name[name] for name in _COST_COLUMNS[2:] if models[name].notna().any()):
-        write = partial(column.scaled, digits=1) if column.unit == "bytes" else column.text
-        shown[column.axis] = models[column.name].map(write)
+        shown[column.axis] = models[column.name].map(_cell(column))
     return styled(shown, left=["model", "variant"]).set_properties(subset=["model"], **{"white-space": "nowrap"})
 
 
@@ -106,12 +126,23 @@ def failures(table: pd.DataFrame) -> Styler:
 
 
 def results_text(table: pd.DataFrame) -> str:
-    """Returns a results table as text for a terminal, averaged over the seeds."""
+    """Returns a results table as text for a terminal, averaged over the seeds: as many columns as are wide enough."""
     if table.empty:
         return "no evaluated run yet: run train, convert and evaluate"
-    shown = selection.over_seeds(table)[list(dict.fromkeys(_ACCURACY_COLUMNS + _COST_COLUMNS))]
-    text = shown.apply(lambda column: column.map(by_name[column.name].text) if column.name in by_name else column)
-    return text.rename(columns=header).to_string(index=False)
+    rows, shown = selection.over_seeds(table), pd.DataFrame()
+    width = shutil.get_terminal_size(fallback=(10_000, 0)).columns  # in a file every column
+    for name in _TERMINAL_COLUMNS:
+        known = by_name.get(name)
+        header, cells = (known.axis, rows[name].map(_cell(known))) if known else (name, rows[name])
+        wider = shown.assign(**{header: cells})
+        if len(wider.to_string(index=False).partition("\n")[0]) > width:
+            break
+        shown = wider
+    return shown.to_string(index=False)
+
+
+def _cell(column: Column) -> Callable[[Any], str]:
+    return partial(column.scaled, digits=1) if column.unit == "bytes" else column.text
 
 
 def budget_sentence(results: pd.DataFrame, budget: Budget) -> str:
