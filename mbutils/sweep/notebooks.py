@@ -51,6 +51,7 @@ def execute(
         OSError: If the disk is full.
     """
     import papermill
+    from jupyter_core.utils import ensure_event_loop
     from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the errors that it logs are raised as well
@@ -59,6 +60,8 @@ def execute(
     with (
         tempfile.TemporaryDirectory(dir=private.folder(), ignore_cleanup_errors=True) as own,
         log.open("a") as lines,
+        # Jupyter would leave this thread's loop open. Python complains about that when it ends.
+        contextlib.closing(ensure_event_loop()),
         watch.watching(),
     ):
         launch = kernels.Launch(folder, environment, log, Path(own), preload)
