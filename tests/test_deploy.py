@@ -12,10 +12,10 @@ from tflite_models import tflite as other_tflite
 
 from mbutils import deploy
 from mbutils.config import INT8_VARIANTS, Preprocessing
-from mbutils.deploy import requantize
 from mbutils.deploy.render import string_literal
 from mbutils.device import published
 from mbutils.errors import WorkbookError
+from mbutils.tflite import requantize
 from mbutils.tflite.interpreter import reference_outputs
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")

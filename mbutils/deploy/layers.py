@@ -6,13 +6,12 @@ from math import ceil
 
 import numpy as np
 
-from mbutils.deploy import requantize
 from mbutils.errors import WorkbookError
+from mbutils.tflite import requantize
 from mbutils.tflite.graph import Graph, Op, Tensor
 from mbutils.tflite.ops import ALIASES, PADS
 from mbutils.tflite.schema import CONVERT_HINT, damaged
 
-_CLAMPS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU_N1_TO_1": (-1.0, 1.0), "RELU6": (0.0, 6.0)}
 _ONE_BY_ONE = (1, 1)
 
 
@@ -124,10 +123,10 @@ def _network(graph: Graph) -> Network:
     layers = tuple(_layer(op) for op in ops if op.code not in ALIASES)
     if not layers or layers[-1].output_shape[:2] != _ONE_BY_ONE:
         raise WorkbookError("the softmax is not over one row of logits: use an image classifier")
-    scale, zero = _quantization(softmax.outputs[0])
+    scale, zero = requantize.quantization(softmax.outputs[0])
     if not np.isclose(scale, 1 / 256) or zero != -128:
         raise WorkbookError(f"the softmax has scale {scale} and zero point {zero}, not 1/256 and -128")
-    scaling = requantize.softmax_scaling(float(softmax.beta), _quantization(softmax.inputs[0])[0])
+    scaling = requantize.softmax_scaling(float(softmax.beta), requantize.quantization(softmax.inputs[0])[0])
     return Network(image.shape[1:], table, layers, scaling, scale, zero)
 
 
@@ -147,7 +146,10 @@ def _chain(graph: Graph) -> list[Op]:
 
 def _pixel_table(op: Op) -> np.ndarray:
     """Returns what int8 each pixel value becomes."""
-    (scale_in, zero_in), (scale_out, zero_out) = _quantization(op.inputs[0]), _quantization(op.outputs[0])
+    (scale_in, zero_in), (scale_out, zero_out) = (
+        requantize.quantization(op.inputs[0]),
+        requantize.quantization(op.outputs[0]),
+    )
     multiplier, shift = requantize.quantized_multiplier(scale_in / scale_out)
     values = [requantize.scaled(pixel - zero_in, multiplier, shift) + zero_out for pixel in range(256)]
     return np.clip(values, -128, 127).astype(np.int8)
@@ -159,7 +161,7 @@ def _layer(op: Op) -> Layer:
     if op.dilation != _ONE_BY_ONE:
         raise WorkbookError(f"no C kernel for the dilated {op.code} {op.name}: train without dilation")
     source, output = op.inputs[0], op.outputs[0]
-    zero_points = (_quantization(source)[1], _quantization(output)[1])
+    zero_points = (requantize.quantization(source)[1], requantize.quantization(output)[1])
     return _LAYERS[op.code](op, Layer(op.name, "", _map_shape(source), _map_shape(output), zero_points, macs=op.macs))
 
 
@@ -196,13 +198,11 @@ def _mean(op: Op, layer: Layer) -> Layer:
     axes = {int(axis) % 4 for constant in op.constants for axis in constant.values.ravel()}
     if layer.output_shape != (1, 1, layer.input_shape[2]) or axes != {1, 2}:
         raise WorkbookError(f"no C kernel for {op.code} {op.name}: only the mean over height and width")
-    pixels = layer.input_shape[0] * layer.input_shape[1]
-    real = _quantization(op.inputs[0])[0] / _quantization(op.outputs[0])[0]
-    multiplier, shift = requantize.divided(*requantize.quantized_multiplier(real), pixels)
+    multiplier, shift = requantize.mean_multiplier(op)
     return replace(
         layer,
         kernel="nn_mean",
-        bias=np.array([-layer.zero_points[0] * pixels], np.int32),
+        bias=np.array([-layer.zero_points[0] * layer.input_shape[0] * layer.input_shape[1]], np.int32),
         multiplier=np.array([multiplier], np.int32),
         shift=np.array([shift], np.int8),
     )
@@ -217,17 +217,10 @@ _LAYERS: dict[str, Callable[[Op, Layer], Layer]] = {
 }
 
 
-def _quantization(tensor: Tensor) -> tuple[float, int]:
-    """Returns the scale of a tensor, the first one if it has several, and its zero point."""
-    if not len(tensor.scales):
-        raise WorkbookError(f"{tensor.name!r} has no scale: {CONVERT_HINT}")
-    return float(tensor.scales[0]), tensor.zero_point
-
-
 def _weights(tensor: Tensor) -> np.ndarray:
     if tensor.dtype != "INT8":
         raise WorkbookError(f"weights of {tensor.dtype} in {tensor.name!r}: {CONVERT_HINT}")
-    _quantization(tensor)  # refuses weights without a scale
+    requantize.quantization(tensor)  # refuses weights without a scale
     return tensor.values
 
 
@@ -238,35 +231,17 @@ def _map_shape(tensor: Tensor) -> tuple[int, int, int]:
 
 def _windowed(layer: Layer, op: Op, kernel: str) -> Layer:
     """Returns the layer with the window of a convolution; SAME pads the larger half below and at the right."""
-    sides = zip(layer.input_shape, layer.output_shape, op.kernel, op.stride, strict=False)
-    missing = [max((out - 1) * stride + size - rows, 0) for rows, out, size, stride in sides]
-    padding = tuple(total // 2 if op.padding == "SAME" else 0 for total in missing)
-    return replace(layer, kernel=kernel, window=op.kernel, stride=op.stride, padding=padding)
+    rows, columns = op.padding_pixels
+    return replace(layer, kernel=kernel, window=op.kernel, stride=op.stride, padding=(rows // 2, columns // 2))
 
 
 def _with_weights(op: Op, layer: Layer, weights: np.ndarray) -> Layer:
     """Returns the layer with weights, biases, multipliers and what its activation function clamps to."""
-    scale_in, scale_out = _quantization(op.inputs[0])[0], _quantization(op.outputs[0])[0]
-    scales = op.weights[0].scales.astype(np.float64)
-    if op.code == "FULLY_CONNECTED" and len(scales) == 1:
-        # With one scale this kernel multiplies the scales in float32 (`kernel_util.cc`).
-        products = np.array([np.float32(scale_in) * np.float32(scales[0])], np.float64)
-    else:
-        products = scale_in * scales
-    multiplier, shift = requantize.quantized_multipliers(products / scale_out)
+    multiplier, shift = requantize.multipliers(op)
     per_output = weights.sum(axis=0 if layer.kernel == "nn_depthwise" else 1, dtype=np.int64)
     bias = op.weights[1].values.astype(np.int64) if len(op.weights) > 1 else np.zeros_like(per_output)
-    layer = replace(layer, weights=weights, multiplier=multiplier, shift=shift, clamp=_clamp(op))
+    layer = replace(layer, weights=weights, multiplier=multiplier, shift=shift, clamp=requantize.clamp(op))
     return _with_bias(layer, bias - layer.zero_points[0] * per_output)
-
-
-def _clamp(op: Op) -> tuple[int, int]:
-    """Returns the least and largest int8 that the fused activation function lets pass."""
-    if op.activation not in _CLAMPS:
-        raise WorkbookError(f"no C kernel for the activation function {op.activation} of {op.code} {op.name}")
-    output = op.outputs[0]
-    low, high = (output.zero_point + np.round(end / output.scales[0]) for end in _CLAMPS[op.activation])
-    return int(max(low, -128)), int(min(high, 127))
 
 
 def _with_bias(layer: Layer, bias: np.ndarray) -> Layer:

@@ -6,10 +6,10 @@ from math import prod
 
 import numpy as np
 
-from mbutils.deploy import requantize
 from mbutils.deploy.layers import Layer, Network
 from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat, padded
 from mbutils.deploy.render import braced, render
+from mbutils.tflite import requantize
 
 
 def network_h(network: Network, plan: Plan, has_threshold: bool = False) -> str:

@@ -134,18 +134,29 @@ class Op:
         return sum(tensor.bytes for tensor in {*self.inputs, *self.outputs})
 
     @property
-    def padded_input_bytes(self) -> int:
-        """The bytes of the first input once SAME padding has been added to it: `Op.inputs[0].bytes` without.
+    def padding_pixels(self) -> tuple[int, int]:
+        """The rows and columns that the SAME padding of a convolution adds to its input, the larger half at the end.
 
         TensorFlow's rule: (output - 1) * stride + (kernel - 1) * dilation + 1 rows are read; the missing ones are
         padded.
         """
-        tensor = self.inputs[0]
         if self.padding != "SAME" or not self.is_convolution:
+            return (0, 0)
+        sizes = self.inputs[0].shape[1:3], self.outputs[0].shape[1:3], self.kernel, self.stride, self.dilation
+        height, width = (
+            max((out - 1) * stride + (k - 1) * dilation + 1 - size, 0)
+            for size, out, k, stride, dilation in zip(*sizes, strict=True)
+        )
+        return height, width
+
+    @property
+    def padded_input_bytes(self) -> int:
+        """The bytes of the first input once SAME padding has been added to it: `Op.inputs[0].bytes` without."""
+        tensor, added = self.inputs[0], self.padding_pixels
+        if not any(added):
             return tensor.bytes
-        sides = zip(tensor.shape[1:3], self.outputs[0].shape[1:3], self.kernel, self.stride, self.dilation, strict=True)
-        padded = [max(size, (out - 1) * stride + (k - 1) * dilation + 1) for size, out, k, stride, dilation in sides]
-        return tensor.bytes // prod(tensor.shape[1:3]) * prod(padded)
+        (height, width), (rows, columns) = tensor.shape[1:3], added
+        return tensor.bytes // (height * width) * (height + rows) * (width + columns)
 
 
 @dataclass(frozen=True, eq=False)

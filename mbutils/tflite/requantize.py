@@ -8,8 +8,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from mbutils.errors import WorkbookError
+from mbutils.tflite.graph import Op, Tensor
+from mbutils.tflite.schema import CONVERT_HINT
+
 SMALL_SUM = 2**30  # below it the DSP extension can double a sum
 SOFTMAX_INTEGER_BITS = 5  # differences of logits are held in units of 2^-26
+_CLAMPS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU_N1_TO_1": (-1.0, 1.0), "RELU6": (0.0, 6.0)}
 
 
 def quantized_multiplier(real: float) -> tuple[int, int]:
@@ -36,10 +41,45 @@ def scaled(value: int, multiplier: int, shift: int) -> int:
     return rounded if product >= 0 else -rounded
 
 
-def divided(multiplier: int, shift: int, count: int) -> tuple[int, int]:
-    """Returns the multiplier of a mean over `count` values: `QuantizedMeanOrSum` in `reduce.h`."""
-    bits = min(count.bit_length() - 1, 32, 31 + shift)
-    return (multiplier << bits) // count, shift - bits
+def multipliers(op: Op) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the multipliers and shifts of a convolution or a dense layer: one for each output channel, or one.
+
+    Raises:
+        WorkbookError: If a tensor has no scale.
+    """
+    scale_in, scale_out = quantization(op.inputs[0])[0], quantization(op.outputs[0])[0]
+    scales = op.weights[0].scales.astype(np.float64)
+    if op.code == "FULLY_CONNECTED" and len(scales) == 1:
+        # With one scale this kernel multiplies the scales in float32 (`kernel_util.cc`).
+        products = np.array([np.float32(scale_in) * np.float32(scales[0])], np.float64)
+    else:
+        products = scale_in * scales
+    return quantized_multipliers(products / scale_out)
+
+
+def mean_multiplier(op: Op) -> tuple[int, int]:
+    """Returns multiplier and shift of the sums of a mean over height and width: `QuantizedMeanOrSum` in `reduce.h`."""
+    _, height, width, _ = op.inputs[0].shape
+    real = quantization(op.inputs[0])[0] / quantization(op.outputs[0])[0]
+    multiplier, shift = quantized_multiplier(real)
+    bits = min((height * width).bit_length() - 1, 32, 31 + shift)
+    return (multiplier << bits) // (height * width), shift - bits
+
+
+def clamp(op: Op) -> tuple[int, int]:
+    """Returns the least and largest int8 that the fused activation function lets pass."""
+    if op.activation not in _CLAMPS:
+        raise WorkbookError(f"no C kernel for the activation function {op.activation} of {op.code} {op.name}")
+    output = op.outputs[0]
+    low, high = (output.zero_point + np.round(end / output.scales[0]) for end in _CLAMPS[op.activation])
+    return int(max(low, -128)), int(min(high, 127))
+
+
+def quantization(tensor: Tensor) -> tuple[float, int]:
+    """Returns the scale of a tensor, the first one if it has several, and its zero point."""
+    if not len(tensor.scales):
+        raise WorkbookError(f"{tensor.name!r} has no scale: {CONVERT_HINT}")
+    return float(tensor.scales[0]), tensor.zero_point
 
 
 def softmax_scaling(beta: float, scale: float) -> tuple[int, int, int]:
