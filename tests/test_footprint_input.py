@@ -19,10 +19,10 @@ def tiny_model():
     return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
 
 
-def set_batch_dimension_dynamic(model):
-    for tensor in model.subgraphs[0].tensors:
-        if len(tensor.shape) == 4 and tensor.shape[0] == 1:
-            tensor.shapeSignature = [-1, *tensor.shape[1:]]
+def set_height_dynamic(model):
+    graph = model.subgraphs[0]
+    tensor = graph.tensors[graph.inputs[0]]
+    tensor.shapeSignature = [1, -1, *tensor.shape[2:]]
 
 
 def set_batch_size_2(model):
@@ -52,7 +52,7 @@ def set_code_of_quantize(code, custom=None):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (set_batch_dimension_dynamic, "dynamic shape .* fixed input signature"),
+        (set_height_dynamic, "dynamic shape .* fixed height and width"),
         (set_batch_size_2, "batch size 2"),
         (set_code_of_quantize(schema.BuiltinOperator.TANH), "no memory rules for the op TANH"),
         (set_code_of_quantize(schema.BuiltinOperator.CUSTOM, "Detect"), "no memory rules for the op Detect"),

@@ -11,17 +11,20 @@ from mbutils.tflite.ops import ALIASES, CONVERSIONS, CONVOLUTIONS, ELEMENTWISE, 
 from mbutils.tflite.schema import CONVERT_HINT, numbers, text
 
 _QUANTIZED = ("INT8", "UINT8")
-_OF_EQUAL_SIZE = ELEMENTWISE | CONVERSIONS | ALIASES | {"SOFTMAX"}
+_OF_EQUAL_SIZE = ELEMENTWISE | CONVERSIONS | ALIASES | {"SOFTMAX", "TRANSPOSE"}
 
 
 def static_shapes(subgraph: Any) -> None:  # noqa: ANN401
-    """Refuses dimensions that are only known at run time, and batches: a device runs one image at a time."""
+    """Refuses dimensions that are only known at run time, and batches: a device runs one image at a time.
+
+    A dynamic batch, -1 in the signature of a shape, is a batch of 1: so the converter writes the shape itself.
+    """
     for tensor in subgraph.tensors:
-        if -1 in numbers(tensor.shapeSignature) or min(numbers(tensor.shape), default=1) < 0:
+        if -1 in numbers(tensor.shapeSignature)[1:] or min(numbers(tensor.shape), default=1) < 0:
             shape = list(numbers(tensor.shapeSignature) or numbers(tensor.shape))
             raise WorkbookError(
                 f"dynamic shape {shape} of tensor {text(tensor.name)!r}: "
-                "export with a fixed input signature and batch size 1 before converting"
+                "export with a fixed height and width before converting"
             )
     for index in numbers(subgraph.inputs):
         shape = numbers(subgraph.tensors[index].shape)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mbutils.errors import WorkbookError
-from mbutils.tflite import checks, schema
+from mbutils.tflite import checks, schema, shapes
 from mbutils.tflite.graph import DTYPES, Graph, Op, Tensor
 from mbutils.tflite.names import layer_names
 from mbutils.tflite.ops import CONVOLUTIONS, KERNEL_OPS, SUPPORTED, WITH_WEIGHTS
@@ -23,8 +23,8 @@ def read_graph(source: Path | str | bytes, label: str = "model") -> Graph:
 
     Raises:
         WorkbookError: One line that names the file and the way out, if the file is missing, empty, not .tflite,
-            truncated or corrupted, not (or only partly) quantized, of dynamic shape or batch size other than 1,
-            or has an op that this module has no rules for.
+            truncated or corrupted, not (or only partly) quantized, of a height or width that is dynamic
+            (a dynamic batch is a batch of 1) or a batch size other than 1, or has an op that this module has no rules for.
     """
     label, data = schema.load(source, label)
     try:
@@ -47,10 +47,11 @@ def _graph(model: Any, label: str, tflite_bytes: int) -> Graph:  # noqa: ANN401
     tensors = [_tensor(model, index, record) for index, record in enumerate(subgraph.tensors)]
     checks.is_quantized(tensors)
     checks.finite_scales(tensor.scales for tensor in tensors)
+    operators, codes = shapes.fold(subgraph.operators, codes, tensors)
     for code in codes:
         if code not in SUPPORTED:
             raise WorkbookError(f"no memory rules for the op {code}: replace it, or use {', '.join(sorted(SUPPORTED))}")
-    ops = _ops(subgraph.operators, codes, tensors)
+    ops = _ops(operators, codes, tensors)
     graph = Graph(label, ops, _pick(tensors, subgraph.inputs), _pick(tensors, subgraph.outputs), tflite_bytes)
     checks.graph(graph)
     return graph
