@@ -196,7 +196,8 @@ def padded(count: int) -> int:
 def _overread(network: Network) -> int:
     """Returns how far past the end of a map an inner loop may read if weights are padded."""
     convolutions = [layer for layer in network.layers if layer.kernel == "nn_convolution"]
-    return max(_aligned(padded(layer.weights.shape[1]) - layer.weights.shape[1]) for layer in convolutions)
+    excess = (padded(layer.weights.shape[1]) - layer.weights.shape[1] for layer in convolutions)
+    return _aligned(max(excess, default=0))
 
 
 def _size(shape: tuple[int, int, int]) -> int:

@@ -301,7 +301,7 @@ static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int 
     int x = 0;
 #if NN_DSP
     nn_pair *lanes = (nn_pair *)__builtin_assume_aligned(scratch, 4);
-    scratch += NN_LANES * 2 * each;
+    if (width + 1 >= NN_LANES) scratch += NN_LANES * 2 * each;
     for (; x + 3 <= width; x += NN_LANES) {
         const int valid = nn_minimum(NN_LANES, width - x);
         for (int lane = 0; lane < NN_LANES; lane++)
