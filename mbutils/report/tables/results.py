@@ -39,23 +39,8 @@ _COST_COLUMNS = (
     "measured_instructions",
 )
 # In a terminal, those that matter most first.
-_TERMINAL_COLUMNS = (
-    "model",
-    "variant",
-    "top1",
-    *selection.COSTS,
-    "top1_low",
-    "top1_high",
-    "drop_from_float",
-    "validation_top1",
-    "macro_recall",
-    "seed",
-    "train_seconds",
-    "tflite_bytes",
-    "macs",
-    "measured_ram_bytes",
-    "measured_flash_bytes",
-    "measured_instructions",
+_TERMINAL_COLUMNS = tuple(
+    dict.fromkeys(("model", "variant", "top1", *selection.COSTS, *_ACCURACY_COLUMNS, *_COST_COLUMNS))
 )
 _PROVENANCE_COLUMNS = (
     "run_id",
