@@ -135,6 +135,16 @@ def tflite(tiny_results):
     return path
 
 
+@pytest.fixture(scope="module")
+def sweep(request, tmp_path_factory):
+    """The sweep file `TEXT` of the test module over stand-in notebooks, in a folder of its own."""
+    from sweeping import Sweep
+
+    made = Sweep(tmp_path_factory.mktemp("sweep"), request.module.TEXT)
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="session")
 def mb():
     """Runs the command `mb` in this process, and returns its exit status."""

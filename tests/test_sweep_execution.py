@@ -39,13 +39,6 @@ WISHES = {
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    made = Sweep(tmp_path_factory.mktemp("sweep"), TEXT)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def small_sweep(tmp_path_factory):
     made = Sweep(tmp_path_factory.mktemp("small_sweep"), TEXT.replace("[0, 1, 2, 3, 4, 5]", "[0, 1]"))
     yield made

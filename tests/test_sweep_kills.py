@@ -11,7 +11,7 @@ import time
 import killed_again
 import psutil
 import pytest
-from sweeping import Sweep, children, environment, facts, fork_servers, kernels, ran, wait_for
+from sweeping import children, environment, facts, fork_servers, kernels, ran, wait_for
 
 KINDS = ("sweep", "fork server", "kernel")
 SEEDS = 3
@@ -23,13 +23,6 @@ seeds: {list(range(SEEDS))}
 
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    made = Sweep(tmp_path_factory.mktemp("killed"), TEXT)
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -7,18 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sweeping import Sweep, children, kernels, wait_for, wish
+from sweeping import children, kernels, wait_for, wish
 
 TEXT = "{defaults: {dataset: digits, image_size: 32, weights: none, epochs: 1}, seeds: [0, 1], notebooks: [train]}"
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def sweep(tmp_path_factory):
-    made = Sweep(tmp_path_factory.mktemp("left"), TEXT)
-    yield made
-    made.close()
 
 
 @pytest.fixture
