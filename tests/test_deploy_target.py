@@ -16,7 +16,7 @@ from PIL import Image
 
 from mbutils import cli, deploy, runs
 from mbutils.config import FITS, INTERPOLATIONS, DeployParameters, Preprocessing
-from mbutils.data import preprocessing
+from mbutils.data.photographs import prepared
 from mbutils.deploy import folder, measure
 from mbutils.deploy.render import markdown
 from mbutils.device.footprint import footprint
@@ -206,7 +206,7 @@ def test_resize_in_c_is_the_preprocessing_of_the_training(tmp_path, fit, interpo
     for height, width in FRAMES:
         frame = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
         Image.fromarray(frame).save(tmp_path / "frame.png")
-        expected = preprocessing.preprocess((tmp_path / "frame.png").read_bytes(), contract)
+        expected = prepared((tmp_path / "frame.png").read_bytes(), contract)
         guarded = np.full(expected.size + 128, 0xA5, np.uint8)
         found = guarded[64:-64].reshape(expected.shape)
         library.resize(pointer(frame), height, width, 3, pointer(found))

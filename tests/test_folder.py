@@ -15,6 +15,7 @@ from PIL import Image
 from mbutils.config import PLANT_VILLAGE_39, PROJECT, DataParameters, Preprocessing
 from mbutils.data import datasets, folder, preprocessing
 from mbutils.data.decoding import decode
+from mbutils.data.photographs import prepared
 from mbutils.errors import WorkbookError
 
 CLASSES = ("daisy", "rose")
@@ -77,7 +78,7 @@ def test_images_come_in_the_order_of_the_examples_however_they_are_read(root):
     assert dataset.encoded(chosen) == [streamed[position] for position in chosen]
     assert streamed[0] == (root / "daisy" / "00.jpg").read_bytes()
     images = preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
-    assert np.array_equal(images[30], preprocessing.preprocess(streamed[30], Preprocessing(32, "rgb", "area")))
+    assert np.array_equal(images[30], prepared(streamed[30], Preprocessing(32, "rgb", "area")))
     assert dataset.image_sizes().drop_duplicates().to_numpy().tolist() == [[15, 12]]
 
 

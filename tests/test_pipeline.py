@@ -8,6 +8,7 @@ from PIL import Image
 from mbutils.config import FITS, INTERPOLATIONS, PADDING, Preprocessing, TrainParameters, normalize, suited
 from mbutils.data import cache, pipeline, preprocessing
 from mbutils.data.dataset import Dataset
+from mbutils.data.photographs import prepared
 from mbutils.errors import WorkbookError
 
 
@@ -26,13 +27,13 @@ def photograph():
 @pytest.mark.parametrize("image_size", [33, 48, 128])
 @pytest.mark.parametrize(("color_mode", "channels"), [("rgb", 3), ("gray", 1)])
 def test_preprocessing_gives_the_shape_of_the_contract(photograph, interpolation, image_size, color_mode, channels):
-    image = preprocessing.preprocess(encoded(photograph), Preprocessing(image_size, color_mode, interpolation))
+    image = prepared(encoded(photograph), Preprocessing(image_size, color_mode, interpolation))
     assert image.shape == (image_size, image_size, channels)
     assert image.dtype == np.uint8
 
 
 def test_area_is_the_mean_of_the_covered_pixels(photograph):
-    image = preprocessing.preprocess(encoded(photograph[:, :60]), Preprocessing(30, "rgb", "area"))
+    image = prepared(encoded(photograph[:, :60]), Preprocessing(30, "rgb", "area"))
     means = photograph[:, :60].reshape(30, 2, 30, 2, 3).mean(axis=(1, 3))
     assert np.abs(image - means).max() <= 0.5
 
@@ -40,9 +41,9 @@ def test_area_is_the_mean_of_the_covered_pixels(photograph):
 def test_bilinear_reads_two_by_two_pixels_and_more_with_antialiasing(photograph):
     # At a quarter of the size, the 2x2 pixels in the middle of each 4x4 block.
     square = photograph[:, :60]
-    plain = preprocessing.preprocess(encoded(square), Preprocessing(15, "rgb", "bilinear"))
+    plain = prepared(encoded(square), Preprocessing(15, "rgb", "bilinear"))
     middle = square.reshape(15, 4, 15, 4, 3)[:, 1:3, :, 1:3].mean(axis=(1, 3))
-    smooth = preprocessing.preprocess(encoded(square), Preprocessing(15, "rgb", "bilinear_antialias"))
+    smooth = prepared(encoded(square), Preprocessing(15, "rgb", "bilinear_antialias"))
     assert np.abs(plain - middle).max() <= 0.5
     assert smooth.std() < 0.8 * plain.std()
 
@@ -59,7 +60,7 @@ def test_bilinear_reads_two_by_two_pixels_and_more_with_antialiasing(photograph)
 )
 def test_crop_is_the_largest_square_in_the_middle(height, width, rows, columns):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    image = preprocessing.preprocess(encoded(pixels), Preprocessing(60, "rgb", "nearest", "crop"))
+    image = prepared(encoded(pixels), Preprocessing(60, "rgb", "nearest", "crop"))
     assert np.array_equal(image, pixels[rows, columns])
 
 
@@ -79,26 +80,26 @@ def test_crop_is_the_largest_square_in_the_middle(height, width, rows, columns):
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_pad_is_the_whole_image_in_the_middle_of_black(height, width, rows, columns, interpolation):
     pixels = np.full((height, width, 3), 200, np.uint8)
-    image = preprocessing.preprocess(encoded(pixels), Preprocessing(40, "rgb", interpolation, "pad"))
+    image = prepared(encoded(pixels), Preprocessing(40, "rgb", interpolation, "pad"))
     expected = np.full((40, 40, 3), PADDING, np.uint8)
     expected[rows, columns] = 200
     assert np.array_equal(image, expected)
 
 
 def test_pad_loses_no_pixel_that_needs_no_resizing(photograph):
-    image = preprocessing.preprocess(encoded(photograph), Preprocessing(90, "rgb", "nearest", "pad"))
+    image = prepared(encoded(photograph), Preprocessing(90, "rgb", "nearest", "pad"))
     assert np.array_equal(image[15:75], photograph)
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_square_images_are_the_same_under_every_fit(photograph, interpolation):
     square = encoded(photograph[:, :60])
-    stretched, *others = (preprocessing.preprocess(square, Preprocessing(33, "rgb", interpolation, f)) for f in FITS)
+    stretched, *others = (prepared(square, Preprocessing(33, "rgb", interpolation, f)) for f in FITS)
     assert all(np.array_equal(stretched, other) for other in others)
 
 
 def test_gray_is_itu_r_601_luma(photograph):
-    image = preprocessing.preprocess(encoded(photograph[:60, :60]), Preprocessing(60, "gray", "nearest"))
+    image = prepared(encoded(photograph[:60, :60]), Preprocessing(60, "gray", "nearest"))
     luma = photograph[:60, :60] @ np.array([0.299, 0.587, 0.114])
     assert np.abs(image[..., 0] - luma).max() <= 1
 
@@ -109,7 +110,7 @@ def test_cache_holds_every_image_preprocessed_and_is_reused(digits):
     assert images.shape == (1797, 40, 40, 1)
     some = np.array([0, 300, 1796])
     for position, data in zip(some, digits.encoded(some), strict=True):
-        assert np.array_equal(images[position], preprocessing.preprocess(data, contract))
+        assert np.array_equal(images[position], prepared(data, contract))
     path = preprocessing.cache_path(digits, contract)
     built = path.stat().st_ino
     preprocessing.cached_images(digits, contract)

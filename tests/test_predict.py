@@ -108,6 +108,7 @@ def test_unknown_run_is_named_with_the_nearest(run):
     ("photo", "message"),
     [
         ("gone.jpg", "cannot read gone.jpg (No such file or directory): give the path of an image"),
+        ("/dev/zero", "cannot read /dev/zero (not a regular file): give the path of an image"),
         (b"text", "the photograph is unreadable (not a JPEG, PNG, BMP or WebP image): choose"),
         (b"", "the photograph is unreadable (an empty file)"),
         (np.zeros((8, 8, 3)), "pixels of type float64 and shape (8, 8, 3) are not an image: give uint8 of shape"),

@@ -10,6 +10,7 @@ from tensorflow_datasets.core.download import download_manager
 
 from mbutils.config import DataParameters, Preprocessing
 from mbutils.data import datasets, preprocessing
+from mbutils.data.photographs import prepared
 from mbutils.errors import WorkbookError
 
 PER_CLASS = 5
@@ -69,7 +70,7 @@ def test_plant_village_has_38_classes_and_every_class_in_every_part(leaves):
     images = preprocessing.cached_images(dataset, Preprocessing(32, "rgb", "area"))
     some = np.array([150, 3])
     for position, data in zip(some, dataset.encoded(some), strict=True):
-        assert np.array_equal(images[position], preprocessing.preprocess(data, Preprocessing(32, "rgb", "area")))
+        assert np.array_equal(images[position], prepared(data, Preprocessing(32, "rgb", "area")))
 
 
 def test_split_of_plant_village_depends_on_the_seed_alone(leaves):

@@ -3,11 +3,13 @@
 import contextlib
 import io
 import os
+import stat
 import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -50,6 +52,18 @@ Image.core.set_block_size(2**26)
 
 class UnreadableImage(Exception):  # noqa: N818
     """Bytes that are not an image, a damaged image, or one that is too large; the message is the reason."""
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens a regular file only: opening a FIFO would wait for who writes it, and a device may do anything.
+
+    Raises:
+        UnreadableImage: If it is another kind of file.
+        OSError: If it cannot be opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise UnreadableImage("not a regular file")
+    return path.open("rb")
 
 
 def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:

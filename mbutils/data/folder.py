@@ -9,7 +9,6 @@ Missing parts are drawn from train. Hidden files and folders, and files without 
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import pandas as pd
 from mbutils.config import DataParameters
 from mbutils.data import cache, editions, index, layout
 from mbutils.data.dataset import PARTS, Dataset
-from mbutils.data.decoding import UnreadableImage
+from mbutils.data.decoding import UnreadableImage, open_file
 from mbutils.data.splits import once_in_test, split_by_class, without_copies
 from mbutils.errors import WorkbookError
 
@@ -103,17 +102,10 @@ def _name(parameters: DataParameters, class_names: tuple[str, ...]) -> str:
     return editions.edition(class_names) or parameters.data_name
 
 
-def _open(path: Path) -> BinaryIO:
-    """Opens a regular file only: opening a FIFO would wait for who writes it, and a device may do anything."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise UnreadableImage("not a regular file")
-    return path.open("rb")
-
-
 def _open_unchanged(path: Path, checked: tuple[int, int]) -> BinaryIO:
     """Opens an image that was readable, if its size and time are still those."""
     try:
-        file = _open(path)
+        file = open_file(path)
     except OSError as error:
         raise WorkbookError(f"cannot read {path} ({error.strerror}): restore it, or start again without it") from error
     except UnreadableImage as error:
@@ -128,7 +120,7 @@ def _described(root: Path, files: pd.DataFrame) -> pd.DataFrame:
     keys = files.drop(columns="path")
     keys["size"], keys["modified"] = zip(*map(_stat, files["path"]), strict=True)
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
-    openers = (partial(_open, path) for path in files["path"])
+    openers = (partial(open_file, path) for path in files["path"])
     return index.of_images(keys, openers, cache.folder(cache.INDEX) / f"folder_{digest}.csv").assign(path=files["path"])
 
 

@@ -4,12 +4,13 @@ import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from mbutils.config import Preprocessing
-from mbutils.data.decoding import UnreadableImage
+from mbutils.data.decoding import UnreadableImage, open_file
 from mbutils.data.layout import is_image
 from mbutils.data.preprocessing import preprocess
 from mbutils.errors import WorkbookError
@@ -21,43 +22,48 @@ def prepared(photo: Photograph, contract: Preprocessing) -> np.ndarray:
     """Applies the preprocessing contract to one photograph.
 
     Args:
-        photo: What `encoded` takes.
+        photo: The path of a file; its bytes; or pixels, uint8, of shape (height, width) or (height, width, 1) if gray,
+            (height, width, 3) if RGB, (height, width, 4) if RGB with opacity.
         contract: The contract.
 
     Returns:
         The image: uint8, shape (image_size, image_size, channels).
 
     Raises:
-        WorkbookError: If it is no image, a damaged one, or one that is too large.
+        WorkbookError: If it is no image, a damaged one, or one that is too large; if the file cannot be read, or the
+            pixels have another type or shape.
     """
     try:
-        return preprocess(encoded(photo), contract)
+        with _opened(photo) as file:
+            return preprocess(file, contract)
     except UnreadableImage as error:
         name = photo if isinstance(photo, str | Path) else "the photograph"
         raise WorkbookError(f"{name} is unreadable ({error}): choose a JPEG, PNG, BMP or WebP image") from None
 
 
-def encoded(photo: Photograph) -> bytes:
-    """Returns a photograph as the bytes of an image file.
-
-    Args:
-        photo: The path of a file; its bytes; or pixels, uint8, of shape (height, width) or (height, width, 1) if gray,
-            (height, width, 3) if RGB, (height, width, 4) if RGB with opacity.
+def encoded(path: str | Path) -> bytes:
+    """Returns the content of a file.
 
     Raises:
-        WorkbookError: If the file cannot be read, or the pixels have another type or shape.
+        WorkbookError: If it cannot be read.
     """
+    with _opened(path) as file:
+        return file.read()
+
+
+def _opened(photo: Photograph) -> BinaryIO:
     if isinstance(photo, bytes):
-        return photo
+        return io.BytesIO(photo)
     if isinstance(photo, np.ndarray):
         return _png(photo)
     try:
-        return Path(photo).read_bytes()
-    except OSError as error:
-        raise WorkbookError(f"cannot read {photo} ({error.strerror}): give the path of an image") from error
+        return open_file(Path(photo))
+    except (OSError, UnreadableImage) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise WorkbookError(f"cannot read {photo} ({reason}): give the path of an image") from error
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def _png(pixels: np.ndarray) -> BinaryIO:
     shape = pixels.shape[:2] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels.shape
     is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
     if pixels.dtype != np.uint8 or not is_image or not pixels.size:
@@ -67,7 +73,7 @@ def _png(pixels: np.ndarray) -> bytes:
         )
     file = io.BytesIO()
     Image.fromarray(pixels.reshape(shape)).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    return file
 
 
 def find(paths: Iterable[str | Path]) -> list[Path]:

@@ -5,7 +5,6 @@ results from the same cache.
 """
 
 import hashlib
-import io
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -31,19 +30,15 @@ _RESIZE = {
 }
 
 
-def preprocess(encoded: bytes, contract: Preprocessing) -> np.ndarray:
-    """Applies the preprocessing contract to one encoded image.
+def preprocess(file: BinaryIO, contract: Preprocessing) -> np.ndarray:
+    """Applies the preprocessing contract to one encoded image in an open file; see `decoding.decoded`.
 
     Returns:
         The image: uint8, shape (image_size, image_size, channels).
 
     Raises:
-        UnreadableImage: If the bytes are not an image, a damaged image, or one that is too large.
+        UnreadableImage: If it is not an image, a damaged image, or one that is too large.
     """
-    return _preprocessed(io.BytesIO(encoded), contract)
-
-
-def _preprocessed(file: BinaryIO, contract: Preprocessing) -> np.ndarray:
     with decoded(file, contract.color_mode) as pixels:
         return resize(pixels, contract)
 
@@ -127,7 +122,7 @@ def _preprocess_named(dataset: Dataset, contract: Preprocessing, item: tuple[int
     position, opener = item
     try:
         with opener() as file:
-            return _preprocessed(file, contract)
+            return preprocess(file, contract)
     except UnreadableImage as error:
         example = dataset.examples.iloc[position]
         raise WorkbookError(

@@ -61,7 +61,7 @@ class Classifier:
         """Scores one photograph.
 
         Args:
-            photo: The path of a JPEG, PNG, BMP or WebP file; its bytes; or pixels, see `data.photographs.encoded`.
+            photo: The path of a JPEG, PNG, BMP or WebP file; its bytes; or pixels, see `data.photographs.prepared`.
 
         Returns:
             One row for each class, one column for each model, scores from 0 to 1; the highest of `main_model` first.
