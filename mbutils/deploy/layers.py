@@ -13,6 +13,7 @@ from mbutils.tflite.ops import ALIASES, PADS
 from mbutils.tflite.schema import CONVERT_HINT, damaged
 
 _ONE_BY_ONE = (1, 1)
+_LEAST_SHIFT = -23  # of a rectified layer: 2^30 and 255 << 22 have a sum of 32 bits
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,14 @@ class Layer:
     def is_pointwise(self) -> bool:
         """Whether this is a convolution of 1 x 1 with stride 1, to which a map is one row of pixels."""
         return self.kernel == "nn_convolution" and self.window == self.stride == _ONE_BY_ONE and not any(self.padding)
+
+    @property
+    def kind(self) -> str:
+        """What is known of the outputs, "rectified", "small" or "any": see `nn_kind` in kernels.h."""
+        small = self.largest_sum < requantize.SMALL_SUM and (self.shift <= -1).all() and self.clamp == (-128, 127)
+        if not small:
+            return "any"
+        return "rectified" if self.zero_points[1] == -128 and (self.shift >= _LEAST_SHIFT).all() else "small"
 
     @property
     def works_by_rows(self) -> bool:

@@ -9,7 +9,6 @@ import numpy as np
 from mbutils.deploy.layers import Layer, Network
 from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat, padded
 from mbutils.deploy.render import braced, render
-from mbutils.tflite import requantize
 
 
 def network_h(network: Network, plan: Plan, has_threshold: bool = False) -> str:
@@ -28,7 +27,6 @@ def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
     """Returns network.c: weights, and the calls of the kernels; with a threshold, that in labels.h is used."""
     layers = network.layers
     heights = [layer.window[0] for layer in layers if layer.kernel == "nn_depthwise"]
-    rounded_twice = [layer for layer in layers if layer.kernel not in ("nn_pad", "nn_fully_connected")]
     symbols = _symbols(network)
     return render(
         "network.c",
@@ -36,9 +34,6 @@ def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
         plan=plan,
         max_rows=max(heights, default=1),
         max_steps=max(map(len, plan.stages)),
-        clamps=int(any(layer.clamp != (-128, 127) for layer in layers)),
-        large_sums=int(any(layer.largest_sum >= requantize.SMALL_SUM for layer in layers)),
-        multiplies_by_half=int(any((layer.shift > -1).any() for layer in rounded_twice)),
         subtracts_128=bool((network.table == np.arange(-128, 128)).all()),
         score_scale=f"{np.float32(network.score_scale):.9g}f",
         has_threshold=has_threshold,
@@ -111,4 +106,9 @@ def _step(step: Step, symbols: dict[Layer, str], flat: bool) -> str:
     """Returns the initializer of an `nn_step`."""
     rows = (1, 1) if flat else (step.input_rows, step.output_rows)
     buffers = (step.input, rows[0], step.output, rows[1], step.scratch)
-    return braced((step.layer.kernel, f"&{symbols[step.layer]}", *buffers))
+    return braced((_function(step.layer), f"&{symbols[step.layer]}", *buffers))
+
+
+def _function(layer: Layer) -> str:
+    """Returns the name of the kernel for what is known of the layer's outputs."""
+    return layer.kernel if layer.kernel == "nn_pad" else f"{layer.kernel}_{layer.kind}"

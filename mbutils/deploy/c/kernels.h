@@ -7,12 +7,11 @@
  * With the DSP extension of Arm (Cortex-M4, M7, M33, M55) the inner loops multiply two pairs of 16 bits at once;
  * -DNN_PORTABLE chooses the portable loops there too.
  *
+ * A kernel is compiled for each kind of layer that the network has (nn_kind), so that no layer pays for another.
+ *
  * The network defines before it includes this file:
  *   NN_MAX_ROWS         the largest height of a depthwise kernel
  *   NN_MAX_STEPS        the most layers that are streamed together
- *   NN_CLAMPS           1 where an activation function leaves less than the range of int8, else 0
- *   NN_LARGE_SUMS       1 where a sum may reach 2^30, else 0
- *   NN_MULTIPLIES_BY_HALF  1 where a layer multiplies its sums by 0.5 or more, else 0
  */
 #ifndef NN_KERNELS_H
 #define NN_KERNELS_H
@@ -25,6 +24,13 @@
 #include <arm_acle.h>
 #else
 #define NN_DSP 0
+#endif
+
+/* For functions that are compiled anew where an argument is a constant. */
+#if defined(__GNUC__)
+#define NN_SPECIALIZED static inline __attribute__((always_inline))
+#else
+#define NN_SPECIALIZED static inline
 #endif
 
 #define NN_LANES 4 /* pixels that a convolution works on at a time */
@@ -84,16 +90,25 @@ static inline int32_t nn_round_shift(int32_t a, int exponent)
     return (a >> exponent) + ((a & mask) > (mask >> 1) + (a < 0));
 }
 
-/* Where int8 outputs lie. Kept in registers: a store of int8 might change a layer for all the compiler knows. */
-typedef struct {
-    int32_t offset; /* twice the zero point, and 1 to round */
-    int32_t low, high;
-} nn_output;
+/* What is known of the outputs of a layer when the network is generated. */
+typedef enum {
+    NN_RECTIFIED, /* as NN_SMALL, with the zero point -128, so that negative values do not count; `right` is at most 22 */
+    NN_SMALL,     /* sums below 2^30, multipliers below 0.5, and all of int8 as outputs */
+    NN_ANY
+} nn_kind;
 
-static inline nn_output nn_output_of(const nn_layer *layer)
+/* How the sums of one output channel become int8. */
+typedef struct {
+    int32_t multiplier, right;
+    int32_t offset;    /* twice the zero point, and 1 to round */
+    int32_t low, high; /* clamps */
+} nn_scale;
+
+NN_SPECIALIZED nn_scale nn_scale_of(const nn_layer *layer, int32_t multiplier, int32_t right, nn_kind kind)
 {
-    const nn_output output = {2 * layer->out_zero + 1, layer->low, layer->high};
-    return output;
+    const int32_t offset = kind == NN_RECTIFIED ? -255 * (1 << right) : 2 * layer->out_zero + 1;
+    const nn_scale scale = {multiplier, right, offset, layer->low, layer->high};
+    return scale;
 }
 
 /* value / 2 as int8, or the nearest int8. */
@@ -108,28 +123,33 @@ static inline int8_t nn_saturated_half(int32_t value)
 #endif
 }
 
-/* A sum times multiplier * 2^-31, then shifted to the right by `right` + 1, as an output. Both steps round, as
- * TensorFlow Lite does it. */
-static inline int8_t nn_requantize(nn_output output, int32_t sum, int32_t multiplier, int right)
+/* a * b / 2^31 + c, rounded to nearest, halves up; a is below 2^30. */
+static inline int32_t nn_small_multiply_add(int32_t a, int32_t b, int32_t c)
 {
-#if NN_MULTIPLIES_BY_HALF
+#if NN_DSP
+    int32_t high; /* one instruction, which arm_acle.h of older compilers lacks */
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(high) : "r"((int32_t)((uint32_t)a << 1)), "r"(b), "r"(c));
+    return high;
+#else
+    return nn_high_multiply(a, b) + c;
+#endif
+}
+
+/* A sum times multiplier * 2^-31, then shifted to the right by `right` + 1, as an output. Both steps round, as
+ * TensorFlow Lite does it: the first one halves up, the second one halves away from zero. */
+NN_SPECIALIZED int8_t nn_requantize(nn_scale scale, int32_t sum, nn_kind kind)
+{
+    const int right = scale.right;
+    /* Negative values end at -128, however they are rounded. */
+    if (kind == NN_RECTIFIED) return nn_saturated_half(nn_small_multiply_add(sum, scale.multiplier, scale.offset) >> right);
+    if (kind == NN_SMALL) {
+        const int32_t scaled = nn_small_multiply_add(sum, scale.multiplier, 0);
+        return nn_saturated_half(((scaled + (scaled >> 31)) >> right) + scale.offset);
+    }
     const int32_t shifted = right < -1 ? (int32_t)((uint32_t)sum << (-1 - right)) : sum;
-    const int32_t scaled = nn_round_shift(nn_high_multiply(shifted, multiplier), right < -1 ? 0 : 1 + right);
-    int8_t value = nn_saturated_half(2 * scaled + output.offset);
-#else
-    int32_t scaled;
-#if NN_DSP && !NN_LARGE_SUMS
-    __asm__("smmulr %0, %1, %2" : "=r"(scaled) : "r"((int32_t)((uint32_t)sum << 1)), "r"(multiplier));
-#else
-    scaled = nn_high_multiply(sum, multiplier);
-#endif
-    int8_t value = nn_saturated_half(((scaled + (scaled >> 31)) >> right) + output.offset);
-#endif
-#if NN_CLAMPS
-    if (value < output.low) value = (int8_t)output.low;
-    if (value > output.high) value = (int8_t)output.high;
-#endif
-    return value;
+    const int32_t scaled = nn_round_shift(nn_high_multiply(shifted, scale.multiplier), right < -1 ? 0 : 1 + right);
+    const int8_t value = nn_saturated_half(2 * scaled + scale.offset);
+    return (int8_t)(value < scale.low ? scale.low : value > scale.high ? scale.high : value);
 }
 
 /* ---- Inner loops ----------------------------------------------------------------------------------------------- */
@@ -180,9 +200,9 @@ static inline int32_t nn_multiply_add(nn_pair a, nn_pair b, int32_t sum)
 }
 
 /* Convolves four pixels with one row of weights after the other. */
-static inline void nn_convolve_lanes(const nn_layer *layer, const nn_pair *lanes, int valid, int8_t *out)
+NN_SPECIALIZED void nn_convolve_lanes(
+    const nn_layer *layer, const nn_pair *lanes, int valid, int8_t *out, nn_kind kind)
 {
-    const nn_output output = nn_output_of(layer);
     const int8_t *weights = layer->weights, *right = layer->right;
     const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
     const int each = layer->weights_each, channels = layer->out_channels, step = layer->per_channel;
@@ -201,12 +221,11 @@ static inline void nn_convolve_lanes(const nn_layer *layer, const nn_pair *lanes
                 s3 = nn_multiply_add(w, nn_load_pair(lane + 3), s3);
             }
         } while (weights != end);
-        const int32_t factor = *multiplier;
-        const int by = *right;
-        out[0] = nn_requantize(output, s0, factor, by);
-        out[channels] = nn_requantize(output, s1, factor, by);
-        out[2 * channels] = nn_requantize(output, s2, factor, by);
-        if (valid > 3) out[3 * channels] = nn_requantize(output, s3, factor, by);
+        const nn_scale scale = nn_scale_of(layer, *multiplier, *right, kind);
+        out[0] = nn_requantize(scale, s0, kind);
+        out[channels] = nn_requantize(scale, s1, kind);
+        out[2 * channels] = nn_requantize(scale, s2, kind);
+        if (valid > 3) out[3 * channels] = nn_requantize(scale, s3, kind);
         multiplier += step;
         right += step;
     }
@@ -293,10 +312,18 @@ static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, i
     return patch;
 }
 
+/* Makes an nn_kernel of a function for all kinds. */
+#define NN_COMPILED_FOR(kernel, name, kind)                                                         \
+    static inline void kernel##_##name(                                                             \
+        const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)              \
+    {                                                                                               \
+        kernel(layer, in, y, out, scratch, kind);                                                   \
+    }
+
 /* A convolution of any kernel. */
-static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
+NN_SPECIALIZED void nn_convolution(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
-    const nn_output output = nn_output_of(layer);
     const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
     int x = 0;
 #if NN_DSP
@@ -306,24 +333,28 @@ static inline void nn_convolution(const nn_layer *layer, const nn_rows *in, int 
         const int valid = nn_minimum(NN_LANES, width - x);
         for (int lane = 0; lane < NN_LANES; lane++)
             nn_widen(nn_patch(layer, in, y, x + nn_minimum(lane, valid - 1), scratch), each, lanes + lane);
-        nn_convolve_lanes(layer, lanes, valid, out + x * channels);
+        nn_convolve_lanes(layer, lanes, valid, out + x * channels, kind);
     }
 #endif
     for (; x < width; x++) {
         const int8_t *patch = nn_patch(layer, in, y, x, scratch);
         const int8_t *weights = layer->weights;
         for (int c = 0; c < channels; c++, weights += each) {
-            const int scale = c * layer->per_channel;
+            const int place = c * layer->per_channel;
+            const nn_scale scale = nn_scale_of(layer, layer->multiplier[place], layer->right[place], kind);
             const int32_t sum = nn_dot(patch, weights, layer->patch, layer->bias[c]);
-            out[x * channels + c] = nn_requantize(output, sum, layer->multiplier[scale], layer->right[scale]);
+            out[x * channels + c] = nn_requantize(scale, sum, kind);
         }
     }
 }
+NN_COMPILED_FOR(nn_convolution, rectified, NN_RECTIFIED)
+NN_COMPILED_FOR(nn_convolution, small, NN_SMALL)
+NN_COMPILED_FOR(nn_convolution, any, NN_ANY)
 
 /* A depthwise convolution with one output channel for each input channel. */
-static inline void nn_depthwise(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
+NN_SPECIALIZED void nn_depthwise(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
-    const nn_output output = nn_output_of(layer);
     const int8_t *const weights = layer->weights;
     const int channels = layer->out_channels, step = layer->per_channel;
     const int height = layer->kernel_height, width = layer->kernel_width;
@@ -344,7 +375,7 @@ static inline void nn_depthwise(const nn_layer *layer, const nn_rows *in, int y,
             nn_depthwise_3x3(rows, c, weights + c, channels, layer->bias + c, sums);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++, multiplier += step, right += step)
-                out[c + i] = nn_requantize(output, sums[i], *multiplier, *right);
+                out[c + i] = nn_requantize(nn_scale_of(layer, *multiplier, *right, kind), sums[i], kind);
         }
 #endif
         for (; c < channels; c++, multiplier += step, right += step) {
@@ -352,10 +383,13 @@ static inline void nn_depthwise(const nn_layer *layer, const nn_rows *in, int y,
             int32_t sum = layer->bias[c];
             for (int ky = 0; ky < height; ky++)
                 for (int kx = 0; kx < width; kx++, weight += channels) sum += rows[ky][kx * channels + c] * *weight;
-            out[c] = nn_requantize(output, sum, *multiplier, *right);
+            out[c] = nn_requantize(nn_scale_of(layer, *multiplier, *right, kind), sum, kind);
         }
     }
 }
+NN_COMPILED_FOR(nn_depthwise, rectified, NN_RECTIFIED)
+NN_COMPILED_FOR(nn_depthwise, small, NN_SMALL)
+NN_COMPILED_FOR(nn_depthwise, any, NN_ANY)
 
 /* Padding as a layer of its own: a frame of zero points around the map. */
 static inline void nn_pad(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
@@ -414,12 +448,12 @@ static inline void nn_quantize_by_table(const uint8_t *image, int count, const i
 /* Averages each channel over the map; the layer's one multiplier holds the division. */
 static inline void nn_mean(const nn_layer *layer, const int8_t *in, int8_t *out)
 {
-    const nn_output output = nn_output_of(layer);
+    const nn_scale scale = nn_scale_of(layer, layer->multiplier[0], layer->right[0], NN_ANY);
     const int pixels = layer->in_height * layer->in_width, channels = layer->in_channels;
     for (int c = 0; c < channels; c++) {
         int32_t sum = layer->bias[0];
         for (int i = 0; i < pixels; i++) sum += in[i * channels + c];
-        out[c] = nn_requantize(output, sum, layer->multiplier[0], layer->right[0]);
+        out[c] = nn_requantize(scale, sum, NN_ANY);
     }
 }
 
