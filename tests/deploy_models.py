@@ -36,13 +36,16 @@ def images(count, shape, seed=0):
 
 
 @cache
-def tflite(alpha, size, channels, classes, variant="int8_per_channel"):
-    """An untrained MobileNet v1 whose normalization fits its activations, so that they differ from image to image."""
-    name = f"deployed {alpha} {size} {channels} {classes} {variant}"
-    return made_once(name, lambda: _converted(alpha, size, channels, classes, variant))
+def tflite(alpha, size, channels, classes, variant="int8_per_channel", dead=0.0):
+    """An untrained MobileNet v1 whose normalization fits its activations, so that they differ from image to image.
+
+    A share `dead` of all filters is zero.
+    """
+    name = f"deployed {alpha} {size} {channels} {classes} {variant} {dead}"
+    return made_once(name, lambda: _converted(alpha, size, channels, classes, variant, dead))
 
 
-def _converted(alpha, size, channels, classes, variant):
+def _converted(alpha, size, channels, classes, variant, dead):
     keras.utils.set_random_seed(0)
     shape = (size, size, channels)
     network = mobilenet.build(alpha, shape, classes)
@@ -51,11 +54,25 @@ def _converted(alpha, size, channels, classes, variant):
     calibration = images(8, shape, seed=1)
     x = calibration.astype(np.float32) / 127.5 - 1
     for layer in network.layers[1:]:
+        if dead and isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
+            _kill(layer, dead)
         if layer.name.endswith("_bn"):
             mean, variance = np.mean(x, axis=(0, 1, 2)), np.var(x, axis=(0, 1, 2))
-            layer.set_weights([rng.uniform(1, 2, mean.shape), rng.uniform(0, 2, mean.shape), mean, variance + 1e-3])
+            gamma, beta = rng.uniform(1, 2, mean.shape), rng.uniform(0, 2, mean.shape)
+            beta[variance == 0] = np.resize([-1, 1, 9], (variance == 0).sum())  # what a ReLU6 clamps, and not
+            layer.set_weights([gamma, beta, mean, variance + 1e-3])
         x = layer(x).numpy()
     return quantization.to_int8(network, calibration, variant)
+
+
+def _kill(layer, share):
+    """Sets a share of the filters of a convolution to zero: (height, width, in, out), depthwise (..., channels, 1)."""
+    filters = np.array(layer.kernel)
+    chosen = np.random.default_rng(filters.size).random(filters.shape[2:]) < share
+    if filters.shape[3] > 1:
+        chosen[:] = chosen[0]
+    filters[:, :, chosen] = 0
+    layer.kernel.assign(filters)
 
 
 def network_of(content):

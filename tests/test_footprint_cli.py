@@ -9,6 +9,7 @@ from unittest.mock import Mock
 
 import pandas as pd
 import pytest
+from deploy_models import tflite as mobilenet
 from tflite_models import tflite
 
 from mbutils import cli, runs
@@ -193,3 +194,23 @@ def test_the_published_parameters_of_alpha_1_are_those_of_alpha_0_5(alpha, milli
     from mbutils.model import mobilenet
 
     assert mobilenet.build(alpha, (32, 32, 3), 1000).count_params() / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_channels_that_are_constant_have_figures_of_their_own(tmp_path, capsys):
+    path = tmp_path / "dead.tflite"
+    path.write_bytes(mobilenet(0.25, 32, 3, 5, dead=0.3))
+    assert cli.main(["footprint", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert cli.main(["footprint", str(path), "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    alive = values["alive"]
+    assert f"{values['constant_channels']:,} channels are the same for every image" in text
+    assert f"weights flash {alive['weights_flash_bytes'] / 1024:.2f} KiB, {alive['macs']:,} MACs" in text
+    assert values["weights_flash_bytes"] / 1024 == pytest.approx(214.69, abs=0.005)  # those of 7.3.0
+    assert alive["activation_ram_bytes"] < values["activation_ram_bytes"]
+
+
+def test_a_model_whose_channels_are_alive_has_no_other_figures(model_path, capsys):
+    assert cli.main(["footprint", model_path, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["constant_channels"] == 0 and "alive" not in values

@@ -62,7 +62,7 @@ def _footprint(options: argparse.Namespace) -> int:
     source = _model_source(options)
     model = footprint(source)
     if options.json:
-        print(json.dumps(model.to_dict() | costs.columns(model) | costs.bands(model)))
+        print(json.dumps(costs.record(model)))
     else:
         print(costs.text(model))
     return 0

@@ -8,6 +8,7 @@ import numpy as np
 
 from mbutils.errors import WorkbookError
 from mbutils.tflite import requantize
+from mbutils.tflite.constant_channels import without_constant_channels
 from mbutils.tflite.graph import Graph, Op, Tensor
 from mbutils.tflite.ops import ALIASES, PADS
 from mbutils.tflite.schema import CONVERT_HINT, damaged
@@ -96,7 +97,7 @@ class Network:
 
     @classmethod
     def from_graph(cls, graph: Graph) -> "Network":
-        """Returns what an int8 image classifier computes.
+        """Returns what an int8 image classifier computes, without the channels that are the same for every image.
 
         Raises:
             WorkbookError: If an op has no kernel here (it is named), the graph is not a chain from one image to the
@@ -104,7 +105,7 @@ class Network:
         """
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
-                return _network(graph)
+                return _network(without_constant_channels(graph))
         except (ArithmeticError, LookupError, ValueError) as error:
             raise WorkbookError(f"{graph.label}: {damaged(error)}") from None
         except WorkbookError as error:

@@ -4,6 +4,7 @@ No TensorFlow is needed: everything comes from the .tflite, through `footprint` 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -69,9 +70,28 @@ def bands(model: Footprint) -> dict[str, float]:
     return {f"{cost.column}_{end}": getattr(cost, end) for cost in estimated for end in ("low", "high")}
 
 
+def record(model: Footprint) -> dict[str, Any]:
+    """Returns all figures and bands as JSON; those without constant channels, if there are any, under "alive"."""
+    figures = model.to_dict() | columns(model) | bands(model)
+    return figures | {"alive": record(model.alive)} if model.alive else figures
+
+
 def notes(model: Footprint) -> list[str]:
     """Returns how far the figures of a model hold, in sentences."""
-    return [planner_note(), *(f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS)]
+    latencies = [f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS]
+    return [planner_note(), *latencies, *([constant_channels_note(model)] if model.alive else [])]
+
+
+def constant_channels_note(model: Footprint) -> str:
+    """Returns what a model costs without the channels that are the same for every image."""
+    ram, flash = (
+        by_name[name].with_unit(getattr(model.alive, name)) for name in ("activation_ram_bytes", "weights_flash_bytes")
+    )
+    return (
+        f"{model.constant_channels:,} channels are the same for every image, or are not read. STM32Cube.AI 7.3.0 keeps "
+        "them, and so do these figures; from 8.1 on it leaves out those of zero filters. Without them, as mb deploy "
+        f"writes the code: activation RAM {ram}, weights flash {flash}, {model.alive.macs:,} MACs."
+    )
 
 
 def general_notes() -> str:

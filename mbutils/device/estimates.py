@@ -37,10 +37,9 @@ def code_flash(graph: Graph) -> Range:
     published flowers models, and a channel costs 5.04, the difference between their two widths (a float32 scale and
     an int8 zero point). Mean leave-one-out error 1.1 %.
     """
-    channels = sum(op.outputs[0].shape[3] for op in graph.ops if op.is_convolution)
     if is_mobilenet_v1(graph):
-        return _range(63_140 + 5.04 * channels, CODE_FLASH_ERROR["mobilenet_v1"])
-    return _range(36_958 + 581 * len(graph.ops) + 6.6 * channels, CODE_FLASH_ERROR["other"])
+        return _range(63_140 + 5.04 * graph.channels, CODE_FLASH_ERROR["mobilenet_v1"])
+    return _range(36_958 + 581 * len(graph.ops) + 6.6 * graph.channels, CODE_FLASH_ERROR["other"])
 
 
 def runtime_ram(graph: Graph) -> Range:

@@ -5,12 +5,13 @@ exactly; activation RAM exactly for MobileNet v1, by the same rules for other gr
 estimates.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from mbutils.device import estimates, memory
 from mbutils.device.estimates import Range
 from mbutils.device.memory import Buffer
+from mbutils.tflite.constant_channels import without_constant_channels
 from mbutils.tflite.graph import Graph, Op
 from mbutils.tflite.reader import read_graph
 
@@ -36,6 +37,9 @@ class Footprint:
         ops: In the order of execution.
         live_bytes: The bytes in use while each op runs, padding and scratch included.
         buffers: The memory map: one record for each rectangle of ops by bytes.
+        constant_channels: How many output channels of convolutions are the same for every image, or are not read.
+        alive: What the model costs without them, as later versions of STM32Cube.AI and our C code leave them out; None
+            if there are none.
         ranges: For the name of each estimated attribute, how low and high the true value may be: the worst
             leave-one-out error of the fit.
     """
@@ -60,6 +64,8 @@ class Footprint:
     live_bytes: tuple[int, ...]
     buffers: tuple[Buffer, ...]
     ranges: dict[str, Range]
+    constant_channels: int = 0
+    alive: "Footprint | None" = None
 
     def to_dict(self) -> dict[str, int]:
         """Returns the numbers by the names of the columns of `results.csv`, for JSON and tables; sizes in bytes."""
@@ -78,6 +84,13 @@ def footprint(source: Path | str | bytes) -> Footprint:
 
 def graph_footprint(graph: Graph) -> Footprint:
     """Predicts RAM and flash of a model whose graph has been read."""
+    alive = without_constant_channels(graph)
+    if alive is graph:
+        return _as_it_is(graph)
+    return replace(_as_it_is(graph), constant_channels=graph.channels - alive.channels, alive=_as_it_is(alive))
+
+
+def _as_it_is(graph: Graph) -> Footprint:
     plan = memory.plan_activations(graph)
     weights = sum(op.weight_bytes for op in graph.ops)
     runtime, code = estimates.runtime_ram(graph), estimates.code_flash(graph)

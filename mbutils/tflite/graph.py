@@ -175,3 +175,8 @@ class Graph:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     tflite_bytes: int
+
+    @property
+    def channels(self) -> int:
+        """The output channels of all its convolutions."""
+        return sum(op.outputs[0].shape[3] for op in self.ops if op.is_convolution)

@@ -14,7 +14,7 @@ from mbutils.tflite.schema import CONVERT_HINT
 
 SMALL_SUM = 2**30  # below it the DSP extension can double a sum
 SOFTMAX_INTEGER_BITS = 5  # differences of logits are held in units of 2^-26
-_CLAMPS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU_N1_TO_1": (-1.0, 1.0), "RELU6": (0.0, 6.0)}
+CLAMPS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU_N1_TO_1": (-1.0, 1.0), "RELU6": (0.0, 6.0)}
 
 
 def quantized_multiplier(real: float) -> tuple[int, int]:
@@ -68,10 +68,10 @@ def mean_multiplier(op: Op) -> tuple[int, int]:
 
 def clamp(op: Op) -> tuple[int, int]:
     """Returns the least and largest int8 that the fused activation function lets pass."""
-    if op.activation not in _CLAMPS:
+    if op.activation not in CLAMPS:
         raise WorkbookError(f"no C kernel for the activation function {op.activation} of {op.code} {op.name}")
     output = op.outputs[0]
-    low, high = (output.zero_point + np.round(end / output.scales[0]) for end in _CLAMPS[op.activation])
+    low, high = (output.zero_point + np.round(end / output.scales[0]) for end in CLAMPS[op.activation])
     return int(max(low, -128)), int(min(high, 127))
 
 
