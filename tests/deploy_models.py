@@ -12,6 +12,8 @@ from tflite_models import made_once
 
 from mbutils import deploy, quantization
 from mbutils.deploy import folder, source
+from mbutils.deploy.models import Model
+from mbutils.deploy.models import patterns as images
 from mbutils.deploy.render import render
 from mbutils.model import mobilenet
 from mbutils.tflite.interpreter import reference_outputs
@@ -19,20 +21,6 @@ from mbutils.tflite.reader import read_graph
 
 C99 = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 SOURCES = Path(deploy.__file__).parent / "c"
-
-
-def images(count, shape, seed=0):
-    """Noise, coarse and fine, dark and bright: uint8, shape (count, *shape)."""
-    rng = np.random.default_rng(seed)
-    height, width, channels = shape
-    made = []
-    for i in range(count):
-        grain = 2 ** (i % 5)
-        coarse = rng.integers(0, 256, (-(-height // grain), -(-width // grain), channels))
-        image = coarse.repeat(grain, axis=0).repeat(grain, axis=1)[:height, :width]
-        low, high = sorted(rng.integers(0, 256, 2))
-        made.append(low + image * (high - low) // 255)
-    return np.array(made, np.uint8)
 
 
 @cache
@@ -142,4 +130,5 @@ def write_folder(out, content, contract, class_names, count=2, streamed_layers=0
     plan = deploy.plan(network, streamed_layers)
     vectors = images(count, network.image_shape, seed=2)
     outputs = reference_outputs(content, vectors)
-    folder.write(out, folder.files(content, network, plan, contract, class_names, vectors, outputs), {})
+    model = Model("model", "model", content, contract, class_names, images, "patterns", {})
+    folder.write(out, folder.files(model, network, plan, vectors, outputs), {})

@@ -125,24 +125,33 @@ def _kill(model):
             layer.set_weights([per_channel.reshape(kernel.shape), bias])
 
 
-def to_tflite(
-    model, batch=None, input_type="uint8", output_type="float32", scaling="1/127.5", per_tensor=False, int16=False
-):
+def to_tflite(model, batch=None, scaling="1/127.5", **options):
     """Converts a model, by default with a dynamic batch and for pixels of uint8."""
-    signature = tf.TensorSpec((batch, *model.input_shape[1:]), tf.float32)
-    function = tf.function(lambda image: model(image, training=False)).get_concrete_function(signature)
+    shape = tuple(model.inputs[0].shape[1:])  # of each input, where there are several
+    signature = [tf.TensorSpec((batch, *shape), tf.float32) for _ in model.inputs]
+    function = tf.function(lambda *inputs: model(inputs if len(inputs) > 1 else inputs[0], training=False))
+    function = function.get_concrete_function(*signature)
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [convert_variables_to_constants_v2(function)], tf.Module()
     )
     factor, offset = SCALINGS[scaling]
-    pixels = images(16, model.input_shape[1:], seed=1)
+    pixels = images(16, shape, seed=1)
     pixels[0], pixels[1] = 0, 255  # so that the quantized input stands for the whole range
+    samples = [[image[None] * np.float32(factor) + np.float32(offset)] * len(signature) for image in pixels]
+    return _converted(converter, samples, **options)
+
+
+def _converted(
+    converter, samples, input_type="uint8", output_type="float32", per_tensor=False, int16=False, quantized=True
+):
+    if not quantized:
+        return converter.convert()
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: ([image[None] * np.float32(factor) + offset] for image in pixels)
+    converter.representative_dataset = lambda: iter(samples)
     ops = tf.lite.OpsSet
     kind = ops.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8 if int16 else ops.TFLITE_BUILTINS_INT8
     converter.target_spec.supported_ops = [kind]
-    converter.inference_input_type = tf.dtypes.as_dtype(input_type)
+    converter.inference_input_type = tf.dtypes.as_dtype("float32" if int16 else input_type)
     converter.inference_output_type = tf.dtypes.as_dtype(output_type)
     converter._experimental_disable_per_channel = per_tensor
     return converter.convert()

@@ -105,6 +105,8 @@ def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(
     [
         (["no_such_run"], "no run 'no_such_run' in"),
         (["--variant", "int8_per_tensor"], "has no int8_per_tensor model"),
+        (["--class-order", "a,b"], "has its own preprocessing and classes: leave out --class-order"),
+        (["--photos", "a.jpg"], "has its own test images: leave out --photos"),
         (["--ram-kib", "2"], "does not fit 2 KiB of RAM: choose a smaller model"),
         (["--streamed-layers", "40"], "40 layers cannot be streamed: at most the first 27"),
         (["--streamed-layers", "-1"], "streamed_layers: -1 is too small"),
@@ -113,7 +115,7 @@ def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(
         (["/"], "/ is not the folder of a run: give that, or the id of a run"),
         (["."], ". is not the folder of a run"),
         (["HERE/runs"], "runs is not the folder of a run"),
-        ([""], "argument RUN: is empty: leave it out"),
+        ([""], "argument MODEL: is empty: leave it out"),
         (["--variant", "int8"], "variant: unknown value 'int8': choose one of int8_per_channel, int8_per_tensor"),
     ],
 )

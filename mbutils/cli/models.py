@@ -4,12 +4,17 @@ import argparse
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mbutils import files
-from mbutils.cli.options import add_parameters, named_run, parameters_in, path, text
+from mbutils.cli import named_model
+from mbutils.cli.options import add_parameters, parameters_in, path, text
 from mbutils.config import DeployParameters, ModelParameters, cache_dir
 from mbutils.errors import WorkbookError
+
+if TYPE_CHECKING:
+    from mbutils.deploy import Deployment
+    from mbutils.runs import Run
 
 _MODEL_PARAMETERS = tuple(spec.name for spec in fields(ModelParameters))
 
@@ -31,16 +36,28 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
     deploy = commands.add_parser(
         "deploy",
         parents=[results],
-        help="C code of a finished run, checked bit for bit",
-        description="Writes the int8 model of a finished run as C99 without dependencies, with test vectors, a "
-        "Makefile and a README. Compiles and checks it, and measures it on an emulated Cortex-M7, where the tools are "
-        "installed.",
+        help="C code of a run, or of any int8 .tflite classifier, checked bit for bit",
+        description="Writes the int8 model of a finished run, or an int8 .tflite image classifier from anywhere, as "
+        "C99 without dependencies, with test vectors, a Makefile and a README. Compiles and checks it, and measures it "
+        "on an emulated Cortex-M7, where the tools are installed.",
     )
     deploy.add_argument(
-        "run", type=text, nargs="?", metavar="RUN", help="its id or its folder (default: the newest finished run)"
+        "model",
+        type=text,
+        nargs="?",
+        metavar="MODEL",
+        help="a run (id or folder), or a .tflite file (default: the newest finished run)",
     )
     names = ("variant", "out", "streamed_layers", "vectors", "ram_kib", "min_confidence", "force")
     add_parameters(deploy, DeployParameters, *names)
+    of_files = named_model.add_options(deploy, class_names="must be given", interpolation="must be given")
+    of_files.add_argument(
+        "--photos",
+        type=text,
+        nargs="+",
+        metavar="PHOTO",
+        help="photographs, or folders of them, that become the test images (default: patterns of noise)",
+    )
     deploy.set_defaults(command=_deploy)
 
     cached = commands.add_parser(
@@ -83,18 +100,40 @@ def _model_source(options: argparse.Namespace) -> Path | bytes:
 
 
 def _deploy(options: argparse.Namespace) -> int:
-    results_dir, run_id = named_run(options, options.run)
-    named = {"results_dir": str(results_dir), "run_id": run_id}
-    parameters = DeployParameters(**parameters_in(options, DeployParameters) | named)
-    from mbutils import deploy, runs
     from mbutils.report import review, tables
 
-    deployed = deploy.deploy(parameters)
+    run = named_model.run(options)
+    deployed = _deployed_run(options, run) if run else _deployed_file(options)
     print(tables.deployment_text(deployed))
-    run = runs.find(results_dir, deployed.facts["run_id"])
-    for finding in review.findings(run):
+    for finding in review.findings(run) if run else ():
         print(f"note: {finding}")
     return 0
+
+
+def _deployed_run(options: argparse.Namespace, run: "Run") -> "Deployment":
+    from mbutils import deploy
+
+    if options.photos:
+        raise WorkbookError(f"run {run.run_id} has its own test images: leave out --photos")
+    named = {"results_dir": str(run.path.parent.parent), "run_id": run.run_id}
+    if Path(options.model or "").suffix == ".tflite":
+        named["variant"] = Path(options.model).stem
+    return deploy.deploy(DeployParameters(**parameters_in(options, DeployParameters) | named))
+
+
+def _deployed_file(options: argparse.Namespace) -> "Deployment":
+    from mbutils import deploy
+
+    needed = {"--out": options.out, "--interpolation": options.interpolation, "--class-order": options.class_order}
+    for option, value in needed.items():
+        if not value:
+            raise WorkbookError(f"{options.model} is no model of a run: give {', '.join(needed)}; {option} is missing")
+    if options.variant:
+        raise WorkbookError(f"{options.model} is the model itself: leave out --variant")
+    classifier = named_model.classifier(options, None)
+    model = deploy.Model.of_file(options.model, classifier.contract, classifier.class_names, options.photos or ())
+    named = {"results_dir": str(options.results_dir)}
+    return deploy.deploy_model(model, DeployParameters(**parameters_in(options, DeployParameters) | named))
 
 
 def _cache(options: argparse.Namespace) -> int:

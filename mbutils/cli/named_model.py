@@ -4,7 +4,7 @@ import argparse
 import csv
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mbutils.cli.options import add_parameters, given, named_run
 from mbutils.config import Preprocessing, TrainParameters, check_text
@@ -17,18 +17,28 @@ if TYPE_CHECKING:
 _OF_FILES = ("interpolation", "fit", "image_size", "color_mode", "class_order")  # a run has them in its record
 
 
-def add_options(parser: argparse.ArgumentParser, class_names: str) -> None:
-    """Adds the options for a .tflite file from elsewhere; `class_names` says what it has without --class-order."""
+def add_options(
+    parser: argparse.ArgumentParser, class_names: str, interpolation: str = TrainParameters.interpolation
+) -> Any:  # noqa: ANN401
+    """Adds the options for a .tflite file from elsewhere, and returns their group.
+
+    Args:
+        parser: Where to add them.
+        class_names: What classes such a file has without --class-order, in words.
+        interpolation: How images are resized without --interpolation.
+    """
     of_files = parser.add_argument_group("for a .tflite file from elsewhere")
-    for name in ("interpolation", "fit"):
-        add_parameters(of_files, TrainParameters, name, default=getattr(TrainParameters, name))
+    add_parameters(of_files, TrainParameters, "interpolation", default=interpolation)
+    add_parameters(of_files, TrainParameters, "fit", default=TrainParameters.fit)
     add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
     of_files.add_argument(
         "--class-order",
         type=_class_names,
         metavar="A,B,...",
-        help=f"the model's classes in its order, quoted where a name has a comma (default: {class_names})",
+        help="the model's classes in its order, quoted where a name has a comma; or a text file with one in each line "
+        f"(default: {class_names})",
     )
+    return of_files
 
 
 def run(options: argparse.Namespace) -> "Run | None":
@@ -89,6 +99,8 @@ def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) ->
     height, width, channels = image_shape
     color_mode = options.color_mode or ("rgb" if channels == 3 else "gray")
     interpolation, fit = options.interpolation or TrainParameters.interpolation, options.fit or TrainParameters.fit
+    if height != width:
+        raise WorkbookError(f"{options.model} takes images of {height}x{width}: only square ones are made here")
     contract = Preprocessing(options.image_size or height, color_mode, interpolation, fit)
     if contract.shape != image_shape:
         raise WorkbookError(
@@ -105,7 +117,19 @@ def _options_of_files(options: argparse.Namespace) -> list[str]:
 def _class_names(written: str) -> tuple[str, ...]:
     """Returns the names that an option `--class-order` gives."""
     check_text("class_order", given(written))
-    names = tuple(name.strip() for name in next(csv.reader([written], skipinitialspace=True)))
+    path = Path(written)
+    lines = _lines(path) if path.is_file() else next(csv.reader([written], skipinitialspace=True))
+    names = tuple(name.strip() for name in lines)
     if "" in names or len(set(names)) < len(names):
         raise WorkbookError(f"--class-order {written}: names a class twice, or one is empty")
     return names
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkbookError(f"--class-order {path}: cannot be read as text ({error}): give another file") from None
+    for line in lines:
+        check_text("class_order", line)
+    return lines

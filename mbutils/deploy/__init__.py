@@ -1,4 +1,4 @@
-"""Turns the int8 model of a run into a folder of C99 for any compiler, checked bit for bit.
+"""Turns an int8 model, of a run or from elsewhere, into a folder of C99 for any compiler, checked bit for bit.
 
 The expected outputs are those of the LiteRT reference kernels. Memory is planned as in STM32Cube.AI
 (`mbutils.device.memory`) but without padding, so the arena is smaller than the activation RAM that it reports.
@@ -6,23 +6,22 @@ The expected outputs are those of the LiteRT reference kernels. Memory is planne
 
 import hashlib
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mbutils import runs
 from mbutils.config import DeployParameters, full_path, resolve_results_dir
-from mbutils.data import preprocessing
 from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.figures import streaming
 from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement, missing_tools
 from mbutils.deploy.memory import Plan, plan
+from mbutils.deploy.models import Model
 from mbutils.device.footprint import Footprint, graph_footprint
-from mbutils.errors import WorkbookError, nearest
+from mbutils.errors import WorkbookError
 from mbutils.tflite.interpreter import reference_outputs
 from mbutils.tflite.reader import read_graph
 
@@ -35,7 +34,7 @@ class Deployment:
         path: The folder.
         network: What it computes.
         memory: Its arena.
-        configuration: (alpha, image_size, color_mode, n_classes).
+        configuration: (alpha, image_size, color_mode, n_classes) of a run; None for a model from elsewhere.
         predicted: What STM32Cube.AI 7.3.0 would need for the same model.
         facts: What `deploy.json` holds.
         measured: What it needs on an emulated Cortex-M7; None without the tools.
@@ -44,7 +43,7 @@ class Deployment:
     path: Path
     network: Network
     memory: Plan
-    configuration: tuple[float, int, str, int]
+    configuration: tuple[float, int, str, int] | None
     predicted: Footprint
     facts: dict[str, Any]
     measured: Measurement | None
@@ -56,42 +55,54 @@ class Deployment:
 
 
 def deploy(parameters: DeployParameters) -> Deployment:
-    """Writes the C code of a finished run, checks it on this computer, and measures it on an emulated Cortex-M7.
-
-    The check and the measurement need make, a C compiler, arm-none-eabi-gcc and QEMU; `facts` records which were made.
-    The measurement is recorded with the run.
+    """Writes the C code of a finished run, see `deploy_model`, and records the measurement with the run.
 
     Raises:
-        WorkbookError: If there is no such run or variant, the model has no C kernels, the arena exceeds
-            `parameters.ram_kib`, or the output folder holds other files or edited ones; nothing is written then.
+        WorkbookError: If there is no such run or variant, or as `deploy_model` says.
     """
     run = runs.find(resolve_results_dir(parameters.results_dir), parameters.run_id)
-    tflite = _model(run, parameters.variant)
-    graph = read_graph(tflite, str(run.path / f"{parameters.variant}.tflite"))
+    model = Model.of_run(run, parameters.variant)
+    out = parameters.out or str(run.path / f"deploy_{parameters.variant}")
+    deployed = deploy_model(model, replace(parameters, out=out))
+    runs.record_deployment(run, parameters, figures.columns(deployed.memory, deployed.measured))
+    contract = model.contract
+    configuration = (run.parameters.alpha, contract.image_size, contract.color_mode, len(model.class_names))
+    return replace(deployed, configuration=configuration)
+
+
+def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
+    """Writes the C code of a model, checks it on this computer, and measures it on an emulated Cortex-M7.
+
+    The check and the measurement need make, a C compiler, arm-none-eabi-gcc and QEMU; `facts` records which were made.
+
+    Args:
+        model: The model.
+        parameters: `out` and what else is no property of a run.
+
+    Raises:
+        WorkbookError: If the model has no C kernels or is not as its contract says, the arena exceeds
+            `parameters.ram_kib`, or the output folder holds other files or edited ones; nothing is written then.
+    """
+    graph = read_graph(model.content, model.label)
     network = Network.from_graph(graph)
-    contract, class_names = run.parameters.preprocessing, tuple(run.manifest["dataset"]["class_names"])
-    _check_contract(network, graph.label, contract.shape, class_names)
+    _check_contract(network, model)
     predicted, memory = graph_footprint(graph), plan(network, parameters.streamed_layers)
     _check_ram(network, memory, parameters)
-    out = full_path(parameters.out) if parameters.out else run.path / f"deploy_{parameters.variant}"
+    out = full_path(parameters.out)
     folder.check_target(out, parameters.force)
-    images = _test_images(run, parameters.vectors)
-    outputs = reference_outputs(tflite, images, graph.label)
-    contents = folder.files(tflite, network, memory, contract, class_names, images, outputs, parameters.min_confidence)
-    title = f"{run.run_id}, {parameters.variant}"
-    contents["README.md"] = folder.readme(
-        title, network, memory, contract, class_names, predicted, parameters.min_confidence
-    )
+    images = model.images(parameters.vectors)
+    outputs = reference_outputs(model.content, images, model.label)
+    contents = folder.files(model, network, memory, images, outputs, parameters.min_confidence)
+    contents["README.md"] = folder.readme(model, network, memory, predicted, parameters.min_confidence)
     with tempfile.TemporaryDirectory(prefix="mb-") as staged:
         work = Path(staged)
         folder.stage(work, contents)
         checked, measured = measure.check_on_host(work), measure.measure(work)
     facts = {
-        "run_id": run.run_id,
-        "variant": parameters.variant,
-        "model_sha256": hashlib.sha256(tflite).hexdigest(),
-        "preprocessing": asdict(contract),
-        "class_names": class_names,
+        **model.origin,
+        "model_sha256": hashlib.sha256(model.content).hexdigest(),
+        "preprocessing": asdict(model.contract),
+        "class_names": model.class_names,
         "streamed_layers": parameters.streamed_layers,
         "min_confidence": parameters.min_confidence,
         "arena_bytes": memory.arena_bytes,
@@ -103,16 +114,7 @@ def deploy(parameters: DeployParameters) -> Deployment:
         "measured": measured and measured.to_dict(),
     }
     folder.write(out, contents, facts, parameters.force)
-    runs.record_deployment(run, parameters, figures.columns(memory, measured))
-    configuration = (run.parameters.alpha, contract.image_size, contract.color_mode, len(class_names))
-    return Deployment(out, network, memory, configuration, predicted, facts, measured)
-
-
-def _model(run: runs.Run, variant: str) -> bytes:
-    if variant not in run.int8_variants:
-        hint = nearest(variant, run.int8_variants)
-        raise WorkbookError(f"run {run.run_id} has no {variant} model: {hint} or run the convert notebook")
-    return run.artefact(f"{variant}.tflite").read_bytes()
+    return Deployment(out, network, memory, None, predicted, facts, measured)
 
 
 def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> None:
@@ -128,17 +130,10 @@ def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> 
     )
 
 
-def _check_contract(network: Network, label: str, shape: tuple[int, int, int], class_names: tuple[str, ...]) -> None:
+def _check_contract(network: Network, model: Model) -> None:
+    shape, class_names = model.contract.shape, model.class_names
     if network.image_shape != shape or network.n_classes != len(class_names):
         raise WorkbookError(
-            f"{label}: the model has images of {network.image_shape} and {network.n_classes} scores, the run has "
-            f"{shape} and {len(class_names)} classes: convert it again"
+            f"{model.label}: the model has images of {network.image_shape} and {network.n_classes} scores, its "
+            f"contract {shape} and {len(class_names)} classes: change the contract, or convert the model again"
         )
-
-
-def _test_images(run: runs.Run, count: int) -> np.ndarray:
-    """Returns images of the test part, evenly spread over it."""
-    dataset = runs.load_dataset(run)
-    test = dataset.positions("test")
-    chosen = test[np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int)]
-    return np.array(preprocessing.cached_images(dataset, run.parameters.preprocessing)[chosen])

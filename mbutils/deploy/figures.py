@@ -32,12 +32,12 @@ def columns(memory: Plan, measured: Measurement | None) -> dict[str, int]:
 
 
 def comparison(
-    configuration: tuple[float, int, str, int], predicted: Footprint, memory: Plan, measured: Measurement | None
+    configuration: tuple[float, int, str, int] | None, predicted: Footprint, memory: Plan, measured: Measurement | None
 ) -> pd.DataFrame:
     """Returns RAM and flash of the C code next to those of STM32Cube.AI 7.3.0.
 
     Args:
-        configuration: (alpha, image_size, color_mode, n_classes).
+        configuration: (alpha, image_size, color_mode, n_classes); None for a model that is no run's.
         predicted: The prediction for STM32Cube.AI.
         memory: The arena of the C code.
         measured: What was measured; None without the tools.

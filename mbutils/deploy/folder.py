@@ -16,6 +16,7 @@ from mbutils.data import cache
 from mbutils.deploy import source
 from mbutils.deploy.layers import Network
 from mbutils.deploy.memory import Plan
+from mbutils.deploy.models import Model
 from mbutils.deploy.render import render
 from mbutils.device.footprint import Footprint
 from mbutils.errors import WorkbookError
@@ -30,11 +31,9 @@ _NAMED = 3  # edited files named in an error
 
 
 def files(
-    tflite: bytes,
+    model: Model,
     network: Network,
     plan: Plan,
-    contract: Preprocessing,
-    class_names: tuple[str, ...],
     images: np.ndarray,
     outputs: tuple[np.ndarray, np.ndarray],
     min_confidence: float = 0.0,
@@ -42,46 +41,35 @@ def files(
     """Returns the contents of every source file by name.
 
     Args:
-        tflite: The model.
+        model: The model.
         network: What it computes.
         plan: Its memory.
-        contract: How an image is made.
-        class_names: The classes in the order of the scores.
         images: The test vectors: uint8, shape (n, height, width, channels).
         outputs: Their expected logits, int8, and scores, float32: shape (n, n_classes).
         min_confidence: The score below which the answer is "unknown", 0 to answer always.
     """
     min_score = network.min_score(min_confidence)
+    labels = {"class_names": model.class_names, "min_score": min_score, "min_confidence": min_confidence}
     texts = {
         "network.h": source.network_h(network, plan, min_score is not None),
         "network.c": source.network_c(network, plan, min_score is not None),
-        "labels.h": render("labels.h", class_names=class_names, min_score=min_score, min_confidence=min_confidence),
-        **preprocessing_h(contract),
+        "labels.h": render("labels.h", **labels),
+        **preprocessing_h(model.contract),
         "vectors.h": vectors_h(images, *outputs, min_confidence),
-        "model_int8.h": render("model_int8.h", model=np.frombuffer(tflite, np.uint8)),
+        "model_int8.h": render("model_int8.h", model=np.frombuffer(model.content, np.uint8)),
     }
     fixed = {path.name: path.read_bytes() for path in sorted(_FIXED.iterdir())}
-    return {**fixed, **{name: text.encode() for name, text in texts.items()}, "model_int8.tflite": tflite}
+    return {**fixed, **{name: text.encode() for name, text in texts.items()}, "model_int8.tflite": model.content}
 
 
-def readme(
-    title: str,
-    network: Network,
-    plan: Plan,
-    contract: Preprocessing,
-    class_names: tuple[str, ...],
-    predicted: Footprint,
-    min_confidence: float = 0.0,
-) -> bytes:
+def readme(model: Model, network: Network, plan: Plan, predicted: Footprint, min_confidence: float = 0.0) -> bytes:
     """Returns README.md: what is in the folder, and how to integrate it."""
     operators = sorted({op.code for op in predicted.ops})
     text = render(
         "README.md",
-        title=title,
+        model=model,
         network=network,
         plan=plan,
-        contract=contract,
-        class_names=class_names,
         predicted=predicted,
         operators=operators,
         min_confidence=min_confidence,

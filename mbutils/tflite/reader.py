@@ -23,8 +23,8 @@ def read_graph(source: Path | str | bytes, label: str = "model") -> Graph:
 
     Raises:
         WorkbookError: One line that names the file and the way out, if the file is missing, empty, not .tflite,
-            truncated or corrupted, not (or only partly) quantized, of a height or width that is dynamic
-            (a dynamic batch is a batch of 1) or a batch size other than 1, or has an op that this module has no rules for.
+            truncated or corrupted, not (or only partly) quantized, of a dynamic height or width,
+            of a batch size other than 1 or -1, or has an op that this module has no rules for.
     """
     label, data = schema.load(source, label)
     try:
