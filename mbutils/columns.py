@@ -5,8 +5,10 @@ limits in sentences, and how numbers are written: all come from here. `python -m
 """
 
 import csv
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,20 @@ def markdown(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Returns a Markdown table."""
     head, *body = (f"| {' | '.join(cells)} |\n" for cells in (header, *rows))
     return head + "|" + "---|" * (head.count("|") - 1) + "\n" + "".join(body)
+
+
+def terminal_width() -> int:
+    """Returns how many characters a line of standard output may have: any number where it is no terminal."""
+    return shutil.get_terminal_size(fallback=(10_000, 0)).columns
+
+
+def aligned(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Returns rows of cells as lines in columns, no wider than `width`: later columns that do not fit are left out."""
+    gap = "  "
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    ends = accumulate(len(gap) + wide for wide in widths)
+    fitting = max(1, sum(end - len(gap) <= width for end in ends))
+    return [gap.join(map(str.ljust, row, widths[:fitting])).rstrip() for row in rows]
 
 
 def with_table(text: str, mark: str, table: str) -> str:

@@ -165,7 +165,7 @@ def locked(path: Path, way_out: str = Lock.way_out) -> Iterator[None]:
     Raises:
         WorkbookError: If the lock, a hidden file beside `path`, cannot be made.
     """
-    lock = _lock_of(path)
+    lock = lock_of(path)
     lock.way_out = way_out
     try:
         lock.acquire(timeout=0)
@@ -184,7 +184,7 @@ def try_lock(path: Path) -> Lock | None:
     Raises:
         WorkbookError: If it cannot be made.
     """
-    lock = _lock_of(path)
+    lock = lock_of(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -192,5 +192,6 @@ def try_lock(path: Path) -> Lock | None:
     return lock
 
 
-def _lock_of(path: Path) -> Lock:
+def lock_of(path: Path) -> Lock:
+    """Returns the lock of a path, not yet taken: a hidden file beside it."""
     return Lock(path.with_name(f".{path.name}.lock"), thread_local=False)

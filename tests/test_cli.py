@@ -4,18 +4,21 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from html import unescape
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 from stand_ins import Network
+from test_records import rewrite
 
 from mbutils import cli, config, runs
 from mbutils.config import TrainParameters
 from mbutils.report import render, tables
 
-COMMANDS = ("", "sweep", "status", "report", "render", "evaluate", "predict", "footprint", "deploy", "cache")
+COMMANDS = ("", "sweep", "status", "report", "render", "runs", "runs note", "runs delete")
+COMMANDS += ("evaluate", "predict", "footprint", "deploy", "cache")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -109,17 +112,47 @@ def test_report_without_runs_says_so_and_writes_nothing(mb, tmp_path, capsys):
     assert not (tmp_path / "empty").exists()
 
 
-def test_report_prints_table_and_path_and_names_a_damaged_run(mb, tiny_results, tmp_path, capsys):
+def copied(run, run_id):
+    """Returns a copy of a run with another id."""
+    copy = runs.Run(Path(shutil.copytree(run.path, run.path.with_name(run_id))))
+    rewrite(copy.path / "manifest.json", lambda manifest: manifest.update(run_id=run_id))
+    return copy
+
+
+# What is wrong with a run, and how it came to be.
+BAD = {
+    "manifest.json cannot be read": lambda run: (run.path / "manifest.json").unlink(),
+    "it is not readable JSON": lambda run: (run.path / "manifest.json").write_text('{"run_id": '),
+    "unknown parameter 'attention'": lambda run: rewrite(
+        run.path / "manifest.json", lambda manifest: manifest["parameters"].update(attention=0.5)
+    ),
+    "it is that of run": lambda run: rewrite(run.path / "manifest.json", lambda m: m.update(run_id="another")),
+    "history.csv is missing: run train again": lambda run: (run.path / "history.csv").unlink(),
+    "predictions_float32.npz was altered": lambda run: (run.path / "predictions_float32.npz").write_bytes(b"new"),
+    "has no predictions_int8_per_channel.npz: run evaluate again": lambda run: rewrite(
+        run.path / "manifest.json", lambda manifest: manifest["artefacts"].pop("predictions_int8_per_channel.npz")
+    ),
+}
+
+
+def test_report_names_every_bad_run_and_is_made_of_the_good_ones(mb, tiny_results, tmp_path, capsys):
     results = tmp_path / "results"
     shutil.copytree(tiny_results, results)
-    (results / "runs" / "damaged").mkdir()
-    (results / "runs" / "damaged" / "manifest.json").write_text('{"status": "finished"}')
+    (good,) = runs.all_runs(results)
+    other = copied(good, "good_too")
+    runs.annotate(good, "the <first> of all")
+    for number, spoil in enumerate(BAD.values()):
+        spoil(copied(other, f"bad_{number}"))
     assert mb("report", "--results-dir", results) == 0
     text, errors = capsys.readouterr()
     assert "int8_per_channel" in text and "float32" in text
     assert text.rstrip().endswith(str(results / "report.html"))
-    assert errors.count("\n") == 1 and "left out: run damaged: " in errors
-    assert "run damaged: " in (results / "report.html").read_text()
+    report = (results / "report.html").read_text()
+    for number, (line, reason) in enumerate(zip(errors.splitlines(), BAD, strict=True)):
+        assert line.startswith(f"left out: run bad_{number}") and reason in line
+        assert line.removeprefix("left out: ") in unescape(report)
+    assert set(pd.read_csv(results / "results.csv")["run_id"]) == {good.run_id, other.run_id}
+    assert "the &lt;first&gt; of all" in report
     assert mb("status", "--results-dir", results) == 0
     assert capsys.readouterr().err == errors
 

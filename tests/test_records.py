@@ -33,9 +33,10 @@ def other(digits, tmp_path):
     return finished(digits, tmp_path, seed=1)
 
 
-def finished(digits, results, seed):
+def finished(digits, results, seed, **parameters):
     """Returns a run that was trained, converted and evaluated, as far as its files go."""
-    run = runs.finish(runs.begin(TrainParameters(dataset="digits", seed=seed), digits, results), Network("a"), HISTORY)
+    begun = runs.begin(TrainParameters(dataset="digits", seed=seed, **parameters), digits, results)
+    run = runs.finish(begun, Network("a"), HISTORY)
     runs.save_variant(run, "int8_per_channel", b"model", ConvertParameters().conversion)
     runs.save_test_images(run, np.zeros(0, np.int64), np.zeros((0, 8, 8, 3), np.uint8))
     figures = (0.5, 0.4, 0.6, *[0.0] * (len(runs.RECORDED_ACCURACY) - 3))
@@ -58,6 +59,8 @@ WRONG = {
     "'run_id' is a required property": lambda m: m.clear(),
     "'configuration' is a required property": lambda m: m.pop("configuration"),
     "run_id: it is that of run another": lambda m: m.update(run_id="another"),
+    "note: 1 is not of type 'string'": lambda m: m.update(note=1),
+    "teacher: 'run_id' is a required property": lambda m: m.update(teacher={}),
     "train_seconds: 'long' is not of type 'number'": lambda m: m.update(train_seconds="long"),
     "alpha: 'wide' is not of type 'number'": lambda m: m.update(alpha="wide"),  # parameters have the right one
     "finished: 'today' does not match": lambda m: m.update(finished="today"),
@@ -84,7 +87,7 @@ def test_wrong_manifest_is_named_and_the_other_runs_go_on(run, other, tmp_path, 
     with pytest.raises(WorkbookError, match=message) as caught:
         runs.find(tmp_path, run.run_id)
     line = str(caught.value)
-    assert run.run_id in line and "remove the folder and train again" in line and "\n" not in line
+    assert run.run_id in line and "mb runs delete" in line and "\n" not in line
     assert runs.damaged(tmp_path) == {run.run_id: line}
     assert runs.all_runs(tmp_path) == [other] and set(runs.results_table(tmp_path)["run_id"]) == {other.run_id}
     assert runs.find(tmp_path) == other and line in capsys.readouterr().err

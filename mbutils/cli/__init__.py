@@ -1,4 +1,4 @@
-"""The `mb` command: sweeps, reports, C code, the cache, and models on photographs.
+"""The `mb` command: sweeps, reports, runs, C code, the cache, and models on photographs.
 
 Modules that import TensorFlow or pandas are imported by the commands that need them, so that `mb --help` is quick.
 """
@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from mbutils.cli import evaluate, models, options, predict, sweeps
+from mbutils.cli import evaluate, models, predict, runs, sweeps
 from mbutils.config import resolve_results_dir
 from mbutils.errors import WorkbookError
 
@@ -60,16 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mb", description="The MobileNet v1 int8 workbook from the shell.")
     parser.add_argument("--version", action="version", version=f"mb {version('mobilenet-v1-int8-workbook')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    results = argparse.ArgumentParser(add_help=False)
-    results.add_argument(
-        "--results-dir",
-        type=options.results_folder,
-        default=resolve_results_dir(""),
-        metavar="DIR",
-        help="results folder (default: the project's own)",
-    )
-    sweeps.add_commands(commands, results)
-    evaluate.add_command(commands, results)
-    predict.add_command(commands, results)
-    models.add_commands(commands, results)
+    parser.set_defaults(results_dir=resolve_results_dir(""))
+    for group in (sweeps, runs, evaluate, predict, models):
+        group.add_commands(commands)
     return parser

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mbutils.cli import named_model
-from mbutils.cli.options import add_parameters, text
+from mbutils.cli.options import add_command, add_parameters, text
 from mbutils.config import FOLDER, DataParameters, EvaluateParameters
 from mbutils.errors import WorkbookError
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from mbutils.runs.classifiers import Classifier
 
 
-def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
-    """Adds it to the parsers of `mb`; `results` has the option `--results-dir`."""
-    evaluate = commands.add_parser(
+def add_commands(commands: Any) -> None:  # noqa: ANN401
+    """Adds it to the parsers of `mb`."""
+    evaluate = add_command(
+        commands,
         "evaluate",
-        parents=[results],
-        help="score a run, or any .tflite classifier, on labelled images",
-        description="Scores the float32 and int8 models of a finished run, or a .tflite image classifier from "
+        _evaluate,
+        "score a run, or any .tflite classifier, on labelled images",
+        "Scores the float32 and int8 models of a finished run, or a .tflite image classifier from "
         "anywhere: prints top-1 with its 95 % interval, and the recall of each class. By default on test images; "
         "`--data-dir PHOTOS --part all` scores every photograph of a folder that holds one folder for each class.",
     )
@@ -36,7 +37,6 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
     add_parameters(evaluate, DataParameters, "skip_corrupt")
     add_parameters(evaluate, EvaluateParameters, "batch_size")
     named_model.add_options(evaluate, "the dataset's order")
-    evaluate.set_defaults(command=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

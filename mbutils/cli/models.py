@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mbutils import files
 from mbutils.cli import named_model
-from mbutils.cli.options import add_parameters, parameters_in, path, text
+from mbutils.cli.options import add_command, add_parameters, parameters_in, path, text
 from mbutils.config import DeployParameters, ModelParameters, cache_dir
 from mbutils.errors import WorkbookError
 
@@ -19,25 +19,28 @@ if TYPE_CHECKING:
 _MODEL_PARAMETERS = tuple(spec.name for spec in fields(ModelParameters))
 
 
-def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
-    """Adds them to the parsers of `mb`; `results` has the option `--results-dir`."""
-    footprint = commands.add_parser(
+def add_commands(commands: Any) -> None:  # noqa: ANN401
+    """Adds them to the parsers of `mb`."""
+    footprint = add_command(
+        commands,
         "footprint",
-        help="RAM, flash and latency of an int8 .tflite, or of an untrained MobileNet v1",
-        description="Predicts what an int8 .tflite takes on an STM32: RAM, flash and inference time. Instead of a "
+        _footprint,
+        "RAM, flash and latency of an int8 .tflite, or of an untrained MobileNet v1",
+        "Predicts what an int8 .tflite takes on an STM32: RAM, flash and inference time. Instead of a "
         "file, the options below name a MobileNet v1, which is built untrained and converted.",
+        of_results=False,
     )
     footprint.add_argument("model", type=path, nargs="?", metavar="MODEL.tflite")
     for name in _MODEL_PARAMETERS:
         add_parameters(footprint, ModelParameters, name, default=str(getattr(ModelParameters, name)))
     footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
-    footprint.set_defaults(command=_footprint)
 
-    deploy = commands.add_parser(
+    deploy = add_command(
+        commands,
         "deploy",
-        parents=[results],
-        help="C code of a run, or of any int8 .tflite classifier, checked bit for bit",
-        description="Writes the int8 model of a finished run, or an int8 .tflite image classifier from anywhere, as "
+        _deploy,
+        "C code of a run, or of any int8 .tflite classifier, checked bit for bit",
+        "Writes the int8 model of a finished run, or an int8 .tflite image classifier from anywhere, as "
         "C99 without dependencies, with test vectors, a Makefile and a README. Compiles and checks it, and measures it "
         "on an emulated Cortex-M7, where the tools are installed.",
     )
@@ -58,18 +61,19 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
         metavar="PHOTO",
         help="photographs, or folders of them, that become the test images (default: patterns of noise)",
     )
-    deploy.set_defaults(command=_deploy)
 
-    cached = commands.add_parser(
+    cached = add_command(
+        commands,
         "cache",
-        help="list or remove what is kept to be made only once",
-        description="Lists what is in the cache folder, ~/.cache/mbutils or the one that MB_CACHE_DIR names: decoded "
+        _cache,
+        "list or remove what is kept to be made only once",
+        "Lists what is in the cache folder, ~/.cache/mbutils or the one that MB_CACHE_DIR names: decoded "
         "and resized images first of all. All of it is made again when it is needed.",
+        of_results=False,
     )
     action = cached.add_mutually_exclusive_group()
     action.add_argument("--list", action="store_true", help="list what is kept, largest first (default)")
     action.add_argument("--clear", action="store_true", help="remove it")
-    cached.set_defaults(command=_cache)
 
 
 def _footprint(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """Options of commands: checked when they are read, most of them as the parameters of the notebooks that they are."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -10,6 +11,37 @@ from mbutils.config import Parameters, check_path, full_path, resolve_results_di
 from mbutils.errors import WorkbookError
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
+
+
+def add_command(
+    commands: Any,  # noqa: ANN401
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    help_text: str,
+    description: str,
+    of_results: bool = True,
+) -> argparse.ArgumentParser:
+    """Adds a command to the parsers of `mb` and returns its parser.
+
+    Args:
+        commands: The parsers.
+        name: What it is called by.
+        command: What it does with the options; returns the exit status.
+        help_text: What it does, in a line among the other commands.
+        description: The same in its own help.
+        of_results: Whether it has the option `--results-dir`.
+    """
+    parser = commands.add_parser(name, help=help_text, description=description)
+    parser.set_defaults(command=command)
+    if of_results:
+        parser.add_argument(
+            "--results-dir",
+            type=results_folder,
+            default=argparse.SUPPRESS,  # it may stand before a sub-command: the parser of `mb` has the default
+            metavar="DIR",
+            help="results folder (default: the project's own)",
+        )
+    return parser
 
 
 def add_parameters(
@@ -98,3 +130,11 @@ def named_run(options: argparse.Namespace, run: str | None) -> tuple[Path, str]:
     if options.results_dir not in (results_dir, resolve_results_dir("")):
         raise WorkbookError(f"{run} is not in {options.results_dir}: leave out --results-dir")
     return results_dir, folder.name
+
+
+def print_damaged(results_dir: Path) -> None:
+    """Prints the runs that all commands leave out, and why, on standard error."""
+    from mbutils import runs
+
+    for damage in runs.damaged(results_dir).values():
+        print(f"left out: {damage}", file=sys.stderr)

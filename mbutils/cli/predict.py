@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from mbutils.cli import named_model
-from mbutils.cli.options import text
+from mbutils.cli.options import add_command, text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 _TOP = 3
 
 
-def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
-    """Adds it to the parsers of `mb`; `results` has the option `--results-dir`."""
-    predict = commands.add_parser(
+def add_commands(commands: Any) -> None:  # noqa: ANN401
+    """Adds it to the parsers of `mb`."""
+    predict = add_command(
+        commands,
         "predict",
-        parents=[results],
-        help="the classes that a run, or any .tflite classifier, gives to photographs",
-        description="Prints the classes of photographs with their scores, by the float32 and int8 models of a finished "
+        _predict,
+        "the classes that a run, or any .tflite classifier, gives to photographs",
+        "Prints the classes of photographs with their scores, by the float32 and int8 models of a finished "
         "run, or by a .tflite image classifier from anywhere. Exit status 2 if a file is no image: a line on standard "
         "error names it, and the others are predicted.",
     )
@@ -41,7 +42,6 @@ def add_command(commands: Any, results: argparse.ArgumentParser) -> None:  # noq
     )
     written.add_argument("--csv", action="store_true", help="a table with the columns path, model, class, score")
     named_model.add_options(predict, "numbers from 0")
-    predict.set_defaults(command=_predict)
 
 
 def _count(written: str) -> int:

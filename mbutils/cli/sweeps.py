@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mbutils.cli.options import add_parameters, parameters_in, path, text
+from mbutils.cli.options import add_command, add_parameters, parameters_in, path, print_damaged, text
 from mbutils.config import Parameters, TrainParameters, parameter
 from mbutils.errors import WorkbookError
 
@@ -25,13 +25,14 @@ class Load(Parameters):
     time_limit: float = parameter(12.0, "hours after which a stage is stopped, and tried once more", low=0.001)
 
 
-def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # noqa: ANN401
-    """Adds them to the parsers of `mb`; `results` has the option `--results-dir`."""
-    sweep = commands.add_parser(
+def add_commands(commands: Any) -> None:  # noqa: ANN401
+    """Adds them to the parsers of `mb`."""
+    sweep = add_command(
+        commands,
         "sweep",
-        parents=[results],
-        help="train, convert and evaluate many configurations, then compare them",
-        description="Runs the notebooks for every configuration of a sweep file, skips what is finished, and writes "
+        _sweep,
+        "train, convert and evaluate many configurations, then compare them",
+        "Runs the notebooks for every configuration of a sweep file, skips what is finished, and writes "
         "results.csv and report.html. Exit status 1 if a configuration failed.",
     )
     sweep.add_argument("file", type=path, metavar="FILE", help="a sweep file, such as params/sweeps/demo.yaml")
@@ -47,33 +48,34 @@ def add_commands(commands: Any, results: argparse.ArgumentParser) -> None:  # no
     sweep.add_argument("--tls-cert", type=path, metavar="PEM", help="certificate to show to the scheduler")
     sweep.add_argument("--tls-key", type=path, metavar="PEM", help="key of that certificate")
     sweep.add_argument("--insecure", action="store_true", help="accept a scheduler that is not encrypted")
-    sweep.set_defaults(command=_sweep)
 
-    status = commands.add_parser(
+    add_command(
+        commands,
         "status",
-        parents=[results],
-        help="what a sweep is doing, or how it ended",
-        description="Shows every stage of the sweeps of a results folder, running or ended, and the log of what "
+        _status,
+        "what a sweep is doing, or how it ended",
+        "Shows every stage of the sweeps of a results folder, running or ended, and the log of what "
         "failed. Exit status 1 if something failed.",
     )
-    status.set_defaults(command=_status)
 
-    report = commands.add_parser(
+    add_command(
+        commands,
         "report",
-        parents=[results],
-        help="rebuild table and report of a results folder",
-        description="Rebuilds results.csv and report.html from the runs of a results folder.",
+        _report,
+        "rebuild table and report of a results folder",
+        "Rebuilds results.csv and report.html from the runs of a results folder.",
     )
-    report.set_defaults(command=_report)
 
-    render = commands.add_parser(
+    render = add_command(
+        commands,
         "render",
-        help="render executed notebooks to HTML that opens with no network",
-        description="Renders each executed notebook without its code cells, as one HTML file that loads nothing.",
+        _render,
+        "render executed notebooks to HTML that opens with no network",
+        "Renders each executed notebook without its code cells, as one HTML file that loads nothing.",
+        of_results=False,
     )
     render.add_argument("notebooks", type=path, nargs="+", metavar="NOTEBOOK.ipynb")
     render.add_argument("--out", type=path, metavar="HTML", help="of a single notebook (default: next to it)")
-    render.set_defaults(command=_render)
 
 
 def _seeds(written: str) -> list[int]:
@@ -144,7 +146,7 @@ def _status(options: argparse.Namespace) -> int:
     from mbutils.sweep import display
 
     failed = display.print_status(options.results_dir)
-    _print_damaged(options.results_dir)
+    print_damaged(options.results_dir)
     return 1 if failed else 0
 
 
@@ -162,16 +164,9 @@ def _print_results(results_dir: Path) -> None:
 
     report = results_dir / "report.html"
     print(f"\n{tables.results_text(runs.results_table(results_dir))}\n")
-    _print_damaged(results_dir)
+    print_damaged(results_dir)
     if report.exists():
         print(f"report: {report}")
-
-
-def _print_damaged(results_dir: Path) -> None:
-    from mbutils import runs
-
-    for damage in runs.damaged(results_dir).values():
-        print(f"left out: {damage}", file=sys.stderr)
 
 
 def _render(options: argparse.Namespace) -> int:

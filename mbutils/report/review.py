@@ -21,6 +21,7 @@ _PROVENANCE_COLUMNS = (
     "git_commit",
     "machine",
     "evaluated_by",
+    "note",
 )
 
 
@@ -97,7 +98,7 @@ def provenance(results_dir: Path, results: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row for each run: `run_id`, `seed`, `data` (fingerprint), `trained` (UTC), `train_seconds`, `git_commit` and
-        `machine` of the training, and `evaluated_by`, the commit of the evaluation. Blank means not recorded.
+        `machine` of the training, `evaluated_by`, the commit of the evaluation, and `note`. Blank means not recorded.
     """
     rows = []
     for run_id in results["run_id"].unique():
@@ -112,6 +113,7 @@ def provenance(results_dir: Path, results: pd.DataFrame) -> pd.DataFrame:
                 "git_commit": manifest["git_commit"],
                 "machine": manifest.get("machine", ""),
                 "evaluated_by": manifest.get("evaluated", {}).get("git_commit", ""),
+                "note": manifest.get("note", ""),
             }
         )
     return pd.DataFrame(rows, columns=_PROVENANCE_COLUMNS)

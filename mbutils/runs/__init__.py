@@ -8,6 +8,7 @@ from mbutils.runs.folder import (
     damaged,
     find,
     load_dataset,
+    named,
     no_run,
     notebook_of,
     predictions_name,
@@ -17,6 +18,7 @@ from mbutils.runs.predictions import Predictions, predictions, save_test_images,
 from mbutils.runs.provenance import git_commit, machine
 from mbutils.runs.table import RESULT_COLUMNS, results_table, unfinished, write_results
 from mbutils.runs.training import Training, begin, finish
+from mbutils.runs.upkeep import annotate, beside_artefacts, delete, listing, students
 from mbutils.runs.variants import (
     MEASURED_COLUMNS,
     RECORDED_ACCURACY,

@@ -6,6 +6,7 @@ damaged since is noticed on reading: the manifest against its schema, an artefac
 """
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from mbutils import files
 from mbutils.config import TrainParameters
 from mbutils.data import datasets
 from mbutils.data.dataset import Dataset
-from mbutils.errors import WorkbookError, nearest
+from mbutils.errors import WorkbookError, nearest, printable
 from mbutils.runs import manifest as manifests
 from mbutils.runs.manifest import FLOAT32
 
@@ -24,6 +25,9 @@ _NEW = ".new."
 _LEFT = (f"{_NEW}*", f".{_NEW}*", ".manifest.*.json")  # files that a change was writing when it was killed
 TEST_IMAGES = "test_images.npz"
 _TRAINED = ("history.csv", "model.keras")
+LOGS = "logs"  # of sweeps: the folder beside that of the runs which has a folder for each of them
+LOGS_LOCK = ".lock"  # the file in there that is locked by whoever works on the run
+DELETED = ".deleted"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class Run:
     def run_id(self) -> str:
         """The name of the folder."""
         return self.path.name
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what sweeps write down about the run; it need not exist."""
+        return self.path.parent.parent / LOGS / self.run_id
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -174,7 +183,9 @@ def find(results_dir: Path, run_id: str = "") -> Run:
         WorkbookError: If there is no such run, or it is damaged.
     """
     if run_id:
-        return _named(results_dir, run_id)
+        run = named(results_dir, run_id)
+        manifests.read(run.path)
+        return run
     runs: dict[str, Run] = {}
     for run in _folders(results_dir):
         try:
@@ -192,13 +203,17 @@ def no_run(results_dir: Path) -> WorkbookError:
     return WorkbookError(next(iter(reasons), f"no finished run in {results_dir}: run the train notebook first"))
 
 
-def _named(results_dir: Path, run_id: str) -> Run:
-    runs = {run.run_id: run for run in _folders(results_dir)}
-    if run_id not in runs:
+def named(results_dir: Path, run_id: str) -> Run:
+    """Returns a run by its id; it may be damaged.
+
+    Raises:
+        WorkbookError: If there is no such run.
+    """
+    runs = {printable(run.run_id): run for run in _folders(results_dir)}
+    if printable(run_id) not in runs:
         hint = nearest(run_id, list(runs)) if runs else "run the train notebook first"
         raise WorkbookError(f"no run {run_id!r} in {results_dir}: {hint}")
-    manifests.read(runs[run_id].path)
-    return runs[run_id]
+    return runs[printable(run_id)]
 
 
 def load_dataset(run: Run) -> Dataset:
@@ -223,14 +238,14 @@ def all_runs(results_dir: Path) -> list[Run]:
 
 def damaged(results_dir: Path) -> dict[str, str]:
     """Returns the ids of the runs that `all_runs` leaves out, each with the reason and the way out, in one line."""
-    return {ascii(run.run_id)[1:-1]: damage for run in _folders(results_dir) if (damage := run.damage)}
+    return {printable(run.run_id): damage for run in _folders(results_dir) if (damage := run.damage)}
 
 
 def _folders(results_dir: Path) -> list[Run]:
     folder = results_dir / "runs"
     try:
-        if any(folder.glob(".*.replaced")):
-            _settle(folder)
+        _settle(folder)
+        remove_deleted(folder)
         paths = sorted(folder.iterdir())
     except FileNotFoundError:
         return []
@@ -249,3 +264,13 @@ def _settle(folder: Path) -> None:
                     files.finish_replacing(path)
                 finally:
                     lock.release()
+
+
+def remove_deleted(folder: Path) -> None:
+    """Removes what is left of runs that were deleted."""
+    for path in folder.glob(f".*{DELETED}"):
+        with contextlib.suppress(OSError):  # another process removes it, or this user may not
+            if path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path)

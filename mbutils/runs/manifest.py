@@ -74,7 +74,9 @@ _MANIFEST = _object(
         **_COLUMNS,
         "parameters": _object({}, "dataset", "alpha", "image_size", "color_mode", "seed", additionalProperties=_SCALAR),
         "dataset": _DATASET,
+        "teacher": _object({"run_id": TEXT}, "run_id") | {"type": ["object", "null"]},
         "finished": _TIME,
+        "note": TEXT,
         "machine": TEXT,
         "versions": _object({}, additionalProperties=TEXT),
         "outcomes": _object({}, "train", "validation", additionalProperties=_OUTCOME),
@@ -123,7 +125,7 @@ def write(folder: Path, manifest: dict[str, Any]) -> None:
 
 def _damaged(folder: Path, what: str) -> WorkbookError:
     return WorkbookError(
-        f"run {folder.name}: {NAME} {what}: put an intact copy back, or remove the folder and train again"
+        f"run {folder.name}: {NAME} {what}: put an intact copy back, or delete the run (mb runs delete) and train again"
     )
 
 

@@ -137,6 +137,7 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
         "variants": {},
     }
     with files.locked(training.path), files.atomic_folder(training.path) as folder:
+        manifest |= _note(training.path)
         manifest["artefacts"] = {
             "history.csv": written(folder / "history.csv", lambda path: history.to_csv(path, index=False)),
             "model.keras": written(folder / "model.keras", network.save),
@@ -149,3 +150,10 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
     return Run(training.path)
+
+
+def _note(path: Path) -> dict[str, str]:
+    """Returns the note of an earlier run as a fact for the manifest: a user wrote it, so it outlives the training."""
+    with contextlib.suppress(WorkbookError):
+        return {name: value for name, value in manifests.read(path).items() if name == "note"}
+    return {}

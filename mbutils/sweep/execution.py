@@ -10,6 +10,7 @@ from distributed import Client, Future, as_completed
 
 from mbutils import files, runs
 from mbutils.errors import WorkbookError
+from mbutils.runs.folder import LOGS
 from mbutils.sweep import records
 from mbutils.sweep.clusters import physical_cores
 from mbutils.sweep.plan import COMPARISON, RENDER, REPORT, Plan, Stage
@@ -36,7 +37,7 @@ def make_folder(results_dir: Path) -> None:
     Raises:
         WorkbookError: If it cannot.
     """
-    for folder in (results_dir, *(results_dir / name for name in ("logs", "prepare", "runs"))):
+    for folder in (results_dir, *(results_dir / name for name in (LOGS, "prepare", "runs"))):
         files.make_folder(folder, "choose another --results-dir")
     for name in ("results.csv", COMPARISON.kept, REPORT.kept):
         if (results_dir / name).is_dir():

@@ -19,6 +19,7 @@ from filelock import Timeout
 from mbutils.config.json_files import AMOUNT, COUNT, TEXT, read_json, validator
 from mbutils.errors import WorkbookError
 from mbutils.files import Lock, atomic_write
+from mbutils.runs.folder import LOGS, LOGS_LOCK
 
 _TAIL_LINES = 12
 _STATUSES = ("waiting", "running", "finished", "failed", "skipped")
@@ -68,7 +69,7 @@ _PROGRESS = validator(
 
 def path(results_dir: Path, key: str, suffix: str) -> Path:
     """Returns the path of a file about a stage, such as its log (suffix ".log")."""
-    return results_dir / "logs" / f"{key}{suffix}"
+    return results_dir / LOGS / f"{key}{suffix}"
 
 
 def read(results_dir: Path, key: str) -> Record | None:
@@ -121,13 +122,13 @@ def damaged(results_dir: Path) -> list[str]:
 
 
 def _keys(results_dir: Path) -> list[str]:
-    files = sorted((results_dir / "logs").glob("*/*.json"))
+    files = sorted((results_dir / LOGS).glob("*/*.json"))
     return [f"{file.parent.name}/{file.name.removesuffix('.json')}" for file in files if file.name[0] != "."]
 
 
 def lock(results_dir: Path, group: str) -> Lock:
     """Returns the lock of a group, not yet taken."""
-    return Lock(results_dir / "logs" / group / ".lock")
+    return Lock(results_dir / LOGS / group / LOGS_LOCK)
 
 
 def is_locked(results_dir: Path, group: str) -> bool:

@@ -1,6 +1,5 @@
 """Tables of a results folder: the answer, every configuration, what failed, where the figures are from."""
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from mbutils.columns import Column, by_name
+from mbutils.columns import Column, aligned, by_name, terminal_width
 from mbutils.config import Budget
 from mbutils.device import latency
 from mbutils.report import selection
@@ -52,7 +51,7 @@ _PROVENANCE_COLUMNS = (
     "machine",
     "data and fingerprint",
 )
-_TEXTS = ("model", "variant", "run_id", "machine", "data and fingerprint")
+_TEXTS = ("model", "variant", "run_id", "machine", "data and fingerprint", "note")
 
 
 def accuracies(configurations: pd.DataFrame) -> Styler:
@@ -101,7 +100,8 @@ def pareto_models(models: pd.DataFrame) -> Styler:
 def provenance(rows: pd.DataFrame) -> Styler:
     """Returns where the figures of each run are from; takes what `review.provenance` returns."""
     own = {"trained": "trained (UTC)", "evaluated_by": "evaluated by", "data": "data and fingerprint"}
-    return _table(rows.rename(columns=own), _PROVENANCE_COLUMNS)
+    noted = ("note",) if rows["note"].any() else ()
+    return _table(rows.rename(columns=own), (*_PROVENANCE_COLUMNS, *noted))
 
 
 def failures(table: pd.DataFrame) -> Styler:
@@ -114,16 +114,11 @@ def results_text(table: pd.DataFrame) -> str:
     """Returns a results table as text for a terminal, averaged over the seeds: as many columns as are wide enough."""
     if table.empty:
         return "no evaluated run yet: run train, convert and evaluate"
-    rows, shown = selection.over_seeds(table), pd.DataFrame()
-    width = shutil.get_terminal_size(fallback=(10_000, 0)).columns  # in a file every column
+    rows, columns = selection.over_seeds(table), []
     for name in _TERMINAL_COLUMNS:
         known = by_name.get(name)
-        header, cells = (known.axis, rows[name].map(_cell(known))) if known else (name, rows[name])
-        wider = shown.assign(**{header: cells})
-        if len(wider.to_string(index=False).partition("\n")[0]) > width:
-            break
-        shown = wider
-    return shown.to_string(index=False)
+        columns.append([known.axis, *rows[name].map(_cell(known))] if known else [name, *rows[name]])
+    return "\n".join(aligned([*zip(*columns, strict=True)], terminal_width()))
 
 
 def _cell(column: Column) -> Callable[[Any], str]:

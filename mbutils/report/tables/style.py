@@ -1,14 +1,14 @@
 """What all tables share: headers, number formats, notes, the colours of verdicts."""
 
+import sys
 from collections.abc import Sequence
 from html import unescape
-from itertools import zip_longest
 from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from mbutils.columns import by_name
+from mbutils.columns import aligned, by_name
 from mbutils.report import published_page
 
 # Translucent, so that text stays readable on a light page and on a dark one.
@@ -28,9 +28,7 @@ class _Table(Styler):
     def __repr__(self) -> str:
         lines = unescape(self.to_string(delimiter="\t", max_rows=_MOST_LINES)).splitlines()
         rows = [line.split("\t") for line in lines if line.strip()]
-        widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
-        padded = (map(str.ljust, row, widths) for row in rows)
-        return "\n".join("  ".join(cells).rstrip() for cells in padded)
+        return "\n".join(aligned(rows, width=sys.maxsize))
 
 
 def styled(table: pd.DataFrame, index: bool = False, left: Sequence[str] = ()) -> Styler:
