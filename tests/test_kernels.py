@@ -83,6 +83,8 @@ def depthwise(rng):
         yield layer("nn_depthwise", (4, 5, 8), 0, (3, 3), rng=rng, zero_points=ZEROS[i % 4], **settings)
     for size in [(1, 1), (2, 2), (1, 6), (6, 1), (3, 3), (24, 24)]:
         yield layer("nn_depthwise", (*size, 8), 0, (3, 3), (1, 1), "SAME", rng)
+    for stride in [(1, 1), (2, 2), (2, 1), (3, 3)]:
+        yield layer("nn_depthwise", (5, 21, 37), 0, (3, 3), stride, "SAME", rng)
 
 
 def ends(rng):

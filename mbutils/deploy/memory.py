@@ -18,6 +18,7 @@ from mbutils.errors import WorkbookError
 ALIGNMENT = 4  # bytes
 STRIDE = 8  # weights of one output channel that a convolution reads at a time
 LANES = 4  # pixels that a convolution works on at a time: NN_LANES in kernels.h
+VECTOR = 16  # bytes of a vector of Helium
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,20 +178,23 @@ def _schedule(stage: list[Layer]) -> Iterator[tuple[int, int]]:
 
 
 def _scratch_bytes(layer: Layer) -> int:
-    """Returns the working memory of a layer: the inputs under its kernel, as bytes and as lanes of halfwords."""
+    """Returns the working memory of a layer: the inputs under its kernel, as bytes and in lanes.
+
+    The lanes are of halfwords, or as many again of bytes, in whole vectors.
+    """
     if layer.kernel == "nn_depthwise":
         return layer.weights.size
     if layer.kernel != "nn_convolution":
         return 0
     patch = 0 if layer.window == (1, 1) else padded(layer.weights.shape[1])
     pixels = layer.output_shape[1] if not layer.is_pointwise else layer.output_shape[0] * layer.output_shape[1]
-    lanes = 2 * LANES * padded(layer.weights.shape[1]) if pixels >= LANES - 1 else 0
+    lanes = 2 * LANES * _multiple(layer.weights.shape[1], VECTOR) if pixels >= LANES - 1 else 0
     return patch + lanes
 
 
 def padded(count: int) -> int:
     """Returns the weights of one output channel in C, padded with zeros to what an inner loop reads at a time."""
-    return -(-count // STRIDE) * STRIDE
+    return _multiple(count, STRIDE)
 
 
 def _overread(network: Network) -> int:
@@ -206,4 +210,8 @@ def _size(shape: tuple[int, int, int]) -> int:
 
 
 def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    return _multiple(size, ALIGNMENT)
+
+
+def _multiple(size: int, of: int) -> int:
+    return -(-size // of) * of

@@ -4,8 +4,8 @@
  * that the same kernels run whole maps, and stream several layers with only a few rows of each in memory (nn_run).
  * The compiler leaves out every function that the network does not call.
  *
- * With the DSP extension of Arm (Cortex-M4, M7, M33, M55) the inner loops multiply two pairs of 16 bits at once;
- * -DNN_PORTABLE chooses the portable loops there too.
+ * With the DSP extension of Arm (Cortex-M4, M7, M33) the inner loops multiply two pairs of 16 bits at once, with Helium
+ * (Cortex-M52, M55, M85) 16 pairs of 8 bits: helium.h. -DNN_PORTABLE chooses the portable loops there too.
  *
  * A kernel is compiled for each kind of layer that the network has (nn_kind), so that no layer pays for another.
  *
@@ -24,6 +24,12 @@
 #include <arm_acle.h>
 #else
 #define NN_DSP 0
+#endif
+
+#if defined(__ARM_FEATURE_MVE) && __ARM_FEATURE_MVE && !defined(NN_PORTABLE)
+#define NN_HELIUM 1
+#else
+#define NN_HELIUM 0
 #endif
 
 /* For functions that are compiled anew where an argument is a constant. */
@@ -258,20 +264,6 @@ static inline void nn_depthwise_3x3(
 }
 #endif
 
-static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int count, int32_t sum)
-{
-    int i = 0;
-#if NN_DSP
-    for (; i + 4 <= count; i += 4) {
-        const uint32_t x = nn_load4(values + i), w = nn_load4(weights + i);
-        sum = __smlad(nn_even(x), nn_even(w), sum);
-        sum = __smlad(nn_odd(x), nn_odd(w), sum);
-    }
-#endif
-    for (; i < count; i++) sum += values[i] * weights[i];
-    return sum;
-}
-
 /* ---- Layers, one row at a time --------------------------------------------------------------------------------- */
 
 /* Whether all of a kernel at one pixel lies inside the map. */
@@ -312,6 +304,26 @@ static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, i
     return patch;
 }
 
+#if NN_HELIUM
+#include "helium.h"
+#endif
+
+static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int count, int32_t sum)
+{
+    int i = 0;
+#if NN_HELIUM
+    return nn_dot_vectors(values, weights, count, sum);
+#elif NN_DSP
+    for (; i + 4 <= count; i += 4) {
+        const uint32_t x = nn_load4(values + i), w = nn_load4(weights + i);
+        sum = __smlad(nn_even(x), nn_even(w), sum);
+        sum = __smlad(nn_odd(x), nn_odd(w), sum);
+    }
+#endif
+    for (; i < count; i++) sum += values[i] * weights[i];
+    return sum;
+}
+
 /* Makes an nn_kernel of a function for all kinds. */
 #define NN_COMPILED_FOR(kernel, name, kind)                                                         \
     static inline void kernel##_##name(                                                             \
@@ -326,7 +338,12 @@ NN_SPECIALIZED void nn_convolution(
 {
     const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
     int x = 0;
-#if NN_DSP
+#if NN_HELIUM
+    if (width + 1 >= NN_LANES) {
+        nn_convolve_vectors(layer, in, y, out, scratch, kind);
+        return;
+    }
+#elif NN_DSP
     nn_pair *lanes = (nn_pair *)__builtin_assume_aligned(scratch, 4);
     if (width + 1 >= NN_LANES) scratch += NN_LANES * 2 * each;
     for (; x + 3 <= width; x += NN_LANES) {
@@ -360,6 +377,12 @@ NN_SPECIALIZED void nn_depthwise(
     const int height = layer->kernel_height, width = layer->kernel_width;
     const int top = y * layer->stride_height - layer->pad_top;
     const int8_t *rows[NN_MAX_ROWS];
+#if NN_HELIUM
+    if (height == 3 && width == 3 && layer->stride_width <= 2) {
+        nn_depthwise_vectors(layer, in, y, out, kind);
+        return;
+    }
+#endif
     for (int x = 0; x < layer->out_width; x++, out += channels) {
         const int left = x * layer->stride_width - layer->pad_left;
         const int inside = nn_is_inside(layer, top, left);

@@ -1,0 +1,264 @@
+/* Inner loops for Helium, the vector extension of Arm (Cortex-M52, M55, M85). kernels.h includes this file there.
+ *
+ * An instruction multiplies 16 pairs of int8 and adds the products up. In a convolution they are 16 values of a patch;
+ * in a depthwise one of 3 x 3 the values below the kernel, which lie together once its rows are interleaved.
+ *
+ * A loop that ends with LETP leaves out what lies behind the count that it began with, so nothing needs padding. */
+#ifndef NN_HELIUM_H
+#define NN_HELIUM_H
+
+#include <arm_mve.h>
+
+#define NN_VECTOR 16 /* values of int8 in a vector */
+
+/* Four sums as outputs, in the lowest bytes: nn_requantize on vectors. */
+NN_SPECIALIZED int32x4_t nn_requantize_4(
+    const nn_layer *layer, int32x4_t sums, int32x4_t multiplier, int32x4_t right, nn_kind kind)
+{
+    const int32x4_t zero = vdupq_n_s32(0);
+    int32x4_t shift = vmvnq_s32(right); /* -1 - right */
+    if (kind == NN_ANY) {
+        sums = vshlq_s32(sums, vmaxq_s32(shift, zero));
+        shift = vminq_s32(shift, zero);
+    }
+    sums = vqrdmulhq_s32(sums, multiplier);
+    /* Halves are rounded away from zero; where outputs below the zero point are clamped, up is as good. */
+    if (kind == NN_SMALL) sums = vaddq_s32(sums, vshrq_n_s32(sums, 31));
+    if (kind == NN_ANY) sums = vaddq_s32(sums, vshrq_n_s32(vandq_s32(sums, shift), 31));
+    sums = vaddq_n_s32(vrshlq_s32(sums, shift), layer->out_zero);
+    if (kind == NN_ANY) return vminq_s32(vmaxq_s32(sums, vdupq_n_s32(layer->low)), vdupq_n_s32(layer->high));
+    const int16x8_t halfwords = vqmovnbq_s32(vreinterpretq_s16_s32(sums), sums);
+    return vreinterpretq_s32_s8(vqmovnbq_s16(vreinterpretq_s8_s16(halfwords), halfwords));
+}
+
+/* Four numbers as a vector: two instructions, where the compiler would take four. */
+static inline int32x4_t nn_vector(int32_t a, int32_t b, int32_t c, int32_t d)
+{
+    int32x4_t vector;
+    __asm__("vmov %q0[2], %q0[0], %1, %2" : "=w"(vector) : "r"(a), "r"(c));
+    __asm__("vmov %q0[3], %q0[1], %1, %2" : "+w"(vector) : "r"(b), "r"(d));
+    return vector;
+}
+
+static inline int32_t nn_dot_vectors(const int8_t *values, const int8_t *weights, int count, int32_t sum)
+{
+    int8x16_t v, w;
+    __asm__("dlstp.8 lr, %[count]\n"
+            "1: vldrb.8 %q[v], [%[values]], #16\n"
+            "vldrb.8 %q[w], [%[weights]], #16\n"
+            "vmladava.s8 %[sum], %q[v], %q[w]\n"
+            "letp lr, 1b"
+            : [sum] "+Te"(sum), [values] "+r"(values), [weights] "+r"(weights), [v] "=&w"(v), [w] "=&w"(w)
+            : [count] "r"(count), "m"(*(const int8_t(*)[])values), "m"(*(const int8_t(*)[])weights)
+            : "lr", "cc");
+    return sum;
+}
+
+/* Copies `count` values, of which each vector but the first lies `step` bytes behind the one before it. */
+static inline void nn_copy_vectors(const int8_t *from, int count, int8_t *to, const int step)
+{
+    int8x16_t v;
+    __asm__ volatile("dlstp.8 lr, %[count]\n"
+                     "1: vldrb.8 %q[v], [%[from]], #16\n"
+                     "vstrb.8 %q[v], [%[to]], %[step]\n"
+                     "letp lr, 1b"
+                     : [from] "+r"(from), [to] "+r"(to), [v] "=&w"(v)
+                     : [count] "r"(count), [step] "i"(step)
+                     : "lr", "cc", "memory");
+}
+
+/* ---- Convolution ----------------------------------------------------------------------------------------------- */
+
+/* Bytes of four interleaved patches. */
+static inline int nn_lanes_bytes(const nn_layer *layer)
+{
+    return (layer->patch + NN_VECTOR - 1) / NN_VECTOR * NN_LANES * NN_VECTOR;
+}
+
+/* Interleaves the values below the kernel at up to eight pixels from x on, the last one of a row until there are four
+ * or eight. */
+static inline void nn_fill_lanes(const nn_layer *layer, const nn_rows *in, int y, int x, int8_t *lanes, int8_t *scratch)
+{
+    const int count = layer->patch, last = layer->out_width - 1, group = nn_lanes_bytes(layer);
+    const int in_place = count == layer->in_channels ? layer->stride_width * count : 0;
+    for (int first = x; first <= nn_minimum(x + NN_LANES, last); first += NN_LANES, lanes += group) {
+        const int8_t *from = nn_patch(layer, in, y, first, scratch);
+        for (int lane = 0; lane < NN_LANES; lane++) {
+            nn_copy_vectors(from, count, lanes + lane * NN_VECTOR, NN_LANES * NN_VECTOR);
+            if (first + lane >= last) continue;
+            from = in_place ? from + in_place : nn_patch(layer, in, y, first + lane + 1, scratch);
+        }
+    }
+}
+
+/* The products of a row of weights with four interleaved lanes, added to a bias. */
+static inline int32x4_t nn_dot_lanes(const int8_t *weights, const int8_t *lanes, int count, int32_t bias)
+{
+    int32_t s0 = bias, s1 = bias, s2 = bias, s3 = bias;
+    int8x16_t w, x;
+    __asm__("dlstp.8 lr, %[count]\n"
+            "1: vldrb.8 %q[w], [%[weights]], #16\n"
+            "vldrb.8 %q[x], [%[lanes]], #64\n"
+            "vmladava.s8 %[s0], %q[w], %q[x]\n"
+            "vldrb.8 %q[x], [%[lanes], #-48]\n"
+            "vmladava.s8 %[s1], %q[w], %q[x]\n"
+            "vldrb.8 %q[x], [%[lanes], #-32]\n"
+            "vmladava.s8 %[s2], %q[w], %q[x]\n"
+            "vldrb.8 %q[x], [%[lanes], #-16]\n"
+            "vmladava.s8 %[s3], %q[w], %q[x]\n"
+            "letp lr, 1b"
+            : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [weights] "+r"(weights),
+              [lanes] "+r"(lanes), [w] "=&w"(w), [x] "=&w"(x)
+            : [count] "r"(count), "m"(*(const int8_t(*)[])weights), "m"(*(const int8_t(*)[])lanes)
+            : "lr", "cc");
+    return nn_vector(s0, s1, s2, s3);
+}
+
+/* Convolves up to eight pixels with one row of weights after the other. The last of fewer pixels is in the lanes more
+ * than once, and its output is written as often. */
+NN_SPECIALIZED void nn_convolve_lanes_8(
+    const nn_layer *layer, const int8_t *lanes, int valid, int8_t *out, nn_kind kind)
+{
+    const int8_t *weights = layer->weights, *right = layer->right;
+    const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
+    const int count = layer->patch, each = layer->weights_each, step = layer->per_channel;
+    const int8_t *const second = lanes + nn_lanes_bytes(layer);
+    const uint32x4_t last = vdupq_n_u32((uint32_t)valid - 1);
+    const uint32x4_t pixels = vmulq_n_u32(vminq_u32(vidupq_n_u32(0, 1), last), (uint32_t)layer->out_channels);
+    const uint32x4_t others = vmulq_n_u32(vminq_u32(vidupq_n_u32(4, 1), last), (uint32_t)layer->out_channels);
+    for (int c = 0; c < layer->out_channels; c++, weights += each, multiplier += step, right += step) {
+        const int32x4_t m = vdupq_n_s32(*multiplier), r = vdupq_n_s32(*right);
+        const int32x4_t sums = nn_dot_lanes(weights, lanes, count, bias[c]);
+        vstrbq_scatter_offset_s32(out + c, pixels, nn_requantize_4(layer, sums, m, r, kind));
+        if (valid > NN_LANES) {
+            const int32x4_t more = nn_dot_lanes(weights, second, count, bias[c]);
+            vstrbq_scatter_offset_s32(out + c, others, nn_requantize_4(layer, more, m, r, kind));
+        }
+    }
+}
+
+/* Computes row y of a convolution of any kernel. */
+NN_SPECIALIZED void nn_convolve_vectors(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
+{
+    int8_t *const lanes = scratch;
+    scratch += 2 * nn_lanes_bytes(layer);
+    for (int x = 0; x < layer->out_width; x += 2 * NN_LANES) {
+        const int valid = nn_minimum(2 * NN_LANES, layer->out_width - x);
+        nn_fill_lanes(layer, in, y, x, lanes, scratch);
+        nn_convolve_lanes_8(layer, lanes, valid, out + x * layer->out_channels, kind);
+    }
+}
+
+/* ---- Depthwise convolution of 3 x 3 ---------------------------------------------------------------------------- */
+
+#define NN_COLUMN (4 * NN_VECTOR) /* bytes of a column: of 16 channels three rows each, and nothing in a fourth */
+#define NN_PIXELS 8               /* outputs from a row of columns */
+
+/* Three rows of a map, and how far it is to the next pixel. */
+typedef struct {
+    const int8_t *row[3];
+    int step[3];
+} nn_window;
+
+/* Fills columns with one value. */
+static inline void nn_fill_columns(int8_t *column, int count, int value)
+{
+    for (int8_t *const end = column + count * NN_COLUMN; column < end; column += NN_VECTOR)
+        vst1q_s8(column, vdupq_n_s8((int8_t)value));
+}
+
+/* Interleaves three rows of up to 16 channels, column by column. */
+static void nn_interleave_rows(nn_window window, int count, mve_pred16_t valid, int8_t *column)
+{
+    const int8_t *row0 = window.row[0], *row1 = window.row[1], *row2 = window.row[2];
+    int8x16x4_t values;
+    values.val[3] = vdupq_n_s8(0);
+    for (; count > 0; count--, column += NN_COLUMN) {
+        values.val[0] = vldrbq_z_s8(row0, valid);
+        values.val[1] = vldrbq_z_s8(row1, valid);
+        values.val[2] = vldrbq_z_s8(row2, valid);
+        vst4q_s8(column, values);
+        row0 += window.step[0];
+        row1 += window.step[1];
+        row2 += window.step[2];
+    }
+}
+
+/* Computes `count` pixels of up to 16 channels from interleaved columns. */
+NN_SPECIALIZED void nn_depthwise_16(const nn_layer *layer, int c, const int8_t *columns, const int8_t *kernel,
+    int count, int8_t *out, nn_kind kind)
+{
+    const int channels = layer->out_channels, step = layer->per_channel;
+    const uint32_t stride = (uint32_t)layer->stride_width * NN_COLUMN;
+    const uint32x4_t each = vidupq_n_u32(0, 1), scales = vmulq_n_u32(each, (uint32_t)step);
+    const uint32x4_t places = vmulq_n_u32(each, NN_COLUMN);
+    const int32_t *bias = layer->bias + c, *multiplier = layer->multiplier + c * step;
+    const int8_t *right = layer->right + c * step;
+    for (int left = nn_minimum(channels - c, NN_VECTOR); left > 0; left -= 4) {
+        const mve_pred16_t valid = vctp32q((uint32_t)left);
+        const int32x4_t b = vldrwq_z_s32(bias, valid);
+        const int32x4_t m = vldrwq_gather_shifted_offset_z_s32(multiplier, scales, valid);
+        const int32x4_t r = vldrbq_gather_offset_z_s32(right, scales, valid);
+        const uint32x4_t kernel_at = vaddq_n_u32(places, (uint32_t)kernel);
+        const int8x16_t w0 = vreinterpretq_s8_s32(vldrwq_gather_base_s32(kernel_at, 0));
+        const int8x16_t w1 = vreinterpretq_s8_s32(vldrwq_gather_base_s32(kernel_at, 4));
+        const int8x16_t w2 = vreinterpretq_s8_s32(vldrwq_gather_base_s32(kernel_at, 8));
+        const int8x16_t w3 = vreinterpretq_s8_s32(vldrwq_gather_base_s32(kernel_at, 12));
+        uint32x4_t at = vaddq_n_u32(places, (uint32_t)columns);
+        int8_t *to = out;
+        for (int x = 0; x < count; x++, to += channels) {
+            const int32_t s0 = vmladavq_s8(w0, vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 0)));
+            const int32_t s1 = vmladavq_s8(w1, vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 4)));
+            const int32_t s2 = vmladavq_s8(w2, vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 8)));
+            const int32_t s3 = vmladavq_s8(w3, vreinterpretq_s8_s32(vldrwq_gather_base_s32(at, 12)));
+            const int32x4_t sums = vaddq_s32(nn_vector(s0, s1, s2, s3), b);
+            vstrbq_p_s32(to, nn_requantize_4(layer, sums, m, r, kind), valid);
+            at = vaddq_n_u32(at, stride);
+        }
+        bias += 4;
+        multiplier += 4 * step;
+        right += 4 * step;
+        kernel += 16;
+        columns += 16;
+        out += 4;
+    }
+}
+
+/* Computes row y of a depthwise convolution of 3 x 3 with a stride of 1 or 2. */
+NN_SPECIALIZED void nn_depthwise_vectors(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, nn_kind kind)
+{
+    int8_t columns[(NN_PIXELS + 3) * NN_COLUMN] __attribute__((aligned(4)));
+    int8_t kernel[4 * NN_COLUMN] __attribute__((aligned(4))); /* the fourth column is 0 */
+    int8_t outside[NN_VECTOR];
+    const int channels = layer->out_channels, width = layer->out_width, stride = layer->stride_width;
+    const int top = y * layer->stride_height - layer->pad_top, most = NN_PIXELS / stride;
+    nn_window map;
+    memset(outside, layer->in_zero, sizeof outside);
+    nn_fill_columns(kernel + 3 * NN_COLUMN, 1, 0);
+    for (int ky = 0; ky < 3; ky++) {
+        const int inside = top + ky >= 0 && top + ky < layer->in_height;
+        map.row[ky] = inside ? nn_row(in, top + ky) : outside;
+        map.step[ky] = inside ? channels : 0;
+    }
+    for (int c = 0; c < channels; c += NN_VECTOR) {
+        const int8_t *const weights = layer->weights + c;
+        const nn_window weight_rows = {
+            {weights, weights + 3 * channels, weights + 6 * channels}, {channels, channels, channels}};
+        const mve_pred16_t valid = vctp8q((uint32_t)(channels - c));
+        nn_interleave_rows(weight_rows, 3, valid, kernel);
+        for (int x = 0; x < width; x += most) {
+            const int pixels = nn_minimum(most, width - x), left = x * stride - layer->pad_left;
+            const int count = (pixels - 1) * stride + 3, before = left < 0 ? nn_minimum(-left, count) : 0;
+            const int after = nn_minimum(count, layer->in_width - left), first = left + before;
+            nn_window window = map;
+            for (int ky = 0; ky < 3; ky++) window.row[ky] += window.step[ky] ? c + first * channels : 0;
+            nn_fill_columns(columns, before, layer->in_zero);
+            nn_interleave_rows(window, after - before, valid, columns + before * NN_COLUMN);
+            nn_fill_columns(columns + after * NN_COLUMN, count - after, layer->in_zero);
+            nn_depthwise_16(layer, c, columns, kernel, pixels, out + x * channels + c, kind);
+        }
+    }
+}
+
+#endif
