@@ -3,7 +3,6 @@
 import io
 import shutil
 from dataclasses import replace
-from datetime import datetime
 from functools import cache
 
 import numpy as np
@@ -181,10 +180,12 @@ def explorer(results, second, shell):
     return explore.Explorer(ExploreParameters(run_id="first", results_dir=str(results)))
 
 
-def uploaded(name, content):
-    """What the widget of an upload holds."""
-    facts = {"name": name, "type": "", "size": len(content), "last_modified": datetime.fromtimestamp(0)}
-    return ({**facts, "content": memoryview(content)},)
+def send(upload, name, content):
+    """Sends a file as the browser does, in two parts."""
+    half = len(content) // 2
+    for number, part in enumerate((content[:half], content[half:])):
+        message = {"name": name, "first": number == 0, "last": number == 1}
+        upload._handle_custom_msg(message, [memoryview(part)])
 
 
 def message(explorer):
@@ -198,13 +199,15 @@ def test_outputs_follow_the_choice(explorer, first):
     explorer.show(lambda look: seen.append((look.title, look.opened.run.run_id, look.other and look.other.run.run_id)))
     test_image.value = 5
     photo = first.test_image(42)[0]
-    upload.value = uploaded("a.png", photo)
+    send(upload, "a.png", photo)
+    send(upload, "a.png", photo)  # chosen again
     camera.frame = memoryview(first.test_image(43)[0])
     other.value = runs.find(first.run.path.parent.parent, "second")
     run.value = other.value
     assert seen == [
         ("test image 0: 0", "first", None),
         ("test image 5: 0", "first", None),
+        ("a.png", "first", None),
         ("a.png", "first", None),
         ("camera", "first", None),
         ("camera", "first", "second"),
@@ -216,7 +219,7 @@ def test_outputs_follow_the_choice(explorer, first):
 def test_what_is_no_image_changes_nothing_and_is_named(explorer):
     upload = explorer.controls.children[2].children[0]
     before = explorer.chosen
-    upload.value = uploaded("<b>.txt", b"text")
+    send(upload, "<b>.txt", b"text")
     assert explorer.chosen is before
     assert message(explorer).startswith("&lt;b&gt;.txt: the photograph is unreadable (not a JPEG")
 

@@ -92,7 +92,7 @@ def workbook(tiny_results):
 
 def upload(page, path):
     with page.expect_file_chooser() as chooser:
-        page.locator(".widget-upload").click()
+        page.get_by_role("button", name="Upload").click()
     chooser.value.set_files(path)
 
 
@@ -119,7 +119,7 @@ def test_chosen_test_image_is_answered(page, workbook, digits):
 
 
 def test_uploaded_photograph_is_answered_and_what_is_none_is_named(page, workbook, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (2000, 2500, 3), np.uint8)  # 15 MB: more than one message
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     upload(page, tmp_path / "noise.png")
     assert_shown(page, "noise.png", workbook.predict(tmp_path / "noise.png"))

@@ -20,6 +20,7 @@ from mbutils.data import photographs
 from mbutils.errors import WorkbookError
 from mbutils.explore.camera import Camera
 from mbutils.explore.chosen import Chosen, choose, opened
+from mbutils.explore.upload import Upload
 
 View = Callable[[Chosen], Any]
 
@@ -58,7 +59,7 @@ class Explorer:
         self._shown: list[_Shown] = []
         self._run = widgets.Dropdown(options=names, value=run, description="run", layout=wide)
         self._other = widgets.Dropdown(options=offered, value=other or "", description="second run", layout=wide)
-        self._upload = widgets.FileUpload(accept=".jpg,.jpeg,.png,.bmp,.webp")
+        self._upload = Upload(lambda name, content: self._choose(content, name))
         self._test_image = widgets.IntSlider(description="test image", continuous_update=False)
         self._camera = Camera()
         self._message = widgets.HTML()
@@ -74,7 +75,6 @@ class Explorer:
         for widget, trait, follow in (
             (self._run, "value", self._follow_run),
             (self._other, "value", lambda change: self._choose(self.chosen.photo, self.chosen.title)),
-            (self._upload, "value", self._follow_upload),
             (self._test_image, "value", self._follow_test_image),
             (self._camera, "frame", lambda change: self._choose(change.new, "camera")),
         ):
@@ -146,10 +146,6 @@ class Explorer:
 
     def _follow_test_image(self, change: Any) -> None:  # noqa: ANN401
         self._choose(*self._opened(self._run.value).test_image(change.new))
-
-    def _follow_upload(self, change: Any) -> None:  # noqa: ANN401
-        for file in change.new:
-            self._choose(bytes(file["content"]), file["name"])
 
 
 def _this_cell() -> tuple[str, int]:
