@@ -156,7 +156,7 @@ def test_pareto_models_of_different_tasks_do_not_compete():
     [
         plots.float_against_int8,
         lambda models: plots.pareto(models, "total_ram_bytes"),
-        lambda models: plots.accuracy_against(models, "total_ram_bytes", "int8_per_channel"),
+        lambda models: plots.accuracy_against(models, "total_ram_bytes"),
     ],
 )
 def test_every_task_has_its_own_picture(picture):

@@ -49,7 +49,7 @@ def render(notebook: Path, html: Path) -> None:
 
 
 def _shown(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Returns the cells that readers of a page see, without progress bars."""
+    """Returns the cells that readers of a page see, without progress bars; no line breaks before "%"."""
     shown, has_output = [], False
     for cell in reversed(cells):
         tags = cell.metadata.get("tags", [])
@@ -57,7 +57,11 @@ def _shown(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
             continue
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if IS_PROGRESS not in output.get("metadata", {})]
-        has_output = cell.cell_type == "code" and (has_output or bool(cell.outputs))
+            if not cell.outputs:
+                continue
+        else:
+            cell.source = re.sub(r"(?<=\d) %", "\u00a0%", cell.source)
+        has_output = cell.cell_type == "code"
         shown.insert(0, cell)
     return shown
 

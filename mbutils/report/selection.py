@@ -62,6 +62,12 @@ def int8_models(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["variant"].str.startswith("int8")].dropna(subset=list(COSTS))
 
 
+def with_rivals(results: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of the tasks that have several int8 models of known cost: only there is something to compare."""
+    counts = int8_models(results)["task"].value_counts()
+    return results[results["task"].map(counts) > 1]
+
+
 def fits(table: pd.DataFrame, budget: Budget) -> pd.Series:
     """Returns for each row, of results or of a grid, whether it is within every limit of the budget."""
     inside = [table[column] <= limit for column, limit in budget.limits.items()]

@@ -26,6 +26,8 @@ def layer_names(codes: list[str], tensor_names: list[list[str]]) -> list[str]:
 
 
 def _layer(code: str, names: list[str]) -> str:
+    if code in ("QUANTIZE", "DEQUANTIZE"):  # no layer: the converter names them after what it replaced
+        return ""
     paths = [part.split("/") for name in names for part in name.split(";")]
     paths = [path for path in paths if len(path) > 1]
     wanted = _SCOPE_END.get(code, ())

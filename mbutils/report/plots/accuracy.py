@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from mbutils.columns import by_name
+from mbutils.report import selection
 from mbutils.report.labels import short_name
 from mbutils.report.plots.style import (
     ACCURACY,
@@ -20,12 +21,15 @@ from mbutils.report.plots.style import (
     PUBLISHED_COLOR,
     TEST_ACCURACY,
     VARIANT_COLORS,
+    WIDEST,
     alpha_color,
     axes_of_tasks,
     wrapped,
 )
 
 _OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  # of the lines of a configuration
+_FEW_CLASSES = 12  # as many have room for numbers and for names of several lines in a matrix
+_NARROWEST = 0.02  # range of accuracies, so that a chance difference does not look large
 
 
 def schedule(steps: pd.DataFrame) -> Axes:
@@ -49,15 +53,22 @@ def history(record: pd.DataFrame) -> Figure:
     """Shows loss and top-1 accuracy over the epochs, training and validation; takes what `training.fit` returns."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     for part, prefix in (("train", ""), ("validation", "validation_")):
-        left.plot(record["epoch"], record[f"{prefix}loss"], color=PART_COLORS[part], label=part)
-        right.plot(record["epoch"], record[f"{prefix}top1"], color=PART_COLORS[part], label=part)
+        line = {"color": PART_COLORS[part], "label": part, "marker": _marker(record)}
+        left.plot(record["epoch"], record[f"{prefix}loss"], **line)
+        right.plot(record["epoch"], record[f"{prefix}top1"], **line)
     left.set(xlabel="epoch", ylabel="cross-entropy", title="Loss", ylim=0)
     right.set(xlabel="epoch", ylabel=ACCURACY, title="Accuracy", ylim=(0, 1))
     right.yaxis.set_major_formatter(PercentFormatter(1))
     for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         _mark_images(ax, record)
     _legend_of_parts(figure)
     return figure
+
+
+def _marker(record: pd.DataFrame) -> str:
+    """Returns the marker of a curve: one epoch is a point and no line."""
+    return "o" if len(record) == 1 else ""
 
 
 def _mark_images(ax: Axes, record: pd.DataFrame) -> None:
@@ -98,9 +109,11 @@ def curves(histories: pd.DataFrame) -> Figure:
     for ax, (_, runs) in zip(axes.flat, groups, strict=False):
         for _, run in runs.groupby("seed"):
             for part, column in (("train", "top1"), ("validation", "validation_top1")):
-                ax.plot(run["epoch"], run[column], color=PART_COLORS[part], linewidth=1.2, alpha=0.8)
+                line = {"color": PART_COLORS[part], "linewidth": 1.2, "alpha": 0.8, "marker": _marker(run)}
+                ax.plot(run["epoch"], run[column], **line)
         _mark_images(ax, run)
         ax.set(xlabel="epoch", title=wrapped(runs["model"].iloc[0]))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     for ax in axes[:, 0]:
         ax.set_ylabel(ACCURACY)
@@ -111,8 +124,11 @@ def curves(histories: pd.DataFrame) -> Figure:
 def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure:
     """Shows confusion matrices side by side; each is what `evaluation.confusion` returns."""
     n_classes = max(map(len, matrices))
-    side = 1.6 + 0.5 * min(n_classes, 12)
-    rows = -(-len(matrices) // max(2, int(13 / side)))
+    many = n_classes > _FEW_CLASSES
+    names = {name: _shortened(str(name)) if many else wrapped(str(name), 18) for matrix in matrices for name in matrix}
+    longest = max(len(line) for name in names.values() for line in name.splitlines())
+    side = 1.0 + 0.08 * longest + 0.4 * min(n_classes, _FEW_CLASSES)
+    rows = -(-len(matrices) // max(2, int(WIDEST / side)))
     columns = -(-len(matrices) // rows)
     figure, axes = plt.subplots(
         rows, columns, figsize=(side * columns, side * rows), squeeze=False, layout="constrained"
@@ -120,49 +136,56 @@ def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure
     for ax in axes.flat[len(matrices) :]:
         ax.axis("off")
     for ax, title, matrix in zip(axes.flat, titles, matrices, strict=False):
-        sns.heatmap(matrix, ax=ax, cmap="Blues", cbar=False, square=True, annot=len(matrix) <= 12, fmt="d")
+        matrix = matrix.rename(index=names, columns=names)
+        labelled = -(-len(matrix) // 40)  # every so many classes
+        ticks = {"xticklabels": labelled, "yticklabels": labelled}
+        few = len(matrix) <= _FEW_CLASSES
+        sns.heatmap(matrix, ax=ax, cmap="Blues", cbar=False, square=True, annot=few, fmt="d", **ticks)
         ax.set_title(wrapped(title), fontsize=10)
         ax.set(xlabel="predicted class", ylabel="true class")
-        ax.tick_params("x", rotation=45)
+        ax.tick_params("x", rotation=90 if longest > 2 else 0)
         ax.tick_params("y", rotation=0)
-    if all(matrix.columns.equals(matrices[0].columns) for matrix in matrices):
-        for ax in axes.flat:
-            ax.label_outer()
+        ax.tick_params(labelsize=7 if many else 10)
     return figure
 
 
-def accuracy_against(results: pd.DataFrame, column: str, variant: str) -> Figure:
-    """Shows test accuracy against a cost, one point for each configuration: the mean of its seeds and their range.
+def _shortened(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"
+
+
+def accuracy_against(results: pd.DataFrame, column: str) -> Figure:
+    """Shows test accuracy against a cost, one point for each int8 model: the mean of its seeds and their range.
 
     With one seed, the bar is the 95 % interval.
 
     Args:
         results: What `selection.over_seeds` returns; each task gets its own axes.
         column: The column of the cost.
-        variant: The variant whose accuracy is shown.
     """
-    models = results[results["variant"] == variant].dropna(subset=[column])
-    figure, tasks = axes_of_tasks(models, 9, lambda rows: 4)
+    kind = by_name[column]
+    figure, tasks = axes_of_tasks(selection.int8_models(results), 9, lambda rows: 4)
     for task, rows, ax in tasks:
         _draw_lines(ax, rows, column)
-        ax.set(xlabel=by_name[column].header, ylabel=TEST_ACCURACY, title=f"{task}: accuracy against cost, {variant}")
+        ax.set(xlabel=kind.header, ylabel=f"{TEST_ACCURACY}, int8")
+        ax.set(title=f"{task}: accuracy against {kind.label}, by image size")
     return figure
 
 
 def _draw_lines(ax: Axes, rows: pd.DataFrame, column: str) -> None:
-    """Draws a line over the image sizes for each alpha, colour and settings."""
-    kinds = rows.sort_values(["color_mode", "settings"], ascending=[False, True])[["color_mode", "settings"]]
-    markers = dict(zip(kinds.drop_duplicates().itertuples(index=False, name=None), cycle("osD^vPX"), strict=False))
-    for (alpha, color_mode, settings), group in rows.groupby(["alpha", "color_mode", "settings"]):
+    """Draws a line over the image sizes for each alpha, colour, settings and variant."""
+    names = ["color_mode", "settings", "variant"]
+    kinds = rows.sort_values(names, ascending=[False, True, True])[names].drop_duplicates()
+    markers = dict(zip(kinds.itertuples(index=False, name=None), cycle("osD^vPX"), strict=False))
+    several = rows["variant"].nunique() > 1
+    for (alpha, color_mode, settings, variant), group in rows.groupby(["alpha", *names]):
         group = group.sort_values(column)
         error = [group["top1"] - group["top1_low"], group["top1_high"] - group["top1"]]
-        label = wrapped(", ".join(filter(None, [f"{alpha:g} {color_mode}", settings])))
-        marker, color = markers[color_mode, settings], alpha_color(alpha)
+        label = wrapped(", ".join(filter(None, [f"{alpha:g} {color_mode}", settings, variant if several else ""])))
+        marker, color = markers[color_mode, settings, variant], alpha_color(alpha)
         ax.errorbar(group[column], group["top1"], error, marker=marker, color=color, capsize=3, label=label)
-    for row in rows.itertuples():
-        ax.annotate(
-            f"{row.image_size} px", (getattr(row, column), row.top1), xytext=(6, -11), textcoords="offset points"
-        )
+    # Models of one size and cost are above each other, and share a label.
+    for row in rows.sort_values("top1").drop_duplicates([column, "image_size"], keep="last").itertuples():
+        ax.annotate(f"{row.image_size} px", (getattr(row, column), row.top1), (6, -12), textcoords="offset points")
     ax.set_xscale("log")
     ax.margins(x=0.25)  # room for the label of the last point
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -208,6 +231,9 @@ def _draw_variants(ax: Axes, rows: pd.DataFrame) -> None:
         ax.hlines(heights[several], *ends, color=color, linewidth=4, alpha=0.4)
     ax.set_yticks(range(len(lines)), map(wrapped, lines))
     ax.set_ylim(len(lines) - 0.5, -0.5)
+    low, high = ax.get_xlim()
+    if high - low < _NARROWEST:
+        ax.set_xlim((low + high - _NARROWEST) / 2, (low + high + _NARROWEST) / 2)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

@@ -17,7 +17,7 @@ from mbutils.device.footprint import Footprint
 from mbutils.device.memory import Buffer
 from mbutils.report import selection
 from mbutils.report.labels import short_name
-from mbutils.report.plots.style import PALETTE, TEST_ACCURACY, alpha_color, axes_of_tasks, wrapped
+from mbutils.report.plots.style import PALETTE, TEST_ACCURACY, WIDEST, alpha_color, axes_of_tasks, wrapped
 
 _BUFFER_STYLES = {
     "activation": {"facecolor": PALETTE[0], "alpha": 0.55},
@@ -25,7 +25,7 @@ _BUFFER_STYLES = {
     "scratch": {"facecolor": PALETTE[1], "hatch": "....", "alpha": 0.75},
 }
 _MARK_COLOR = PALETTE[3]
-_SHORTEST_LABELLED = 0.15  # fraction of the height of the map
+_SHORTEST_LABELLED = 0.2  # fraction of the height of the map
 _OVER_STYLE = {"facecolor": "none", "edgecolor": "0.3", "hatch": "///", "linewidth": 0}
 _FITS_STYLE = {"facecolor": "none", "edgecolor": _MARK_COLOR, "linewidth": 2.5}
 _COLOR_NAMES = {"rgb": "RGB", "gray": "grayscale"}
@@ -39,7 +39,7 @@ def memory_map(model: Footprint) -> Axes:
     Args:
         model: What `footprint` returned.
     """
-    _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
+    _, ax = plt.subplots(figsize=(WIDEST, 5.5), layout="constrained")
     peak, top = model.ops[model.peak_op], model.activation_ram_bytes / KIB
     ax.axvspan(peak.index - 0.5, peak.index + 0.5, color=_MARK_COLOR, alpha=0.2, linewidth=0, zorder=0)
     for buffer in model.buffers:
@@ -72,7 +72,7 @@ def arena_map(plan: Plan) -> Axes:
     Args:
         plan: The memory of a deployed network.
     """
-    _, ax = plt.subplots(figsize=(12, 5.5), layout="constrained")
+    _, ax = plt.subplots(figsize=(WIDEST, 5.5), layout="constrained")
     top, names = plan.arena_bytes / KIB, plan.stage_names
     for buffer in plan.buffers:
         _draw_buffer(ax, buffer, top)
@@ -126,9 +126,8 @@ def cost_grid(grid: pd.DataFrame, budget: Budget) -> Figure:
         budget: The limits; a frame marks what is within all of them, a hatch what is over the one shown.
     """
     colors = [color for color in _COLOR_NAMES if color in set(grid["color_mode"])]
-    figure, axes = plt.subplots(
-        len(colors), len(selection.COSTS), figsize=(13, 2.9 * len(colors) + 0.6), squeeze=False, layout="constrained"
-    )
+    size = (WIDEST, 2.6 * len(colors) + 0.6)
+    figure, axes = plt.subplots(len(colors), len(selection.COSTS), figsize=size, squeeze=False, layout="constrained")
     fitting = selection.fits(grid, budget)
     for color, row in zip(colors, axes, strict=True):
         rows = grid[grid["color_mode"] == color]

@@ -17,7 +17,7 @@ from mbutils.report.plots.style import PALETTE, PART_COLORS, wrapped
 def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int = 8) -> Figure:
     """Shows images, uint8 of shape (height, width, channels), in rows of `columns`, with a title over each."""
     rows, titles = -(-len(images) // columns), [wrapped(title, 18) for title in titles]
-    height = 1.2 + 0.14 * max((title.count("\n") + 1 for title in titles), default=1)
+    height = 1.2 + 0.14 * (_lines(titles) or 1)
     size = (1.3 * columns, height * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.flat:
@@ -31,18 +31,30 @@ def image_grid(images: Sequence[np.ndarray], titles: Sequence[str] = (), columns
 
 def picture_rows(names: Sequence[str], rows: Sequence[Pictures], columns: int = 6) -> Figure:
     """Shows some pictures of each model, below each other, at most two lines of each; without any only the captions."""
-    lines = [min(2, max(1, -(-len(row.images) // columns))) for row in rows]
-    figure = plt.figure(figsize=(1.5 * columns, 2.0 * sum(lines) + 0.2), layout="constrained")
-    parts = figure.subfigures(len(rows), 1, height_ratios=lines, squeeze=False)[:, 0]
-    for part, name, row, count in zip(parts, names, rows, lines, strict=True):
-        part.suptitle(f"{name}: {row.caption}", x=0.01, ha="left", fontsize=9)
-        axes = part.subplots(count, columns, squeeze=False).ravel()
+    captions = [wrapped(f"{name}: {row.caption}", 15 * columns) for name, row in zip(names, rows, strict=True)]
+    titles = [[wrapped(title, 20) for title in row.titles[: 2 * columns]] for row in rows]
+    lines = [-(-len(own) // columns) for own in titles]
+    heights = [
+        0.25 + 0.16 * _lines([caption]) + count * (1.6 + 0.14 * _lines(own))
+        for caption, own, count in zip(captions, titles, lines, strict=True)
+    ]
+    figure = plt.figure(figsize=(1.5 * columns, sum(heights)), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)
+    parts = figure.subfigures(len(rows), 1, height_ratios=heights, squeeze=False)[:, 0]
+    for part, caption, row, own, count in zip(parts, captions, rows, titles, lines, strict=True):
+        part.suptitle(caption, x=0.01, ha="left", fontsize=9)
+        axes = part.subplots(count, columns, squeeze=False).ravel() if count else []
         for ax in axes:
             ax.axis("off")
-        for ax, image, title in zip(axes, row.images, row.titles, strict=False):
+        for ax, image, title in zip(axes, row.images, own, strict=False):
             ax.imshow(np.squeeze(image), cmap="gray", vmin=0, vmax=255)
-            ax.set_title(wrapped(title, 22), fontsize=7, loc="center")
+            ax.set_title(title, fontsize=8, loc="center")
     return figure
+
+
+def _lines(texts: Sequence[str]) -> int:
+    """Returns the lines of the longest of some texts."""
+    return max((text.count("\n") + 1 for text in texts), default=0)
 
 
 def image_scores(image: np.ndarray, scores: np.ndarray, class_names: Sequence[str]) -> Figure:
@@ -77,5 +89,5 @@ def image_sizes(sizes: pd.DataFrame, image_size: int) -> Axes:
         image_size, image_size, marker="s", linestyle="", color=PALETTE[3], label=f"the model takes {image_size} px"
     )
     ax.set(xlabel="width (px)", ylabel="height (px)", title="Size of the original images", xlim=0, ylim=0)
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return ax

@@ -39,7 +39,7 @@ def scores_by_model(scores: pd.DataFrame) -> Figure:
     ax.grid(axis="y", visible=False)
     ax.set(xlabel="score", title="Which class is it?", xlim=(0, 1.08))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
-    ax.legend(loc="lower right")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 

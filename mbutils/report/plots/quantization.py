@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, PercentFormatter
 
-from mbutils.report.plots.style import ACCURACY, PALETTE, VARIANT_COLORS
+from mbutils.report.plots.style import ACCURACY, PALETTE, VARIANT_COLORS, WIDEST
 
 
 def signal_to_noise(tables: dict[str, pd.DataFrame]) -> Axes:
@@ -34,7 +34,7 @@ def channel_ranges(tables: dict[str, pd.DataFrame]) -> Figure:
     Args:
         tables: What `quantization.channel_ranges` returned, by the name of the model.
     """
-    figure, axes = plt.subplots(2, 1, figsize=(12, 7), sharex=True, layout="constrained")
+    figure, axes = plt.subplots(2, 1, figsize=(WIDEST, 7), sharex=True, layout="constrained")
     layers = next(iter(tables.values()))["layer"].unique()
     for number, (name, table) in enumerate(tables.items()):
         offset = 0.35 * (number - (len(tables) - 1) / 2)
@@ -56,8 +56,8 @@ def channel_ranges(tables: dict[str, pd.DataFrame]) -> Figure:
 
 def _log_limits(tables: dict[str, pd.DataFrame]) -> tuple[float, float]:
     """Returns limits of a log axis that leave out channels that are practically zero."""
-    largest = max(table["weight"].max() for table in tables.values())
-    return largest * 1e-5, largest * 2
+    weights = pd.concat([table["weight"] for table in tables.values()])
+    return max(weights.max() * 1e-5, weights.min() / 2), weights.max() * 2
 
 
 def int8_kernel(table: pd.DataFrame) -> Figure:

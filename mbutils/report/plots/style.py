@@ -21,6 +21,7 @@ VARIANT_COLORS = {
 PART_COLORS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2], "excluded": PALETTE[7]}
 PUBLISHED_COLOR = PALETTE[3]
 ACCURACY = by_name["top1"].axis
+WIDEST = 10.4  # inches: as wide as a page of `render` on a screen, so that no label is made smaller
 TEST_ACCURACY = f"{ACCURACY} on test"
 
 

@@ -19,6 +19,7 @@ _MEASURED = {
     "code_flash_bytes": "measured_code_bytes",
     "total_flash_bytes": "measured_flash_bytes",
 }
+_MEASURED_HEADER = "C code, measured (KiB)"
 _in_kib = by_name["bytes"].scaled
 
 
@@ -30,27 +31,27 @@ def costs_of(model: Footprint, recorded: Mapping[str, Any] | None = None) -> Sty
         recorded: The facts of the variant in the manifest, which hold the measurements of its C code, if any.
     """
     rows = [_cost_row(cost, recorded or {}) for cost in costs.costs(model)]
-    names = ["", "value", "in bytes", "from", "to", "C code, measured (KiB)", "note"]
-    return with_notes(styled(pd.DataFrame(rows, columns=names)))
+    table = pd.DataFrame(rows, columns=["", "value", "from", "to", _MEASURED_HEADER, "note"])
+    return with_notes(styled(table if table[_MEASURED_HEADER].any() else table.drop(columns=_MEASURED_HEADER)))
 
 
 def _cost_row(cost: costs.Cost, recorded: Mapping[str, Any]) -> tuple[str, ...]:
     column = by_name[cost.column]
-    in_bytes = column.text(cost.value) if column.unit == "bytes" else ""
     ends = column.scaled(cost.low, 1), column.scaled(cost.high, 1)
     measured = _in_kib(recorded.get(_MEASURED.get(cost.column, "")))
-    return (costs.label(cost.column), column.with_unit(cost.value), in_bytes, *ends, measured, cost.note)
+    return (costs.label(cost.column), column.with_unit(cost.value), *ends, measured, cost.note)
 
 
 def layers(model: Footprint) -> Styler:
-    """Returns MACs, bytes of weights and bytes of activations of each op; the op with most bytes in use is bold."""
-    columns = ["", "layer", "op", "output", "macs", "weight_bytes", "activation_bytes", "live_bytes"]
+    """Returns MACs, size of weights and size of activations of each op; the op with most bytes in use is bold."""
+    sizes = [by_name[name].axis for name in ("weight_bytes", "activation_bytes", "live_bytes")]
+    columns = ["", "layer", "op", "output", "macs", *sizes]
     rows = [
-        (op.index, op.name, op.code, _shape(op), op.macs, op.weight_bytes, op.activation_bytes, live)
+        (op.index, op.name, op.code, _shape(op), op.macs, *map(_in_kib, (op.weight_bytes, op.activation_bytes, live)))
         for op, live in zip(model.ops, model.live_bytes, strict=True)
     ]
     at_peak = ["font-weight: bold"] * len(columns)
-    return styled(pd.DataFrame(rows, columns=columns)).apply(
+    return styled(pd.DataFrame(rows, columns=columns), left=["layer", "op"]).apply(
         lambda row: at_peak if row[""] == model.peak_op else [""] * len(columns), axis=1
     )
 
@@ -97,7 +98,7 @@ def streaming(table: pd.DataFrame) -> Styler:
 
 def _deployment_rows(deployed: Deployment) -> pd.DataFrame:
     rows = deployed.comparison
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "STM32Cube.AI 7.3.0": [by_name[column].label for column in rows["figure"]],
             "published (KiB)": rows["published"].map(_in_kib),
@@ -106,6 +107,7 @@ def _deployment_rows(deployed: Deployment) -> pd.DataFrame:
             "measured (KiB)": rows["measured"].map(_in_kib),
         }
     )
+    return table.loc[:, (table != "").any()]  # nothing is published for own data
 
 
 def grid(table: pd.DataFrame, fitting: pd.Series) -> Styler:

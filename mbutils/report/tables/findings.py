@@ -35,5 +35,6 @@ def left_out(damaged: Mapping[str, str]) -> Styler:
 
 def _box(table: pd.DataFrame, color: str) -> Styler:
     style = styled(table, left=list(table.columns))
-    style = style.set_properties(**{"background-color": f"rgba({color}, 0.15)", "max-width": "34em"})
+    width = {"min-width": "12em", "max-width": "34em"}
+    style = style.set_properties(**{"background-color": f"rgba({color}, 0.15)", **width})
     return style.set_properties(subset=[table.columns[0]], **{"border-left": f"4px solid rgb({color})"})

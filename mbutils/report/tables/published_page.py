@@ -52,12 +52,12 @@ def published_costs(rows: pd.DataFrame) -> Styler:
             "note": _notes(rows),
         }
     ).fillna("")
-    is_time = not rows["column"].isin(costs.FOOTPRINT_COLUMNS).any()
-    if is_time:  # not measured: that takes a board
+    measured = bool(table["C code"].any())  # never a time: that takes a board
+    if not measured:
         table = table.drop(columns=["C code", "off by ", " "])
     style = styled(table, left=["model", "figure"])
-    style = with_notes(with_verdicts(style, [""] if is_time else ["", " "]))
-    style = style.set_table_attributes(f'class="cells {"times" if is_time else "costs"}"')
+    style = with_notes(with_verdicts(style, ["", " "] if measured else [""]))
+    style = style.set_table_attributes(f'class="cells {"measured" if measured else "costs"}"')
     return style.apply(lambda row: [_INCONSISTENT if row["note"] and name == "page" else "" for name in table], axis=1)
 
 

@@ -106,8 +106,8 @@ def provenance(rows: pd.DataFrame) -> Styler:
 
 def failures(table: pd.DataFrame) -> Styler:
     """Returns the stages of a sweep that failed, with the last lines of their logs."""
-    left = {"text-align": "left", "white-space": "pre-wrap"}
-    return styled(table).set_properties(subset=["error", "log"], **left)
+    lines = {"white-space": "pre-wrap"}
+    return styled(table, left=["stage", "error", "log"]).set_properties(subset=["error", "log"], **lines)
 
 
 def results_text(table: pd.DataFrame) -> str:

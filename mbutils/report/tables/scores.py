@@ -87,7 +87,7 @@ def unknown(variant: str, wished: float, chosen: Threshold | None, labels: np.nd
         {
             "images": list(found),
             # Rounded down: rounded up, the images at the threshold would not be answered.
-            "answered from a confidence of": [floor(own.min_confidence * 1e4) / 1e4 for own in found.values()],
+            "answered from a confidence of": [f"{floor(own.min_confidence * 1e4) / 1e4:.4f}" for own in found.values()],
             "answered": [f"{own.coverage:.1%}" for own in found.values()],
             "right answers": [by_name["precision"].text(own.precision) for own in found.values()],
         }

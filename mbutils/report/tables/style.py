@@ -39,8 +39,10 @@ def styled(table: pd.DataFrame, index: bool = False, left: Sequence[str] = ()) -
         index: Whether the index is shown.
         left: The columns that are aligned at the left.
     """
-    known = [column for column in table.columns if column in by_name]
-    style = _Table(table).format({column: by_name[column].text for column in known}, na_rep="", escape="html")
+    known = {column: by_name[column].text for column in table.columns if column in by_name}
+    # The name of the index is that of its column of the table, not a row of its own.
+    style = _Table(table.rename_axis(index=None, columns=table.index.name))
+    style = style.format(thousands=",", na_rep="", escape="html").format(known, na_rep="", escape="html")
     style = style.relabel_index([header(column) for column in table.columns], axis="columns")
     if left:
         style = style.set_properties(subset=list(left), **{"text-align": "left"})
