@@ -52,7 +52,7 @@ def test_list_has_every_run_the_newest_last_with_its_accuracies_and_its_note(of_
     assert header.split()[:4] == ["run", "float32", "int8_per_channel", "int8_per_tensor"]
     rows = [line.split() for line in lines]
     named = ["2026-05-04", "03:02", "digits", "0.25", "96", "rgb"]
-    assert rows[0] == [second.run_id, "50.00%", "50.00%", "not", "evaluated", *named, "1"]
+    assert rows[0] == [second.run_id, "50.00%", "50.00%", "none", "yet", *named, "1"]
     assert lines[1] == f"    {NOTE}"
     assert rows[2] == [first.run_id, "50.00%", "50.00%", *named, "0"] and last.startswith("2 runs in ")
 

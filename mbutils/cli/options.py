@@ -7,8 +7,7 @@ from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any
 
-from mbutils.config import Parameters, check_path, full_path, resolve_results_dir
-from mbutils.errors import WorkbookError
+from mbutils.config import Parameters, check_path, resolve_results_dir
 
 _METAVARS = {int: "N", float: "X", str: "TEXT"}
 
@@ -109,27 +108,6 @@ def path(written: str) -> Path:
 def results_folder(written: str) -> Path:
     """Returns the results folder that an option gives."""
     return resolve_results_dir(text(written))
-
-
-def named_run(options: argparse.Namespace, run: str | None) -> tuple[Path, str]:
-    """Returns the results folder and the id of a run, which is named by its id or by the path of its folder.
-
-    Args:
-        options: Those of the command; `results_dir` is the results folder.
-        run: The run; None for the newest one, whose id is "" here.
-
-    Raises:
-        WorkbookError: If it is the path of anything else.
-    """
-    if run is None or (Path(run).name == run and run != ".."):
-        return options.results_dir, run or ""
-    folder = full_path(run)
-    results_dir = folder.parent.parent
-    if folder.parent.name != "runs" or not (folder / "manifest.json").is_file():
-        raise WorkbookError(f"{run} is not the folder of a run: give that, or the id of a run")
-    if options.results_dir not in (results_dir, resolve_results_dir("")):
-        raise WorkbookError(f"{run} is not in {options.results_dir}: leave out --results-dir")
-    return results_dir, folder.name
 
 
 def print_damaged(results_dir: Path) -> None:

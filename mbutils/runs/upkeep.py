@@ -44,7 +44,7 @@ def _facts(manifest: dict[str, Any], variants: Sequence[str]) -> list[str]:
 def _accuracy(variant: dict[str, Any] | None) -> str:
     if variant is None:
         return ""
-    return by_name["top1"].text(variant["top1"]) if "top1" in variant else "not evaluated"
+    return by_name["top1"].text(variant["top1"]) if "top1" in variant else "none yet"
 
 
 def _note(manifest: dict[str, Any]) -> str:

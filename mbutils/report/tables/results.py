@@ -100,8 +100,9 @@ def pareto_models(models: pd.DataFrame) -> Styler:
 def provenance(rows: pd.DataFrame) -> Styler:
     """Returns where the figures of each run are from; takes what `review.provenance` returns."""
     own = {"trained": "trained (UTC)", "evaluated_by": "evaluated by", "data": "data and fingerprint"}
-    noted = ("note",) if rows["note"].any() else ()
-    return _table(rows.rename(columns=own), (*_PROVENANCE_COLUMNS, *noted))
+    noted = ["note"] if rows["note"].any() else []
+    table = _table(rows.rename(columns=own), (*_PROVENANCE_COLUMNS, *noted))
+    return table.set_properties(subset=noted, **{"min-width": "11em"})
 
 
 def failures(table: pd.DataFrame) -> Styler:
