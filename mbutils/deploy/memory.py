@@ -187,9 +187,7 @@ def _scratch_bytes(layer: Layer) -> int:
     if layer.kernel != "nn_convolution":
         return 0
     patch = 0 if layer.window == (1, 1) else padded(layer.weights.shape[1])
-    pixels = layer.output_shape[1] if not layer.is_pointwise else layer.output_shape[0] * layer.output_shape[1]
-    lanes = 2 * LANES * _multiple(layer.weights.shape[1], VECTOR) if pixels >= LANES - 1 else 0
-    return patch + lanes
+    return patch + 2 * LANES * _multiple(layer.weights.shape[1], VECTOR)
 
 
 def padded(count: int) -> int:

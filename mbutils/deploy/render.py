@@ -24,14 +24,14 @@ def render(name: str, **values: object) -> str:
     return _ENVIRONMENT.get_template(f"{name}.j2").render(values)
 
 
-def array(values: np.ndarray, name: str) -> str:
-    """Returns the definition of a constant array."""
+def array(values: np.ndarray, name: str, attribute: str = "") -> str:
+    """Returns the definition of a constant array, with what stands before it."""
     texts = [repr(value) for value in values.ravel().tolist()]
     each = max(_COLUMNS // (max(map(len, texts)) + 2), 1)
     rows = (texts[i : i + each] for i in range(0, len(texts), each))
     # INT32_MIN has no literal of its own in C.
     numbers = "".join(f"    {', '.join(row)},\n" for row in rows).replace("-2147483648", "-2147483647 - 1")
-    return f"static const {_C_TYPES[values.dtype.name]} {name}[{values.size}] = {{\n{numbers}}};"
+    return f"{attribute}static const {_C_TYPES[values.dtype.name]} {name}[{values.size}] = {{\n{numbers}}};"
 
 
 def braced(values: Iterable[object], suffix: str = "") -> str:

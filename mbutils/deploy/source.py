@@ -70,12 +70,18 @@ def _arrays(layer: Layer) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {}
     if layer.weights is not None:
         arrays["weights"] = layer.weights
-    if layer.kernel == "nn_convolution":
-        each = layer.weights.shape[1]
-        arrays["weights"] = np.pad(layer.weights, ((0, 0), (0, padded(each) - each)))
     if layer.bias is not None:
         arrays |= {"bias": layer.bias, "multiplier": layer.multiplier, "right": -1 - layer.shift}
+    if layer.kernel == "nn_convolution":
+        arrays |= {"weights": _interleaved(layer.weights), "bias": np.pad(layer.bias, (0, len(layer.bias) % 2))}
     return arrays
+
+
+def _interleaved(weights: np.ndarray) -> np.ndarray:
+    """Returns the weights of a convolution, (out, each), as kernels.h reads them: (out / 2, padded each / 4, 2, 4)."""
+    channels, each = weights.shape
+    filled = np.pad(weights, ((0, channels % 2), (0, padded(each) - each)))
+    return filled.reshape(len(filled) // 2, 2, -1, 4).transpose(0, 2, 1, 3)
 
 
 def _members(layer: Layer, flat: bool) -> dict[str, int]:

@@ -91,13 +91,13 @@ static inline void nn_fill_lanes(const nn_layer *layer, const nn_rows *in, int y
     }
 }
 
-/* The products of a row of weights with four interleaved lanes, added to a bias. */
-static inline int32x4_t nn_dot_lanes(const int8_t *weights, const int8_t *lanes, int count, int32_t bias)
+/* The products of four interleaved lanes and weights, four at each address and every 32 bytes from there, plus a bias. */
+static inline int32x4_t nn_dot_lanes(uint32x4_t weights, const int8_t *lanes, int count, int32_t bias)
 {
     int32_t s0 = bias, s1 = bias, s2 = bias, s3 = bias;
     int8x16_t w, x;
     __asm__("dlstp.8 lr, %[count]\n"
-            "1: vldrb.8 %q[w], [%[weights]], #16\n"
+            "1: vldrw.u32 %q[w], [%q[weights], #32]!\n"
             "vldrb.8 %q[x], [%[lanes]], #64\n"
             "vmladava.s8 %[s0], %q[w], %q[x]\n"
             "vldrb.8 %q[x], [%[lanes], #-48]\n"
@@ -107,9 +107,9 @@ static inline int32x4_t nn_dot_lanes(const int8_t *weights, const int8_t *lanes,
             "vldrb.8 %q[x], [%[lanes], #-16]\n"
             "vmladava.s8 %[s3], %q[w], %q[x]\n"
             "letp lr, 1b"
-            : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [weights] "+r"(weights),
+            : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [weights] "+w"(weights),
               [lanes] "+r"(lanes), [w] "=&w"(w), [x] "=&w"(x)
-            : [count] "r"(count), "m"(*(const int8_t(*)[])weights), "m"(*(const int8_t(*)[])lanes)
+            : [count] "r"(count), "m"(*(const int8_t(*)[])lanes)
             : "lr", "cc");
     return nn_vector(s0, s1, s2, s3);
 }
@@ -119,14 +119,17 @@ static inline int32x4_t nn_dot_lanes(const int8_t *weights, const int8_t *lanes,
 NN_SPECIALIZED void nn_convolve_lanes_8(
     const nn_layer *layer, const int8_t *lanes, int valid, int8_t *out, nn_kind kind)
 {
-    const int8_t *weights = layer->weights, *right = layer->right;
+    const int8_t *right = layer->right;
     const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
     const int count = layer->patch, each = layer->weights_each, step = layer->per_channel;
     const int8_t *const second = lanes + nn_lanes_bytes(layer);
     const uint32x4_t last = vdupq_n_u32((uint32_t)valid - 1);
     const uint32x4_t pixels = vmulq_n_u32(vminq_u32(vidupq_n_u32(0, 1), last), (uint32_t)layer->out_channels);
     const uint32x4_t others = vmulq_n_u32(vminq_u32(vidupq_n_u32(4, 1), last), (uint32_t)layer->out_channels);
-    for (int c = 0; c < layer->out_channels; c++, weights += each, multiplier += step, right += step) {
+    for (int c = 0; c < layer->out_channels; c++, multiplier += step, right += step) {
+        /* The address is advanced before each load. */
+        const int8_t *const before = layer->weights + c / 2 * 2 * each + c % 2 * 4 - 32;
+        const uint32x4_t weights = vaddq_n_u32(vidupq_n_u32(0, 8), (uint32_t)before);
         const int32x4_t m = vdupq_n_s32(*multiplier), r = vdupq_n_s32(*right);
         const int32x4_t sums = nn_dot_lanes(weights, lanes, count, bias[c]);
         vstrbq_scatter_offset_s32(out + c, pixels, nn_requantize_4(layer, sums, m, r, kind));

@@ -4,8 +4,8 @@
  * that the same kernels run whole maps, and stream several layers with only a few rows of each in memory (nn_run).
  * The compiler leaves out every function that the network does not call.
  *
- * With the DSP extension of Arm (Cortex-M4, M7, M33) the inner loops multiply two pairs of 16 bits at once, with Helium
- * (Cortex-M52, M55, M85) 16 pairs of 8 bits: helium.h. -DNN_PORTABLE chooses the portable loops there too.
+ * With the DSP extension of Arm (Cortex-M4, M7, M33) the inner loops multiply two pairs of 16 bits at once: dsp.h; with
+ * Helium (Cortex-M52, M55, M85) 16 pairs of 8 bits: helium.h. -DNN_PORTABLE chooses the portable loops there too.
  *
  * A kernel is compiled for each kind of layer that the network has (nn_kind), so that no layer pays for another.
  *
@@ -19,7 +19,8 @@
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP && !defined(NN_PORTABLE)
+/* Without optimization, compilers have too few registers for these loops. */
+#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP && defined(__OPTIMIZE__) && !defined(NN_PORTABLE)
 #define NN_DSP 1
 #include <arm_acle.h>
 #else
@@ -32,6 +33,13 @@
 #define NN_HELIUM 0
 #endif
 
+/* Whole words can be loaded from such an array. */
+#if defined(__GNUC__)
+#define NN_ALIGNED __attribute__((aligned(4)))
+#else
+#define NN_ALIGNED
+#endif
+
 /* For functions that are compiled anew where an argument is a constant. */
 #if defined(__GNUC__)
 #define NN_SPECIALIZED static inline __attribute__((always_inline))
@@ -41,7 +49,10 @@
 
 #define NN_LANES 4 /* pixels that a convolution works on at a time */
 
-/* A layer over a map of height, width and channels. */
+/* A layer over a map of height, width and channels.
+ *
+ * The weights of a convolution are interleaved for two output channels: [out / 2][weights_each / 4][2][4]. Zeros fill the
+ * last pair of channels, and each channel to a multiple of 8. */
 typedef struct {
     int32_t in_width, out_width; /* all pixels of the map if a kernel of 1 x 1 treats them as one row */
     int16_t in_height, in_channels, out_height, out_channels;
@@ -50,8 +61,8 @@ typedef struct {
     int16_t low, high;         /* where the activation function clamps */
     int16_t per_channel;       /* 1: a multiplier for each output channel, 0: one for all */
     int32_t patch;             /* weights of one output channel of a convolution */
-    int32_t weights_each;      /* the same, padded with zeros to a multiple of 8 in a convolution */
-    const int8_t *weights;     /* [out][height][width][in], depthwise: [height][width][channel] */
+    int32_t weights_each;      /* the same, padded with zeros in a convolution */
+    const int8_t *weights;     /* depthwise: [height][width][channel], fully connected: [out][in] */
     const int32_t *bias;       /* less the zero point of the input times the sum of the weights */
     const int32_t *multiplier; /* in units of 2^-31 */
     const int8_t *right;       /* then a shift to the right by one more than this */
@@ -96,7 +107,8 @@ static inline int32_t nn_round_shift(int32_t a, int exponent)
     return (a >> exponent) + ((a & mask) > (mask >> 1) + (a < 0));
 }
 
-/* What is known of the outputs of a layer when the network is generated. */
+/* What is known of the outputs of a layer when the network is generated. But for NN_ANY, sums are kept twice as large:
+ * the upper half of their product with a multiplier is then what TensorFlow Lite computes. */
 typedef enum {
     NN_RECTIFIED, /* as NN_SMALL, with the zero point -128, so that negative values do not count; `right` is at most 22 */
     NN_SMALL,     /* sums below 2^30, multipliers below 0.5, and all of int8 as outputs */
@@ -110,10 +122,11 @@ typedef struct {
     int32_t low, high; /* clamps */
 } nn_scale;
 
-NN_SPECIALIZED nn_scale nn_scale_of(const nn_layer *layer, int32_t multiplier, int32_t right, nn_kind kind)
+NN_SPECIALIZED nn_scale nn_scale_of(const nn_layer *layer, int c, nn_kind kind)
 {
+    const int place = c * layer->per_channel, right = layer->right[place];
     const int32_t offset = kind == NN_RECTIFIED ? -255 * (1 << right) : 2 * layer->out_zero + 1;
-    const nn_scale scale = {multiplier, right, offset, layer->low, layer->high};
+    const nn_scale scale = {layer->multiplier[place], right, offset, layer->low, layer->high};
     return scale;
 }
 
@@ -129,27 +142,30 @@ static inline int8_t nn_saturated_half(int32_t value)
 #endif
 }
 
-/* a * b / 2^31 + c, rounded to nearest, halves up; a is below 2^30. */
-static inline int32_t nn_small_multiply_add(int32_t a, int32_t b, int32_t c)
+/* How much larger than in the layer sums are kept. */
+static inline int nn_times(nn_kind kind) { return kind == NN_ANY ? 1 : 2; }
+
+/* a * b / 2^32 + c, rounded to nearest, halves up. */
+static inline int32_t nn_multiply_add_high(int32_t a, int32_t b, int32_t c)
 {
 #if NN_DSP
     int32_t high; /* one instruction, which arm_acle.h of older compilers lacks */
-    __asm__("smmlar %0, %1, %2, %3" : "=r"(high) : "r"((int32_t)((uint32_t)a << 1)), "r"(b), "r"(c));
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(high) : "r"(a), "r"(b), "r"(c));
     return high;
 #else
-    return nn_high_multiply(a, b) + c;
+    return (int32_t)(((int64_t)a * b + ((int64_t)1 << 31)) >> 32) + c;
 #endif
 }
 
-/* A sum times multiplier * 2^-31, then shifted to the right by `right` + 1, as an output. Both steps round, as
- * TensorFlow Lite does it: the first one halves up, the second one halves away from zero. */
+/* A sum, nn_times as large, times multiplier * 2^-31, then shifted to the right by `right` + 1, as an output. Both steps
+ * round, as TensorFlow Lite does it: the first one halves up, the second one halves away from zero. */
 NN_SPECIALIZED int8_t nn_requantize(nn_scale scale, int32_t sum, nn_kind kind)
 {
     const int right = scale.right;
     /* Negative values end at -128, however they are rounded. */
-    if (kind == NN_RECTIFIED) return nn_saturated_half(nn_small_multiply_add(sum, scale.multiplier, scale.offset) >> right);
+    if (kind == NN_RECTIFIED) return nn_saturated_half(nn_multiply_add_high(sum, scale.multiplier, scale.offset) >> right);
     if (kind == NN_SMALL) {
-        const int32_t scaled = nn_small_multiply_add(sum, scale.multiplier, 0);
+        const int32_t scaled = nn_multiply_add_high(sum, scale.multiplier, 0);
         return nn_saturated_half(((scaled + (scaled >> 31)) >> right) + scale.offset);
     }
     const int32_t shifted = right < -1 ? (int32_t)((uint32_t)sum << (-1 - right)) : sum;
@@ -157,112 +173,6 @@ NN_SPECIALIZED int8_t nn_requantize(nn_scale scale, int32_t sum, nn_kind kind)
     const int8_t value = nn_saturated_half(2 * scaled + scale.offset);
     return (int8_t)(value < scale.low ? scale.low : value > scale.high ? scale.high : value);
 }
-
-/* ---- Inner loops ----------------------------------------------------------------------------------------------- */
-
-#if NN_DSP
-static inline uint32_t nn_load4(const int8_t *from)
-{
-    uint32_t word;
-    memcpy(&word, from, sizeof word);
-    return word;
-}
-
-/* Bytes 0 and 2 of a word, and bytes 1 and 3, as two signed halfwords each. */
-static inline uint32_t nn_even(uint32_t word) { return __sxtb16(word); }
-
-static inline uint32_t nn_odd(uint32_t word)
-{
-    uint32_t halfwords; /* one instruction, which arm_acle.h has no name for */
-    __asm__("sxtb16 %0, %1, ror #8" : "=r"(halfwords) : "r"(word));
-    return halfwords;
-}
-
-/* Two words of four values each as halfwords. */
-typedef struct {
-    uint32_t even, odd;
-} nn_pair;
-
-/* Writes `count` values, a multiple of 4, as halfwords to one of the interleaved lanes. */
-static inline void nn_widen(const int8_t *from, int count, nn_pair *lane)
-{
-    for (const int8_t *const end = from + count; from < end; from += 4, lane += NN_LANES) {
-        const uint32_t word = nn_load4(from);
-        lane->even = nn_even(word);
-        lane->odd = nn_odd(word);
-    }
-}
-
-static inline nn_pair nn_load_pair(const nn_pair *from)
-{
-    nn_pair pair; /* one instruction, where the compiler would take two */
-    __asm__("ldrd %0, %1, %2" : "=r"(pair.even), "=r"(pair.odd) : "m"(*from));
-    return pair;
-}
-
-static inline int32_t nn_multiply_add(nn_pair a, nn_pair b, int32_t sum)
-{
-    return __smlad(a.odd, b.odd, __smlad(a.even, b.even, sum));
-}
-
-/* Convolves four pixels with one row of weights after the other. */
-NN_SPECIALIZED void nn_convolve_lanes(
-    const nn_layer *layer, const nn_pair *lanes, int valid, int8_t *out, nn_kind kind)
-{
-    const int8_t *weights = layer->weights, *right = layer->right;
-    const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
-    const int each = layer->weights_each, channels = layer->out_channels, step = layer->per_channel;
-    for (const int32_t *const last = bias + channels; bias < last; bias++, out++) {
-        int32_t s0 = *bias, s1 = s0, s2 = s0, s3 = s0;
-        const nn_pair *lane = lanes;
-        const int8_t *const end = weights + each;
-        do {
-#pragma GCC unroll 2
-            for (int half = 0; half < 2; half++, weights += 4, lane += NN_LANES) {
-                const uint32_t word = nn_load4(weights);
-                const nn_pair w = {nn_even(word), nn_odd(word)};
-                s0 = nn_multiply_add(w, nn_load_pair(lane + 0), s0);
-                s1 = nn_multiply_add(w, nn_load_pair(lane + 1), s1);
-                s2 = nn_multiply_add(w, nn_load_pair(lane + 2), s2);
-                s3 = nn_multiply_add(w, nn_load_pair(lane + 3), s3);
-            }
-        } while (weights != end);
-        const nn_scale scale = nn_scale_of(layer, *multiplier, *right, kind);
-        out[0] = nn_requantize(scale, s0, kind);
-        out[channels] = nn_requantize(scale, s1, kind);
-        out[2 * channels] = nn_requantize(scale, s2, kind);
-        if (valid > 3) out[3 * channels] = nn_requantize(scale, s3, kind);
-        multiplier += step;
-        right += step;
-    }
-}
-
-/* Sums a depthwise kernel of 3 x 3 over four channels, from where the three rows below it start. */
-static inline void nn_depthwise_3x3(
-    const int8_t *const *rows, int c, const int8_t *weights, int channels, const int32_t *bias, int32_t sums[4])
-{
-    int32_t s0 = bias[0], s1 = bias[1], s2 = bias[2], s3 = bias[3];
-#pragma GCC unroll 1
-    for (int ky = 0; ky < 3; ky++) {
-        const int8_t *from = rows[ky] + c;
-#pragma GCC unroll 3
-        for (int kx = 0; kx < 3; kx++, from += channels, weights += channels) {
-            const uint32_t x = nn_load4(from), w = nn_load4(weights);
-            const uint32_t x_even = nn_even(x), x_odd = nn_odd(x), w_even = nn_even(w), w_odd = nn_odd(w);
-            s0 = __smlabb(x_even, w_even, s0);
-            s1 = __smlabb(x_odd, w_odd, s1);
-            s2 = __smlatt(x_even, w_even, s2);
-            s3 = __smlatt(x_odd, w_odd, s3);
-            /* Here and now: the compiler would rather keep all operands for later. */
-            __asm__("" : "+r"(s0), "+r"(s1), "+r"(s2), "+r"(s3));
-        }
-    }
-    sums[0] = s0;
-    sums[1] = s1;
-    sums[2] = s2;
-    sums[3] = s3;
-}
-#endif
 
 /* ---- Layers, one row at a time --------------------------------------------------------------------------------- */
 
@@ -306,6 +216,8 @@ static inline const int8_t *nn_patch(const nn_layer *layer, const nn_rows *in, i
 
 #if NN_HELIUM
 #include "helium.h"
+#elif NN_DSP
+#include "dsp.h"
 #endif
 
 static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int count, int32_t sum)
@@ -336,33 +248,35 @@ static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int co
 NN_SPECIALIZED void nn_convolution(
     const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
-    const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
-    int x = 0;
 #if NN_HELIUM
-    if (width + 1 >= NN_LANES) {
-        nn_convolve_vectors(layer, in, y, out, scratch, kind);
-        return;
-    }
+    nn_convolve_vectors(layer, in, y, out, scratch, kind);
 #elif NN_DSP
-    nn_pair *lanes = (nn_pair *)__builtin_assume_aligned(scratch, 4);
-    if (width + 1 >= NN_LANES) scratch += NN_LANES * 2 * each;
-    for (; x + 3 <= width; x += NN_LANES) {
-        const int valid = nn_minimum(NN_LANES, width - x);
-        for (int lane = 0; lane < NN_LANES; lane++)
-            nn_widen(nn_patch(layer, in, y, x + nn_minimum(lane, valid - 1), scratch), each, lanes + lane);
-        nn_convolve_lanes(layer, lanes, valid, out + x * channels, kind);
-    }
-#endif
-    for (; x < width; x++) {
-        const int8_t *patch = nn_patch(layer, in, y, x, scratch);
+    nn_convolve_halfwords(layer, in, y, out, scratch, kind);
+#else
+    const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
+    for (int x = 0; x < width; x += 2) {
+        const int count = nn_minimum(2, width - x);
+        const int8_t *const first = nn_patch(layer, in, y, x, scratch);
+        const int8_t *const second = nn_patch(layer, in, y, x + count - 1, scratch + each);
         const int8_t *weights = layer->weights;
-        for (int c = 0; c < channels; c++, weights += each) {
-            const int place = c * layer->per_channel;
-            const nn_scale scale = nn_scale_of(layer, layer->multiplier[place], layer->right[place], kind);
-            const int32_t sum = nn_dot(patch, weights, layer->patch, layer->bias[c]);
-            out[x * channels + c] = nn_requantize(scale, sum, kind);
+        for (int c = 0; c < channels; c += 2) {
+            int32_t a0 = layer->bias[c], a1 = a0, b0 = layer->bias[c + 1], b1 = b0;
+            for (int i = 0; i < each; i += 4, weights += 8)
+                for (int j = 0; j < 4; j++) {
+                    const int32_t x0 = first[i + j], x1 = second[i + j], a = weights[j], b = weights[4 + j];
+                    a0 += x0 * a;
+                    a1 += x1 * a;
+                    b0 += x0 * b;
+                    b1 += x1 * b;
+                }
+            const int32_t sums[2][2] = {{a0, a1}, {b0, b1}};
+            for (int i = 0; i < nn_minimum(2, channels - c); i++)
+                for (int lane = 0; lane < count; lane++)
+                    out[(x + lane) * channels + c + i] =
+                        nn_requantize(nn_scale_of(layer, c + i, kind), sums[i][lane] * nn_times(kind), kind);
         }
     }
+#endif
 }
 NN_COMPILED_FOR(nn_convolution, rectified, NN_RECTIFIED)
 NN_COMPILED_FOR(nn_convolution, small, NN_SMALL)
@@ -372,9 +286,7 @@ NN_COMPILED_FOR(nn_convolution, any, NN_ANY)
 NN_SPECIALIZED void nn_depthwise(
     const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
-    const int8_t *const weights = layer->weights;
-    const int channels = layer->out_channels, step = layer->per_channel;
-    const int height = layer->kernel_height, width = layer->kernel_width;
+    const int channels = layer->out_channels, height = layer->kernel_height, width = layer->kernel_width;
     const int top = y * layer->stride_height - layer->pad_top;
     const int8_t *rows[NN_MAX_ROWS];
 #if NN_HELIUM
@@ -389,24 +301,16 @@ NN_SPECIALIZED void nn_depthwise(
         if (!inside) nn_copy_padded(layer, in, top, left, scratch);
         for (int ky = 0; ky < height; ky++)
             rows[ky] = inside ? nn_row(in, top + ky) + left * channels : scratch + ky * width * channels;
-        const int32_t *multiplier = layer->multiplier;
-        const int8_t *right = layer->right;
         int c = 0;
-#if NN_DSP
-        for (; height == 3 && width == 3 && c + 4 <= channels; c += 4) {
-            int32_t sums[4];
-            nn_depthwise_3x3(rows, c, weights + c, channels, layer->bias + c, sums);
-#pragma GCC unroll 4
-            for (int i = 0; i < 4; i++, multiplier += step, right += step)
-                out[c + i] = nn_requantize(nn_scale_of(layer, *multiplier, *right, kind), sums[i], kind);
-        }
+#if NN_DSP && !NN_HELIUM
+        if (height == 3 && width == 3) c = nn_depthwise_3x3(layer, rows, out, kind);
 #endif
-        for (; c < channels; c++, multiplier += step, right += step) {
-            const int8_t *weight = weights + c;
+        for (; c < channels; c++) {
+            const int8_t *weight = layer->weights + c;
             int32_t sum = layer->bias[c];
             for (int ky = 0; ky < height; ky++)
                 for (int kx = 0; kx < width; kx++, weight += channels) sum += rows[ky][kx * channels + c] * *weight;
-            out[c] = nn_requantize(nn_scale_of(layer, *multiplier, *right, kind), sum, kind);
+            out[c] = nn_requantize(nn_scale_of(layer, c, kind), sum * nn_times(kind), kind);
         }
     }
 }
@@ -471,7 +375,7 @@ static inline void nn_quantize_by_table(const uint8_t *image, int count, const i
 /* Averages each channel over the map; the layer's one multiplier holds the division. */
 static inline void nn_mean(const nn_layer *layer, const int8_t *in, int8_t *out)
 {
-    const nn_scale scale = nn_scale_of(layer, layer->multiplier[0], layer->right[0], NN_ANY);
+    const nn_scale scale = nn_scale_of(layer, 0, NN_ANY);
     const int pixels = layer->in_height * layer->in_width, channels = layer->in_channels;
     for (int c = 0; c < channels; c++) {
         int32_t sum = layer->bias[0];
