@@ -134,3 +134,8 @@ def test_file_that_is_not_a_tflite_model_is_named(tmp_path, content):
 def test_missing_model_file_is_named(tmp_path):
     with pytest.raises(WorkbookError, match=r"gone.tflite: cannot be read \(No such file or directory\)"):
         TFLiteModel(tmp_path / "gone.tflite")
+
+
+def test_images_of_a_class_are_whole_numbers_also_where_no_prediction_is_right():
+    table = evaluation.per_class(np.array([0, 0, 1]), np.eye(3)[[1, 2, 2]], ("a", "b", "c"))
+    assert table["images"].to_dict() == {"a": 2, "b": 1, "c": 0} and table["images"].dtype.kind == "i"

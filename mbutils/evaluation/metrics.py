@@ -199,4 +199,5 @@ def per_class(labels: np.ndarray, scores: np.ndarray, class_names: tuple[str, ..
     precision, recall, _, images = metrics.precision_recall_fscore_support(
         labels, scores.argmax(axis=1), labels=range(len(class_names)), zero_division=0.0
     )
-    return pd.DataFrame({"precision": precision, "recall": recall, "images": images}, index=class_names)
+    counts = images.astype(int)  # scikit-learn's are floats where no prediction is right
+    return pd.DataFrame({"precision": precision, "recall": recall, "images": counts}, index=class_names)
