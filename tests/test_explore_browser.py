@@ -92,7 +92,7 @@ def workbook(tiny_results):
 
 def upload(page, path):
     with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Upload").click()
+        page.get_by_role("button", name="Upload", exact=True).click()
     chooser.value.set_files(path)
 
 
