@@ -44,17 +44,40 @@ def keras_mobilenet_40px():
     return keras.Model(base.input, _classifier(base.output, 5))
 
 
-def resnet8():
-    """ResNet v1 8 for CIFAR-10, as published: three residual blocks of 16, 32 and 64 channels."""
+def resnet_v1(blocks, classes):
+    """ResNet v1 for CIFAR, as published: three stages of residual blocks with 16, 32 and 64 channels."""
     inputs = keras.Input((32, 32, 3))
     x = layers.ReLU()(_conv_bn(inputs, 16))
-    for filters, stride in ((16, 1), (32, 2), (64, 2)):
-        y = layers.ReLU()(_conv_bn(x, filters, stride))
-        y = _conv_bn(y, filters)
-        if stride > 1:
-            x = layers.Conv2D(filters, 1, stride, padding="same", bias_initializer="random_normal")(x)
-        x = layers.ReLU()(layers.Add()([x, y]))
-    return keras.Model(inputs, _classifier(layers.Flatten()(layers.AveragePooling2D(8)(x)), 10))
+    for filters, strides in ((16, [1] * blocks), (32, [2] + [1] * (blocks - 1)), (64, [2] + [1] * (blocks - 1))):
+        for stride in strides:
+            y = layers.ReLU()(_conv_bn(x, filters, stride))
+            y = _conv_bn(y, filters)
+            if stride > 1:
+                x = layers.Conv2D(filters, 1, stride, padding="same", bias_initializer="random_normal")(x)
+            x = layers.ReLU()(layers.Add()([x, y]))
+    return keras.Model(inputs, _classifier(layers.Flatten()(layers.AveragePooling2D(8)(x)), classes))
+
+
+def miniresnet():
+    """MiniResNet for audio, one stack, as published: padding and max pooling before two residual blocks."""
+    inputs = keras.Input((64, 50, 1))
+    x = layers.ReLU()(_conv_bn(layers.ZeroPadding2D(3)(inputs), 64, 2, 7, "valid"))
+    x = layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
+    for shortcut, stride in ((_conv_bn(x, 64, 2, 1), 2), (None, 1)):
+        y = layers.ReLU()(_conv_bn(x, 64, stride, 1))
+        x = layers.ReLU()(layers.Add()([x if shortcut is None else shortcut, _conv_bn(y, 64)]))
+    return keras.Model(inputs, _classifier(layers.Flatten()(x), 10))
+
+
+def st_mnist():
+    """ST MNIST for characters of 28 px, as published: a chain of full, depthwise and pointwise convolutions."""
+    inputs = keras.Input((28, 28, 1))
+    x = layers.ReLU()(_conv_bn(inputs, 16, 2))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.DepthwiseConv2D(3, padding="same")(x)))
+    x = layers.ReLU()(_conv_bn(x, 32))
+    x = layers.ReLU()(layers.BatchNormalization()(layers.DepthwiseConv2D(3, 2, padding="same")(x)))
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(_conv_bn(x, 64, 1, 1)))
+    return keras.Model(inputs, _classifier(x, 36))
 
 
 def squeezenet():
@@ -88,8 +111,8 @@ def _bn_relu6(x):
     return layers.ReLU(6.0)(layers.BatchNormalization()(x))
 
 
-def _conv_bn(x, filters, stride=1):
-    return layers.BatchNormalization()(layers.Conv2D(filters, 3, stride, padding="same")(x))
+def _conv_bn(x, filters, stride=1, kernel=3, padding="same"):
+    return layers.BatchNormalization()(layers.Conv2D(filters, kernel, stride, padding)(x))
 
 
 def _classifier(x, classes):
@@ -104,7 +127,10 @@ BUILDERS = {
     "mobilenet_v1 0.25/96/1": lambda: mobilenet_v1(0.25, 96, 1),
     "mobilenet_v2": mobilenet_v2,
     "keras mobilenet 40px": keras_mobilenet_40px,
-    "resnet8": resnet8,
+    "resnet8": lambda: resnet_v1(1, 10),
+    "resnet32": lambda: resnet_v1(5, 100),
+    "miniresnet": miniresnet,
+    "st_mnist": st_mnist,
     "squeezenet": squeezenet,
     "ssd": ssd,
 }

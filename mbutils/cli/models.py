@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +82,8 @@ def _footprint(options: argparse.Namespace) -> int:
 
     source = _model_source(options)
     model = footprint(source)
+    if not options.model:  # random weights say nothing of the channels that a trained model has
+        model = replace(model, constant_channels=0, alive=None)
     if options.json:
         print(json.dumps(costs.record(model)))
     else:

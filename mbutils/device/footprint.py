@@ -29,8 +29,8 @@ class Footprint:
         conv_outputs: Elements that all convolutions write.
         tflite_bytes: The size of the file.
         weights_flash_bytes: Exact.
-        activation_ram_bytes: By the 7.3.0 rules, see `mbutils.device.memory`. Buffers overlap only in part, so it
-            may slightly exceed all of `live_bytes`.
+        activation_ram_bytes: By the 7.3.0 rules, see `mbutils.device.memory`; exact for MobileNet v1. Buffers overlap
+            only in part, so it may slightly exceed all of `live_bytes`.
         runtime_ram_bytes, code_flash_bytes, total_ram_bytes, total_flash_bytes: Estimates, see `ranges`.
         largest_in_out_bytes, tflm_arena_bytes: Other ways to count activations, for comparison.
         peak_op: The index in `ops` of the op with the most bytes in use.
@@ -93,27 +93,28 @@ def graph_footprint(graph: Graph) -> Footprint:
 def _as_it_is(graph: Graph) -> Footprint:
     plan = memory.plan_activations(graph)
     weights = sum(op.weight_bytes for op in graph.ops)
+    activations = estimates.activation_ram(graph, plan.activation_ram_bytes)
     runtime, code = estimates.runtime_ram(graph), estimates.code_flash(graph)
-    ranges = {
+    figures = {
+        "activation_ram_bytes": activations,
         "runtime_ram_bytes": runtime,
         "code_flash_bytes": code,
-        "total_ram_bytes": runtime.plus(plan.activation_ram_bytes),
-        "total_flash_bytes": code.plus(weights),
+        "total_ram_bytes": runtime.plus(activations),
+        "total_flash_bytes": code.plus(estimates.exactly(weights)),
     }
     return Footprint(
         param_count=sum(op.params for op in graph.ops),
         **_operation_counts(graph),
         tflite_bytes=graph.tflite_bytes,
         weights_flash_bytes=weights,
-        activation_ram_bytes=plan.activation_ram_bytes,
-        **{name: estimate.bytes for name, estimate in ranges.items()},
+        **{name: estimate.bytes for name, estimate in figures.items()},
         largest_in_out_bytes=memory.largest_in_out_bytes(graph),
         tflm_arena_bytes=memory.tflm_arena_bytes(graph),
         peak_op=plan.live_bytes.index(max(plan.live_bytes)),
         ops=graph.ops,
         live_bytes=plan.live_bytes,
         buffers=plan.buffers,
-        ranges=ranges,
+        ranges={name: estimate for name, estimate in figures.items() if estimate.low < estimate.high},
     )
 
 

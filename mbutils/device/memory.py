@@ -1,16 +1,19 @@
 """Activation RAM, by the rules of STM32Cube.AI 7.3.0 and, for comparison, by two simpler ones.
 
 The rules, with inputs and outputs allocated in the activations. They reproduce exactly the published figures of
-MobileNet v1, and those of MobileNet v2 0.35, ResNet v1 8 and SqueezeNet v1.0 and v1.1 (STM32 model zoo). Later versions
-(9.1, 10.0) use another planner, which the rules do not model.
+MobileNet v1, and those of MobileNet v2 0.35, ResNet v1 8 and 32, and SqueezeNet v1.0 and v1.1 (STM32 model zoo), but
+not those of two small networks, see `estimates.ACTIVATION_RAM_ERROR`. Later versions (9.1, 10.0) use another planner,
+which the rules do not model.
 
 1. QUANTIZE and other elementwise ops run in place, RESHAPE is an alias.
 2. Padding (SAME, or PAD before a VALID convolution) is done before the convolution, in place: the tensor grows to its
    padded size, its end stays.
-3. A convolution whose padded input is at least as large as its output overwrites it, one output row (output width
-   times channels) ahead: `output_start <= input_start - row`.
-4. One whose output is larger, up to 4 times, overwrites it from the other end: `input_end >= output_end + row`.
-5. A tensor that a later op still reads is not overwritten: padding goes to a copy. No other op overwrites its inputs.
+3. A convolution or pooling whose padded input is at least as large as its output overwrites it, one output row (output
+   width times channels) ahead: `output_start <= input_start - row`.
+4. One whose output is larger, up to 4 times, overwrites it from the other end: `input_end >= output_end + row`, and by
+   as much as is still to be read for the last row.
+5. A tensor that a later op still reads is not overwritten: padding goes to a copy. ADD takes the place of the first of
+   its inputs that no later op reads. No other op overwrites its inputs.
 6. Scratch memory comes on top of all this, see `scratch_bytes`.
 7. A convolution whose output only the following MAX_POOL_2D reads is fused with it: it writes the pooled output, and
    keeps only as many rows of its own output as the pooling window is high. (SqueezeNet v1.1's first convolution alone
@@ -24,7 +27,7 @@ from math import prod
 
 from mbutils.device.placement import Block, Clearances, place
 from mbutils.tflite.graph import Graph, Op, Tensor
-from mbutils.tflite.ops import ALIASES, ELEMENTWISE, PADS
+from mbutils.tflite.ops import ALIASES, ELEMENTWISE, KERNEL_OPS, PADS
 
 _MAX_GROWTH = 4  # rule 4
 _MAX_UNROLLED_KERNELS = 5120  # bytes, rule 6
@@ -134,17 +137,16 @@ def _blocks(graph: Graph) -> tuple[list[Block], Clearances]:
     for op in graph.ops:
         if op.inputs[0] in pooled_by:
             continue
-        source = block_of[op.inputs[0]]
-        is_last = last_read[op.inputs[0]] == op.index
-        if op.code in ALIASES or (is_last and op.code in ELEMENTWISE | PADS):
+        if (taken_over := _taken_over(op, last_read)) is not None:
+            source = block_of[op.outputs[0]] = block_of[taken_over]
             _take_over(source, op, live_at(op.outputs[0], op.index))
-            block_of[op.outputs[0]] = source
             continue
+        source, is_last = block_of[op.inputs[0]], last_read[op.inputs[0]] == op.index
         pooling = pooled_by.get(op.outputs[0])
         writer = pooling or op
         block_of |= {tensor: new_block(tensor, writer.name, op.index) for tensor in writer.outputs}
         extra += _working_blocks(op, pooling, pads_a_copy=not is_last)
-        if op.is_convolution and is_last:
+        if op.code in KERNEL_OPS and is_last:
             _pad(source, op)
             if not pooling and (clearance := _clearance(op)) is not None:
                 clearances[source, block_of[op.outputs[0]]] = clearance
@@ -185,6 +187,16 @@ def _fused_poolings(graph: Graph, last_read: dict[Tensor, int]) -> dict[Tensor, 
     }
 
 
+def _taken_over(op: Op, last_read: dict[Tensor, int]) -> Tensor | None:
+    """Returns the input whose memory becomes that of the output (rules 1, 2 and 5); None if the output has its own."""
+    if op.code in ALIASES:
+        return op.inputs[0]
+    if op.code not in ELEMENTWISE | PADS | {"ADD"}:
+        return None
+    whole = (tensor for tensor in op.inputs if op.code != "ADD" or tensor.bytes == op.outputs[0].bytes)
+    return next((tensor for tensor in whole if last_read[tensor] == op.index), None)
+
+
 def _take_over(block: Block, op: Op, live_at: range) -> None:
     """Puts the output of an op that runs in place into the block of its input."""
     block.sizes |= dict.fromkeys(live_at, op.outputs[0].bytes)
@@ -204,7 +216,10 @@ def _clearance(op: Op) -> int | None:
     row = _row_bytes(op)
     if size_in >= size_out:
         return size_in - size_out + row
-    return row if size_out <= _MAX_GROWTH * size_in else None
+    rows_in = op.inputs[0].shape[1] + op.padding_pixels[0]
+    first_row_below_the_last = (op.outputs[0].shape[1] - 1) * op.stride[0]
+    still_to_read = size_in // rows_in * (rows_in - first_row_below_the_last)
+    return max(row, still_to_read) if size_out <= _MAX_GROWTH * size_in else None
 
 
 def _row_bytes(op: Op) -> int:
