@@ -111,7 +111,7 @@ def seconds_of_work(notebook: Path) -> float:
     return sum(
         cell.metadata.get("papermill", {}).get("duration") or 0.0
         for cell in cells
-        if not cell.source.startswith(("%load_ext", "from ", "import "))
+        if not cell.source.startswith(("%reload_ext", "from ", "import "))
     )
 
 
