@@ -39,6 +39,18 @@ def test_folder_passes_and_records_the_contract(mb, model, tmp_path, without_tar
     assert "PREPROCESS_BILINEAR" in (out / "preprocess.h").read_text()
 
 
+def test_channels_that_leave_are_counted(mb, tmp_path, without_target, capsys):
+    (tmp_path / "dead.tflite").write_bytes(tflite("dead channels"))
+    assert mb("deploy", tmp_path / "dead.tflite", "--out", tmp_path / "c", *OPTIONS) == 0
+    printed, facts = capsys.readouterr().out, json.loads((tmp_path / "c" / "deploy.json").read_text())
+    assert 0 < facts["constant_channels"] < 240 and facts["macs"] < facts["predicted"]["macs"]
+    assert f"channels left out, the same for every image: {facts['constant_channels']}\n" in printed
+    assert f"MACs: {facts['macs']:,} instead of {facts['predicted']['macs']:,}\n" in printed
+    text = (tmp_path / "c" / "README.md").read_text()
+    assert f"left out: {facts['constant_channels']} channels" in text
+    assert f"flash: {facts['weights_flash_bytes']:,} bytes" in text
+
+
 def test_photographs_become_test_images_and_a_file_names_the_classes(mb, model, tmp_path, without_target):
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES) + "\n")
     (tmp_path / "photos").mkdir()

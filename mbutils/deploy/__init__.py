@@ -87,6 +87,7 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
     network = Network.from_graph(graph)
     _check_contract(network, model)
     predicted, memory = graph_footprint(graph), plan(network, parameters.streamed_layers)
+    computed = predicted.alive or predicted
     _check_ram(network, memory, parameters)
     out = full_path(parameters.out)
     folder.check_target(out, parameters.force)
@@ -106,8 +107,9 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
         "streamed_layers": parameters.streamed_layers,
         "min_confidence": parameters.min_confidence,
         "arena_bytes": memory.arena_bytes,
-        "macs": predicted.macs,
-        "weights_flash_bytes": predicted.weights_flash_bytes,
+        "constant_channels": predicted.constant_channels,
+        "macs": computed.macs,
+        "weights_flash_bytes": computed.weights_flash_bytes,
         "predicted": predicted.to_dict(),
         "vectors": len(images),
         "vectors_pass_on_host": checked,

@@ -75,7 +75,7 @@ def deployment_checks(deployed: Deployment) -> dict[str, str]:
     """Returns what was checked and counted, or why it was not."""
     vectors = f"{deployed.facts['vectors']} test images"
     passed = deployed.facts["vectors_pass_on_host"]
-    checks = {f"{vectors} on this computer": "PASS" if passed else "make or cc is missing"}
+    checks = {f"{vectors} on this computer": "PASS" if passed else "make or cc is missing", **_left_out(deployed)}
     if deployed.measured is None:
         return {**checks, "on an emulated Cortex-M7": f"not measured: {', '.join(missing_tools())} is missing"}
     ratio = deployed.measured.portable_instructions / deployed.measured.instructions
@@ -86,6 +86,19 @@ def deployment_checks(deployed: Deployment) -> dict[str, str]:
         "stack": f"{deployed.measured.stack_bytes:,} bytes",
         "instructions of one inference (not time)": f"{deployed.measured.instructions:,}",
         "without the DSP extension": f"{deployed.measured.portable_instructions:,}, {ratio:.1f} times as many",
+    }
+
+
+def _left_out(deployed: Deployment) -> dict[str, str]:
+    """Returns how many channels the code does without, and what that saves; nothing if it has all."""
+    model, alive = deployed.predicted, deployed.predicted.alive
+    if not alive:
+        return {}
+    weights = (_in_kib(size.weights_flash_bytes) for size in (alive, model))
+    return {
+        "channels left out, the same for every image": f"{model.constant_channels:,}",
+        "weights and biases (KiB)": " instead of ".join(weights),
+        "MACs": f"{alive.macs:,} instead of {model.macs:,}",
     }
 
 
