@@ -29,8 +29,10 @@ def global_max(x):
     return _dense(layers.GlobalMaxPooling2D()(x))
 
 
-def max_pool(x):
-    return _dense(layers.Flatten()(layers.MaxPooling2D(2)(x)))
+def pools_of_3_by_3(x):
+    """With padding on all sides, as between the modules of other networks."""
+    x = layers.MaxPooling2D(3, 1, "same")(x)
+    return _dense(layers.Flatten()(layers.AveragePooling2D(3, 2, "same")(x)))
 
 
 def reshaped_convolution(x):
@@ -40,7 +42,7 @@ def reshaped_convolution(x):
 
 
 def hidden_layer(x):
-    x = layers.Dense(24, "relu", bias_initializer=_random_bias())(layers.GlobalAveragePooling2D()(x))
+    x = layers.Dense(24, "relu")(layers.GlobalAveragePooling2D()(x))
     return _dense(x)
 
 
@@ -69,6 +71,7 @@ def classifier(
             x = layers.Add()([before, x])
     x = head(x)
     model = keras.Model(inputs, layers.Softmax()(x) if softmax else x)
+    _spread(model)
     if dead:
         _kill(model)
     return model
@@ -78,25 +81,23 @@ def person_detection():
     """As that of TensorFlow Lite Micro: gray, the first convolution a depthwise one of multiplier 8."""
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((32, 32, 1))
-    first = layers.DepthwiseConv2D(3, 2, "same", depth_multiplier=8, bias_initializer=_random_bias())
+    first = layers.DepthwiseConv2D(3, 2, "same", depth_multiplier=8)
     x = layers.ReLU(6.0)(first(x))
     for filters, stride in MOBILENET:
         x = layers.ReLU(6.0)(_depthwise(x, 3, stride))
         x = layers.ReLU(6.0)(_conv(x, filters, 1))
     x = _conv(layers.AveragePooling2D(x.shape[1:3])(x), 2, 1)
-    return keras.Model(inputs, layers.Softmax()(layers.Reshape((2,))(x)))
+    model = keras.Model(inputs, layers.Softmax()(layers.Reshape((2,))(x)))
+    _spread(model)
+    return model
 
 
 def _conv(x, filters, kernel, stride=1, pads=False):
-    return layers.Conv2D(filters, kernel, stride, bias_initializer=_random_bias(), **_padding(kernel, pads))(
-        _padded(x, kernel, pads)
-    )
+    return layers.Conv2D(filters, kernel, stride, **_padding(kernel, pads))(_padded(x, kernel, pads))
 
 
 def _depthwise(x, kernel, stride, pads=False):
-    return layers.DepthwiseConv2D(kernel, stride, bias_initializer=_random_bias(), **_padding(kernel, pads))(
-        _padded(x, kernel, pads)
-    )
+    return layers.DepthwiseConv2D(kernel, stride, **_padding(kernel, pads))(_padded(x, kernel, pads))
 
 
 def _padding(kernel, pads):
@@ -108,11 +109,22 @@ def _padded(x, kernel, pads):
 
 
 def _dense(x):
-    return layers.Dense(len(CLASSES), bias_initializer=_random_bias())(x)
+    return layers.Dense(len(CLASSES))(x)
 
 
-def _random_bias():
-    return keras.initializers.RandomNormal(0.3, 0.3, 0)
+def _spread(model):
+    """Gives each channel of the layers with weights outputs around 1, so that those of two images differ."""
+    rng = np.random.default_rng(0)
+    samples = images(16, model.input_shape[1:], seed=1).astype(np.float32) / 127.5 - 1
+    for layer in model.layers:
+        if layer.get_weights():
+            outputs = keras.Model(model.inputs[0], layer.output)(samples).numpy()
+            each = outputs.reshape(-1, outputs.shape[-1])
+            mean, deviation = each.mean(axis=0), each.std(axis=0) + 1e-3
+            kernel, bias = layer.get_weights()
+            per_channel = kernel.reshape(-1, len(bias)) * 2 / deviation
+            bias = (bias - mean) * 2 / deviation + rng.uniform(0, 2, len(bias))
+            layer.set_weights([per_channel.reshape(kernel.shape), bias])
 
 
 def _kill(model):
@@ -172,12 +184,12 @@ KINDS = {
     "no softmax, int8 output": lambda: to_tflite(classifier(softmax=False), output_type="int8"),
     "AVERAGE_POOL_2D": lambda: to_tflite(classifier(head=average_pool)),
     "REDUCE_MAX": lambda: to_tflite(classifier(head=global_max)),
-    "MAX_POOL_2D": lambda: to_tflite(classifier(head=max_pool)),
+    "MAX_POOL_2D": lambda: to_tflite(classifier(head=pools_of_3_by_3)),
     "TRANSPOSE of the input": lambda: to_tflite(classifier((3, 32, 32), pads=True, softmax=False)),
     "hidden dense layer": lambda: to_tflite(classifier(head=hidden_layer)),
     "kernels of 5 x 5": lambda: to_tflite(classifier(kernel=5)),
     "FD-MobileNet": lambda: to_tflite(classifier((48, 48, 3), FD_MOBILENET)),
-    "person detection": lambda: to_tflite(person_detection(), 1, "int8", "int8"),
+    "person detection": lambda: to_tflite(person_detection(), 1, input_type="int8", output_type="int8"),
     "dead channels": lambda: to_tflite(classifier(dead=True)),
     "per tensor": lambda: to_tflite(classifier(), per_tensor=True),
     "residual": lambda: to_tflite(classifier(residual=True)),

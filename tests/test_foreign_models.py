@@ -1,10 +1,21 @@
 """Int8 models as others make them: what they cost, what they answer, and their C code."""
 
+import shutil
+
+import numpy as np
 import pytest
+from deploy_models import host_network, images, network_of
 from foreign_models import KINDS, tflite
 
 from mbutils.device.footprint import footprint
+from mbutils.errors import WorkbookError
+from mbutils.tflite import pixels
+from mbutils.tflite.interpreter import TFLiteModel, reference_outputs
 from mbutils.tflite.reader import read_graph
+
+needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")
+REFUSED = {"residual": "no C kernel for the op ADD"}
+DEPLOYED = [kind for kind in KINDS if kind not in REFUSED]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -24,3 +35,71 @@ def test_ops_that_compute_shapes_cost_nothing():
     assert codes[-6:] == ["MEAN", "RESHAPE", "CONV_2D", "RESHAPE", "SOFTMAX", "DEQUANTIZE"]
     weights = footprint(tflite("dynamic batch")).weights_flash_bytes
     assert footprint(tflite("shapes computed")).weights_flash_bytes == weights
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_litert_scores_every_kind(kind):
+    model = TFLiteModel(tflite(kind))
+    scores = model.predict_on_batch(images(6, model.image_shape))
+    assert len(np.unique(scores.round(3), axis=0)) > 3  # of six, that every layer lets differ
+
+
+@needs_cc
+@pytest.mark.parametrize("kind", DEPLOYED)
+def test_c_code_equals_the_reference_kernels(kind):
+    content = tflite(kind)
+    codes = [host_network(content), host_network(content, 4)]
+    vectors = images(6, codes[0].network.image_shape)
+    expected = reference_outputs(content, vectors)
+    assert len(np.unique(expected[0], axis=0)) == 6
+    for image, logits, scores in zip(vectors, *expected, strict=True):
+        for code in codes:
+            found = code.run(image)
+            np.testing.assert_array_equal(found[0], logits)
+            np.testing.assert_array_equal(found[1], scores)
+            assert found[2] == scores.argmax()
+
+
+@pytest.mark.parametrize(("kind", "message"), REFUSED.items())
+def test_what_has_no_kernel_is_refused_by_name(kind, message):
+    with pytest.raises(WorkbookError, match=message):
+        network_of(tflite(kind))
+
+
+@pytest.mark.parametrize("kind", ["uint8 input and output", "int8 input and output"])
+def test_the_type_of_input_and_output_changes_no_score(kind):
+    vectors = images(6, (32, 32, 3))
+    same, other = (reference_outputs(tflite(name), vectors)[0] for name in ("dynamic batch", kind))
+    np.testing.assert_array_equal(same, other)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point", "scaling"),
+    [
+        ("uint8", 1 / 127.5, 127, "1/127.5"),
+        ("int8", 2 / 255, -1, "1/127.5"),
+        ("uint8", 1 / 255, 0, "1/255"),
+        ("int8", 1 / 255, -128, "1/255"),
+        ("uint8", 1.0, 0, "none"),
+        ("int8", 0.97 / 255, -128, "1/255"),  # calibrated on images without white
+        ("float32", 0.0, 0, "1/127.5"),
+    ],
+)
+def test_the_input_says_how_pixels_were_scaled(dtype, scale, zero_point, scaling):
+    assert pixels.scaling_of(dtype, scale, zero_point) == scaling
+
+
+def test_pixels_go_in_as_they_are_where_only_rounding_differs():
+    as_they_are = np.arange(256)
+    np.testing.assert_array_equal(pixels.values("uint8", 1 / 127.5, 127, "1/127.5"), as_they_are)
+    np.testing.assert_array_equal(pixels.values("int8", 1 / 255, -128, "1/255"), as_they_are - 128)
+
+
+def test_pixels_are_quantized_where_the_input_stands_for_another_range():
+    found = pixels.values("int8", 0.5 / 255, -128, "1/255")
+    assert found[[0, 1, 100, 200]].tolist() == [-128, -126, 72, 127]
+
+
+def test_an_input_that_stands_for_no_scaling_is_refused_with_the_way_out():
+    with pytest.raises(WorkbookError, match=r"stands for -2\.11 to 2\.61, .*with --scaling"):
+        pixels.scaling_of("int8", 4.72 / 255, -14)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mbutils.cli.options import add_parameters, given
-from mbutils.config import Preprocessing, TrainParameters, check_text, full_path, resolve_results_dir
+from mbutils.config import SCALINGS, Preprocessing, TrainParameters, check_text, full_path, resolve_results_dir
 from mbutils.errors import WorkbookError
 
 if TYPE_CHECKING:
     from mbutils.runs import Run
     from mbutils.runs.classifiers import Classifier
 
-_OF_FILES = ("interpolation", "fit", "image_size", "color_mode", "class_order")  # a run has them in its record
+_OF_FILES = ("interpolation", "fit", "scaling", "image_size", "color_mode", "class_order")  # a run has its own
 
 
 def add_options(
@@ -31,6 +31,12 @@ def add_options(
     add_parameters(of_files, TrainParameters, "interpolation", default=interpolation)
     add_parameters(of_files, TrainParameters, "fit", default=TrainParameters.fit)
     add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
+    of_files.add_argument(
+        "--scaling",
+        choices=tuple(SCALINGS),
+        help="what its training made of the pixels 0..255: 1/127.5 for -1..1, 1/255 for 0..1, none for 0..255 "
+        "(default: what its quantized input stands for; 1/127.5 for an input of floats)",
+    )
     of_files.add_argument(
         "--class-order",
         type=_class_names,
@@ -99,10 +105,11 @@ def classifier(options: argparse.Namespace, run: "Run | None") -> "Classifier":
 
 def _from_elsewhere(options: argparse.Namespace) -> "Classifier":
     from mbutils.runs.classifiers import Classifier
+    from mbutils.tflite import pixels
     from mbutils.tflite.interpreter import TFLiteModel
 
-    model = TFLiteModel(Path(options.model))
-    contract = _contract(options, model.image_shape)
+    model = TFLiteModel(Path(options.model), options.scaling or pixels.BY_INPUT)
+    contract = _contract(options, model.image_shape, model.scaling)
     class_names = options.class_order or tuple(map(str, range(model.n_classes)))
     if len(class_names) != model.n_classes:
         raise other_classes(options.model, model.n_classes, "--class-order", len(class_names))
@@ -116,7 +123,7 @@ def other_classes(model: str, n_classes: int, source: str, count: int) -> Workbo
     )
 
 
-def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int]) -> Preprocessing:
+def _contract(options: argparse.Namespace, image_shape: tuple[int, int, int], scaling: str) -> Preprocessing:
     height, width, channels = image_shape
     color_mode = options.color_mode or ("rgb" if channels == 3 else "gray")
     interpolation, fit = options.interpolation or TrainParameters.interpolation, options.fit or TrainParameters.fit

@@ -18,10 +18,12 @@ from mbutils.config.base import Parameters, check_path, check_text, parameter
 from mbutils.config.paths import PROJECT, RECIPES, cache_dir, full_path, resolve_results_dir
 from mbutils.config.preprocessing import (
     COLOR_MODES,
+    DECODERS,
     FITS,
     HALF_RANGE,
     INTERPOLATIONS,
     PADDING,
+    SCALINGS,
     Preprocessing,
     normalize,
     to_pixels,

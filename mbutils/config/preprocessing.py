@@ -7,6 +7,8 @@ import numpy as np
 INTERPOLATIONS = ("area", "bilinear", "bilinear_antialias", "nearest")
 FITS = ("stretch", "crop", "pad")
 COLOR_MODES = ("rgb", "gray")
+DECODERS = ("pillow", "tensorflow")
+SCALINGS = {"1/127.5": (-1, 1), "1/255": (0, 1), "none": (0, 255)}  # what the pixels 0 and 255 are for the model
 HALF_RANGE = 127.5  # of a pixel: 0..255 becomes -1..1
 # What surrounds a padded image: black, as in `tf.image.resize_with_pad`. Gray and white were no better: a linear probe
 # of frozen ImageNet features (alpha 0.25, training part of tf_flowers, cross-validated) gave 73.0, 72.0 and 72.1 % at
@@ -34,7 +36,7 @@ class Preprocessing:
          `(image_size - resized_height) // 2`, the first column `(image_size - resized_width) // 2`; the rest is
          `PADDING`.
 
-    A float model is fed `pixel / 127.5 - 1`, see `normalize`.
+    A float model is fed `pixel / 127.5 - 1`, see `normalize`; a model from elsewhere what `scaling` says.
 
     Attributes:
         image_size: Height and width in pixels.
@@ -42,18 +44,23 @@ class Preprocessing:
         interpolation: "area" (mean of the covered pixels), "bilinear" (2x2 taps, no antialiasing),
             "bilinear_antialias" (triangle filter widened by the reduction), or "nearest".
         fit: "stretch", "crop" or "pad".
+        decoder: Whose JPEG decoder, "pillow" or "tensorflow". Their pixels differ by a few levels; with
+            "tensorflow", gray is the luma that the file holds.
+        scaling: What pixels are for the model: "1/127.5" for -1 to 1, "1/255" for 0 to 1, "none" for 0 to 255.
     """
 
     image_size: int
     color_mode: str
     interpolation: str
     fit: str = "stretch"
+    decoder: str = "pillow"
+    scaling: str = "1/127.5"
 
     @property
     def name(self) -> str:
-        """What distinguishes the contract, for names of files: "96_rgb_area"; with the fit, unless it is "stretch"."""
-        fit = [] if self.fit == "stretch" else [self.fit]
-        return "_".join([str(self.image_size), self.color_mode, self.interpolation, *fit])
+        """What distinguishes images made so, for names of files: "96_rgb_area", and what is not by default."""
+        unusual = [value for value in (self.fit, self.decoder) if value not in ("stretch", "pillow")]
+        return "_".join([str(self.image_size), self.color_mode, self.interpolation, *unusual])
 
     @property
     def channels(self) -> int:

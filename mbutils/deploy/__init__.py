@@ -84,15 +84,17 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
             `parameters.ram_kib`, or the output folder holds other files or edited ones; nothing is written then.
     """
     graph = read_graph(model.content, model.label)
-    network = Network.from_graph(graph)
+    network = Network.from_graph(graph, model.contract.scaling)
     _check_contract(network, model)
+    if parameters.min_confidence and not network.softmax:
+        raise WorkbookError(f"{model.label}: its scores are no probabilities: leave out min_confidence")
     predicted, memory = graph_footprint(graph), plan(network, parameters.streamed_layers)
     computed = predicted.alive or predicted
     _check_ram(network, memory, parameters)
     out = full_path(parameters.out)
     folder.check_target(out, parameters.force)
     images = model.images(parameters.vectors)
-    outputs = reference_outputs(model.content, images, model.label)
+    outputs = reference_outputs(model.content, images, model.label, model.contract.scaling)
     contents = folder.files(model, network, memory, images, outputs, parameters.min_confidence)
     contents["README.md"] = folder.readme(model, network, memory, predicted, parameters.min_confidence)
     with tempfile.TemporaryDirectory(prefix="mb-") as staged:

@@ -87,13 +87,15 @@ def preprocessing_h(contract: Preprocessing) -> dict[str, str]:
 
 def vectors_h(images: np.ndarray, logits: np.ndarray, scores: np.ndarray, min_confidence: float = 0.0) -> str:
     """Returns vectors.h: images, and the outputs of the reference kernels for them."""
-    best = scores.argmax(axis=1)  # the first of equal scores, as network_run takes it
+    classes = scores.argmax(axis=1)  # the first of equal scores, as network_run takes it
+    if min_confidence:
+        classes[scores.max(axis=1) < min_confidence] = -1
     return render(
         "vectors.h",
         images=images.reshape(len(images), -1).tolist(),
         logits=logits.tolist(),
         scores=scores.tolist(),
-        classes=np.where(scores.max(axis=1) >= min_confidence, best, -1).tolist(),
+        classes=classes.tolist(),
     )
 
 

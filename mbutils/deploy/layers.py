@@ -7,10 +7,10 @@ from math import ceil
 import numpy as np
 
 from mbutils.errors import WorkbookError
-from mbutils.tflite import requantize
+from mbutils.tflite import pixels, requantize
 from mbutils.tflite.constant_channels import without_constant_channels
 from mbutils.tflite.graph import Graph, Op, Tensor
-from mbutils.tflite.ops import ALIASES, PADS
+from mbutils.tflite.ops import ALIASES, CONVERSIONS, PADS, POOLINGS
 from mbutils.tflite.schema import CONVERT_HINT, damaged
 
 _ONE_BY_ONE = (1, 1)
@@ -23,8 +23,8 @@ class Layer:
 
     Attributes:
         name: A readable name, such as "conv_dw_1".
-        kernel: The function in kernels.h: "nn_convolution", "nn_depthwise", "nn_pad", "nn_mean" or
-            "nn_fully_connected".
+        kernel: The function in kernels.h: "nn_convolution", "nn_depthwise", "nn_pad", "nn_average_pool",
+            "nn_max_pool", "nn_mean" or "nn_fully_connected".
         input_shape, output_shape: (height, width, channels).
         window, stride: (height, width) of the kernel and of its steps.
         padding: Rows above and columns at the left.
@@ -80,14 +80,15 @@ class Network:
         image_shape: (height, width, channels) of the uint8 image.
         table: What int8 each of the 256 pixel values becomes: int8, shape (256,).
         layers: In the order of execution; the last of them computes the logits.
-        softmax: (multiplier, shift, least difference), see `requantize.softmax_scaling`.
+        softmax: (multiplier, shift, least difference), see `requantize.softmax_scaling`; None where the scores are
+            the logits.
         score_scale, score_zero: What an int8 score stands for.
     """
 
     image_shape: tuple[int, int, int]
     table: np.ndarray
     layers: tuple[Layer, ...]
-    softmax: tuple[int, int, int]
+    softmax: tuple[int, int, int] | None
     score_scale: float
     score_zero: int
 
@@ -96,16 +97,20 @@ class Network:
         return ceil(min_confidence / self.score_scale) + self.score_zero if min_confidence else None
 
     @classmethod
-    def from_graph(cls, graph: Graph) -> "Network":
+    def from_graph(cls, graph: Graph, scaling: str = "") -> "Network":
         """Returns what an int8 image classifier computes, without the channels that are the same for every image.
 
+        Args:
+            graph: The classifier.
+            scaling: What pixels are for it, see `pixels.values`.
+
         Raises:
-            WorkbookError: If an op has no kernel here (it is named), the graph is not a chain from one image to the
-                scores of a softmax, or its numbers cannot be right.
+            WorkbookError: If an op has no kernel here (it is named), the graph is not a chain from one image to one
+                row of scores, or its numbers cannot be right.
         """
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
-                return _network(without_constant_channels(graph))
+                return _network(without_constant_channels(graph), scaling)
         except (ArithmeticError, LookupError, ValueError) as error:
             raise WorkbookError(f"{graph.label}: {damaged(error)}") from None
         except WorkbookError as error:
@@ -117,27 +122,66 @@ class Network:
         return self.layers[-1].output_shape[2]
 
 
-def _network(graph: Graph) -> Network:
+def _network(graph: Graph, scaling: str) -> Network:
     ops = _chain(graph)
-    image = graph.inputs[0]
-    if image.dtype not in ("UINT8", "INT8") or len(image.shape) != 4:
-        raise WorkbookError(f"the input is {image.dtype} {list(image.shape)}: convert with an image of uint8")
-    table = np.arange(-128, 128).astype(np.int8)
-    if ops[0].code == "QUANTIZE":
-        table = _pixel_table(ops.pop(0))
-    if ops and ops[-1].code == "DEQUANTIZE":
-        ops.pop()
-    if not ops or ops[-1].code != "SOFTMAX":
-        raise WorkbookError("the scores do not come out of a SOFTMAX: use an image classifier that ends with one")
-    softmax = ops.pop()
+    image, table = _image(ops, graph.inputs[0], scaling)
+    scores = _quantized_scores(ops, graph.outputs[0])
+    softmax = ops.pop() if ops and ops[-1].code == "SOFTMAX" else None
     layers = tuple(_layer(op) for op in ops if op.code not in ALIASES)
     if not layers or layers[-1].output_shape[:2] != _ONE_BY_ONE:
-        raise WorkbookError("the softmax is not over one row of logits: use an image classifier")
-    scale, zero = requantize.quantization(softmax.outputs[0])
+        raise WorkbookError("its scores are not one row: use an image classifier")
+    scale, zero = requantize.quantization(scores)
+    if not softmax:
+        return Network(image.shape[1:], table, layers, None, scale, zero)
     if not np.isclose(scale, 1 / 256) or zero != -128:
         raise WorkbookError(f"the softmax has scale {scale} and zero point {zero}, not 1/256 and -128")
-    scaling = requantize.softmax_scaling(float(softmax.beta), requantize.quantization(softmax.inputs[0])[0])
-    return Network(image.shape[1:], table, layers, scaling, scale, zero)
+    scaling_of_logits = requantize.softmax_scaling(float(softmax.beta), requantize.quantization(softmax.inputs[0])[0])
+    return Network(image.shape[1:], table, layers, scaling_of_logits, scale, zero)
+
+
+def _image(ops: list[Op], image: Tensor, scaling: str) -> tuple[Tensor, np.ndarray]:
+    """Takes the ops off that only prepare the image: returns it as the first layer reads it, and its pixel table.
+
+    A TRANSPOSE from channels, height and width is left out: the code takes images of height, width and channels.
+    """
+    facts = (image.dtype.lower(), *(requantize.quantization(image) if len(image.scales) else (0.0, 0)))
+    table = pixels.values(*facts, scaling)
+    while ops and ops[0].code in ("QUANTIZE", "TRANSPOSE"):
+        op = ops.pop(0)
+        if op.code == "QUANTIZE":
+            table = _requantized(op, table)
+        elif [*op.constants[0].values] != [0, 2, 3, 1]:
+            raise WorkbookError(f"no C kernel for TRANSPOSE {op.name}: only from channels, height and width")
+        image = op.outputs[0]
+    if image.dtype != "INT8" or len(image.shape) != 4:
+        raise WorkbookError(f"the input is {image.dtype} {list(image.shape)}: convert with an image and int8 layers")
+    return image, table
+
+
+def _requantized(op: Op, values: np.ndarray) -> np.ndarray:
+    """Returns what QUANTIZE makes of the values of a table: int8, or the same floats scaled to it."""
+    scale, zero = requantize.quantization(op.outputs[0])
+    if op.inputs[0].dtype == "FLOAT32":
+        return pixels.quantized(values, scale, zero, "int8").astype(np.int8)
+    scale_in, zero_in = requantize.quantization(op.inputs[0])
+    multiplier, shift = requantize.quantized_multiplier(scale_in / scale)
+    scaled = [requantize.scaled(int(value) - zero_in, multiplier, shift) + zero for value in values]
+    return np.clip(scaled, -128, 127).astype(np.int8)
+
+
+def _quantized_scores(ops: list[Op], output: Tensor) -> Tensor:
+    """Takes a last op off that only writes the scores in another type, and returns them in int8."""
+    if not ops or ops[-1].code not in CONVERSIONS:
+        return output
+    last = ops.pop()
+    scores = last.inputs[0]
+    (scale_in, zero_in), (scale_out, zero_out) = (
+        requantize.quantization(scores),
+        requantize.quantization(output) if last.code == "QUANTIZE" else requantize.quantization(scores),
+    )
+    if scale_in != scale_out or zero_out - zero_in not in (0, 128):
+        raise WorkbookError(f"{last.code} {last.name} changes the scores: convert with an output of float32 or int8")
+    return scores
 
 
 def _chain(graph: Graph) -> list[Op]:
@@ -146,23 +190,12 @@ def _chain(graph: Graph) -> list[Op]:
         raise WorkbookError("more than one input or output: use an image classifier with one of each")
     written = graph.inputs[0]
     for op in graph.ops:
-        if op.code not in _LAYERS and op.code not in ALIASES | {"QUANTIZE", "DEQUANTIZE", "SOFTMAX"}:
+        if op.code not in _LAYERS and op.code not in ALIASES | CONVERSIONS | {"TRANSPOSE", "SOFTMAX"}:
             raise WorkbookError(f"no C kernel for the op {op.code} ({op.name}): deploy a MobileNet v1")
         if op.inputs != (written,):
             raise WorkbookError(f"{op.code} {op.name} does not follow the op before it: only chains are deployed")
         written = op.outputs[0]
     return list(graph.ops)
-
-
-def _pixel_table(op: Op) -> np.ndarray:
-    """Returns what int8 each pixel value becomes."""
-    (scale_in, zero_in), (scale_out, zero_out) = (
-        requantize.quantization(op.inputs[0]),
-        requantize.quantization(op.outputs[0]),
-    )
-    multiplier, shift = requantize.quantized_multiplier(scale_in / scale_out)
-    values = [requantize.scaled(pixel - zero_in, multiplier, shift) + zero_out for pixel in range(256)]
-    return np.clip(values, -128, 127).astype(np.int8)
 
 
 def _layer(op: Op) -> Layer:
@@ -183,9 +216,11 @@ def _convolution(op: Op, layer: Layer) -> Layer:
 
 
 def _depthwise(op: Op, layer: Layer) -> Layer:
+    kernel = _weights(op.weights[0])
+    if layer.input_shape[2] == 1:  # each output channel reads all there is, as of a convolution
+        return _with_weights(op, _windowed(layer, op, "nn_convolution"), kernel.reshape(-1, kernel.shape[3]).T)
     if layer.input_shape[2] != layer.output_shape[2]:
         raise WorkbookError(f"no C kernel for the depth multiplier of {op.name}: train with 1")
-    kernel = _weights(op.weights[0])
     return _with_weights(op, _windowed(layer, op, "nn_depthwise"), kernel.reshape(-1, kernel.shape[3]))
 
 
@@ -201,13 +236,13 @@ def _pad(op: Op, layer: Layer) -> Layer:
     sides = zip(layer.input_shape, layer.output_shape, widths[1:3], strict=False)
     if widths.min() < 0 or any(rows + before + after != out for rows, out, (before, after) in sides):
         raise WorkbookError(f"{op.code} {op.name} cannot have an output of shape {list(layer.output_shape)}")
+    if any(value.values.ravel()[0] != layer.zero_points[0] for value in op.constants[1:]):
+        raise WorkbookError(f"no C kernel for {op.code} {op.name}: only zeros can be padded")
     return replace(layer, kernel="nn_pad", padding=(int(widths[1, 0]), int(widths[2, 0])))
 
 
 def _mean(op: Op, layer: Layer) -> Layer:
-    axes = {int(axis) % 4 for constant in op.constants for axis in constant.values.ravel()}
-    if layer.output_shape != (1, 1, layer.input_shape[2]) or axes != {1, 2}:
-        raise WorkbookError(f"no C kernel for {op.code} {op.name}: only the mean over height and width")
+    _check_global(op, layer)
     multiplier, shift = requantize.mean_multiplier(op)
     return replace(
         layer,
@@ -218,11 +253,36 @@ def _mean(op: Op, layer: Layer) -> Layer:
     )
 
 
+def _pool(op: Op, layer: Layer) -> Layer:
+    _check_same_scale(op)
+    kernel = {"AVERAGE_POOL_2D": "nn_average_pool", "MAX_POOL_2D": "nn_max_pool"}[op.code]
+    return replace(_windowed(layer, op, kernel), clamp=requantize.clamp(op))
+
+
+def _global_max(op: Op, layer: Layer) -> Layer:
+    _check_same_scale(op)
+    _check_global(op, layer)
+    return replace(layer, kernel="nn_max_pool", window=layer.input_shape[:2])
+
+
+def _check_same_scale(op: Op) -> None:
+    if requantize.quantization(op.inputs[0]) != requantize.quantization(op.outputs[0]):
+        raise WorkbookError(f"no C kernel for {op.code} {op.name}: only with one scale for input and output")
+
+
+def _check_global(op: Op, layer: Layer) -> None:
+    axes = {int(axis) % 4 for constant in op.constants for axis in constant.values.ravel()}
+    if layer.output_shape != (1, 1, layer.input_shape[2]) or axes != {1, 2}:
+        raise WorkbookError(f"no C kernel for {op.code} {op.name}: only over height and width")
+
+
 _LAYERS: dict[str, Callable[[Op, Layer], Layer]] = {
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _fully_connected,
     "MEAN": _mean,
+    "REDUCE_MAX": _global_max,
+    **dict.fromkeys(POOLINGS, _pool),
     **dict.fromkeys(PADS, _pad),
 }
 

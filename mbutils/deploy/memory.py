@@ -41,8 +41,8 @@ class Plan:
         arena_bytes: All buffers, the image included.
         image: The offset of the image and of the quantized image, which replaces it.
         stages: The layers that run together, in the order of execution.
-        logits, scores: The offsets of the int8 logits and scores, which stay until the end.
-        buffers: The memory map over the stages: 0 quantizes the image, the last is the softmax.
+        logits, scores: The offsets of the int8 logits and scores, which stay until the end; the same without a softmax.
+        buffers: The memory map over the stages: 0 quantizes the image, the last makes the scores of the logits.
     """
 
     arena_bytes: int
@@ -56,7 +56,8 @@ class Plan:
     def stage_names(self) -> tuple[str, ...]:
         """What to call each stage of the memory map."""
         ends = [(stage[0].layer.name, stage[-1].layer.name) for stage in self.stages]
-        return ("quantize", *(first if first == last else f"{first} to {last}" for first, last in ends), "softmax")
+        layers = (first if first == last else f"{first} to {last}" for first, last in ends)
+        return ("quantize", *layers, "scores" if self.scores == self.logits else "softmax")
 
 
 def plan(network: Network, streamed_layers: int = 0) -> Plan:
@@ -102,15 +103,16 @@ def _placed(network: Network, stages: list[list[Layer]]) -> Plan:
             held[layer] = Block(layer.name, "activation", {i: _aligned(rows * row)})
         # One layer at a time needs it, so those of a stage share it.
         scratch.append(Block(stage[-1].name, "scratch", {i: _aligned(max(map(_scratch_bytes, stage)))}))
-    scores = Block("scores", "activation", {last + 1: _aligned(network.n_classes)})
-    blocks = [*maps, *held.values(), *scratch, scores]
+    logits = maps[-1]
+    scores = Block("scores", "activation", {last + 1: _aligned(network.n_classes)}) if network.softmax else logits
+    blocks = list(dict.fromkeys([*maps, *held.values(), *scratch, scores]))
     ends = place(blocks, clearances)
     starts = {block: end - block.largest for block, end in ends.items()}
     return Plan(
         max(ends.values()) + _overread(network),
         starts[maps[0]],
         tuple(tuple(_steps(stage, starts, maps[i : i + 2], held, scratch[i])) for i, stage in enumerate(stages)),
-        starts[maps[-1]],
+        starts[logits],
         starts[scores],
         tuple(Buffer(b.name, b.kind, min(b.sizes), max(b.sizes), starts[b], b.largest) for b in blocks),
     )

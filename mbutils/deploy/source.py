@@ -117,4 +117,4 @@ def _step(step: Step, symbols: dict[Layer, str], flat: bool) -> str:
 
 def _function(layer: Layer) -> str:
     """Returns the name of the kernel for what is known of the layer's outputs."""
-    return layer.kernel if layer.kernel == "nn_pad" else f"{layer.kernel}_{layer.kind}"
+    return layer.kernel if layer.multiplier is None else f"{layer.kernel}_{layer.kind}"

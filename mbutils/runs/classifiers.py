@@ -165,7 +165,7 @@ def of_file(path: Path, contract: Preprocessing | None, class_names: Sequence[st
     Raises:
         WorkbookError: If `contract` or `class_names` are left out, or are not those of the model.
     """
-    model = TFLiteModel(path)
+    model = TFLiteModel(path, contract.scaling if contract else "")
     height, width, channels = model.image_shape
     takes = f"{path} takes images of {height}x{width}x{channels} and gives {model.n_classes} scores"
     if contract is None or not class_names:

@@ -5,7 +5,7 @@ from math import prod
 
 import numpy as np
 
-from mbutils.tflite.ops import CONVOLUTIONS, WITH_WEIGHTS
+from mbutils.tflite.ops import CONVERSIONS, CONVOLUTIONS, WITH_WEIGHTS
 
 DTYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -135,12 +135,12 @@ class Op:
 
     @property
     def padding_pixels(self) -> tuple[int, int]:
-        """The rows and columns that the SAME padding of a convolution adds to its input, the larger half at the end.
+        """The rows and columns that SAME padding adds to the input of a window, the larger half at the end.
 
         TensorFlow's rule: (output - 1) * stride + (kernel - 1) * dilation + 1 rows are read; the missing ones are
         padded.
         """
-        if self.padding != "SAME" or not self.is_convolution:
+        if self.padding != "SAME":
             return (0, 0)
         sizes = self.inputs[0].shape[1:3], self.outputs[0].shape[1:3], self.kernel, self.stride, self.dilation
         height, width = (
@@ -153,7 +153,7 @@ class Op:
     def padded_input_bytes(self) -> int:
         """The bytes of the first input once SAME padding has been added to it: `Op.inputs[0].bytes` without."""
         tensor, added = self.inputs[0], self.padding_pixels
-        if not any(added):
+        if not any(added) or not self.is_convolution:
             return tensor.bytes
         (height, width), (rows, columns) = tensor.shape[1:3], added
         return tensor.bytes // (height * width) * (height + rows) * (width + columns)
@@ -175,6 +175,13 @@ class Graph:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     tflite_bytes: int
+
+    @property
+    def logits(self) -> Tensor:
+        """What a classifier computes before its softmax; without one, its scores, still quantized."""
+        softmax = next((op for op in self.ops if op.code == "SOFTMAX"), None)
+        last = self.ops[-1]
+        return softmax.inputs[0] if softmax else last.inputs[0] if last.code in CONVERSIONS else last.outputs[0]
 
     @property
     def channels(self) -> int:

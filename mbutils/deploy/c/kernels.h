@@ -329,6 +329,62 @@ static inline void nn_pad(const nn_layer *layer, const nn_rows *in, int y, int8_
                (size_t)(layer->in_width * layer->in_channels));
 }
 
+/* The part of a window that lies inside the map: from its first row and column to those behind its last. */
+typedef struct {
+    int first_row, end_row, first_column, end_column;
+} nn_window;
+
+static inline nn_window nn_window_at(const nn_layer *layer, int y, int x)
+{
+    const int top = y * layer->stride_height - layer->pad_top, left = x * layer->stride_width - layer->pad_left;
+    const nn_window window = {top < 0 ? 0 : top, nn_minimum(top + layer->kernel_height, layer->in_height),
+                              left < 0 ? 0 : left, nn_minimum(left + layer->kernel_width, layer->in_width)};
+    return window;
+}
+
+static inline int8_t nn_clamped(const nn_layer *layer, int32_t value)
+{
+    return (int8_t)(value < layer->low ? layer->low : value > layer->high ? layer->high : value);
+}
+
+/* The mean of each channel under a window, without the padding; halves are rounded away from zero. */
+static inline void nn_average_pool(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
+{
+    const int channels = layer->in_channels;
+    (void)scratch;
+    for (int x = 0; x < layer->out_width; x++, out += channels) {
+        const nn_window at = nn_window_at(layer, y, x);
+        const int32_t count = (at.end_row - at.first_row) * (at.end_column - at.first_column);
+        for (int c = 0; c < channels; c++) {
+            int32_t sum = 0;
+            for (int row = at.first_row; row < at.end_row; row++) {
+                const int8_t *from = nn_row(in, row) + c;
+                for (int i = at.first_column; i < at.end_column; i++) sum += from[i * channels];
+            }
+            out[c] = nn_clamped(layer, (sum > 0 ? sum + count / 2 : sum - count / 2) / count);
+        }
+    }
+}
+
+/* The largest value of each channel under a window, without the padding. */
+static inline void nn_max_pool(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch)
+{
+    const int channels = layer->in_channels;
+    (void)scratch;
+    for (int x = 0; x < layer->out_width; x++, out += channels) {
+        const nn_window at = nn_window_at(layer, y, x);
+        for (int c = 0; c < channels; c++) {
+            int8_t largest = INT8_MIN;
+            for (int row = at.first_row; row < at.end_row; row++) {
+                const int8_t *from = nn_row(in, row) + c;
+                for (int i = at.first_column; i < at.end_column; i++)
+                    if (from[i * channels] > largest) largest = from[i * channels];
+            }
+            out[c] = nn_clamped(layer, largest);
+        }
+    }
+}
+
 /* Streams layers: each time the deepest one whose input rows are there computes a row, so that of the maps in
  * between only the rows that a kernel covers are held. With one layer, this is the layer on its whole map. */
 static inline void nn_run(const nn_step *steps, int count, uint8_t *arena)
