@@ -20,12 +20,16 @@ SOURCES = Path(deploy.__file__).parent / "c"
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Layers that run together, an input, int8, and the output that the reference kernels compute for it."""
+    """Layers that run together, an input, int8, and the output that the reference kernels compute for it.
+
+    The arena may be larger than it has to be by `spare_bytes`.
+    """
 
     name: str
     layers: tuple[Layer, ...]
     values: np.ndarray
     output: np.ndarray
+    spare_bytes: int = 0
 
     @property
     def network(self):
@@ -34,7 +38,7 @@ class Case:
         return Network(self.values.shape, identity, self.layers, requantize.softmax_scaling(1.0, 0.1), 1 / 256, -128)
 
 
-def case(name, layers, rng):
+def case(name, layers, rng, spare_bytes=0):
     """Returns layers with an input of noise and of the least and largest int8."""
     values = rng.integers(-128, 128, layers[0].input_shape)
     extremes = rng.random(values.shape) < 0.2
@@ -43,7 +47,7 @@ def case(name, layers, rng):
     for one in layers:
         output = computed(one, output)
     named = tuple(replace(one, name=f"{name}_{i}") for i, one in enumerate(layers))
-    return Case(name, named, values.astype(np.int8), output.astype(np.int8))
+    return Case(name, named, values.astype(np.int8), output.astype(np.int8), spare_bytes)
 
 
 # ---- The reference: common.cc, conv.h, depthwise_conv.h, fully_connected.h, reduce.h and pad.h of TensorFlow Lite ----
@@ -219,7 +223,7 @@ def write_program(folder, cases):
     """
     shutil.copytree(SOURCES, folder)
     shutil.copy(HERE / "kernel_cases.c", folder)
-    plans = [deploy.plan(one.network, deepest(one.network)) for one in cases]
+    plans = [deploy.plan(one.network, deepest(one.network), one.spare_bytes) for one in cases]
     (folder / "kernel_cases.h").write_text(
         _HEADER.format(
             most_arena=max(plan.arena_bytes for plan in plans),

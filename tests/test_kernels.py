@@ -39,6 +39,8 @@ WINDOWS = [
     ((2, 2), (2, 1), "SAME"),
     ((5, 4), (1, 3), "SAME"),
 ]
+# Bytes for some pairs of columns of a depthwise convolution, and for all of them.
+SPARE = [400, 10_000]
 # Settings of requantization: a step at the ends, clamps of activation functions, multipliers of a half and more.
 SCALES = [
     {},
@@ -111,10 +113,11 @@ def streamed(rng):
 @pytest.fixture(scope="module")
 def cases():
     rng = np.random.default_rng(0)
-    groups = [pointwise, convolutions, depthwise, ends, streamed]
+    groups = [(group, 0) for group in (pointwise, convolutions, depthwise, ends, streamed)]
+    groups += [(group, spare) for group in (depthwise, streamed) for spare in SPARE]
     return [
-        case(f"{group.__name__}_{i}", layers if isinstance(layers, tuple) else (layers,), rng)
-        for group in groups
+        case(f"{group.__name__}_{spare}_{i}", layers if isinstance(layers, tuple) else (layers,), rng, spare)
+        for group, spare in groups
         for i, layers in enumerate(group(rng))
     ]
 

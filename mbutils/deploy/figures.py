@@ -4,7 +4,7 @@ import pandas as pd
 
 from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement
-from mbutils.deploy.memory import Plan, deepest, plan
+from mbutils.deploy.memory import Plan, arena_bytes, deepest
 from mbutils.device import published
 from mbutils.device.footprint import Footprint
 
@@ -80,7 +80,7 @@ def streaming(network: Network) -> pd.DataFrame:
     rows = []
     for count in (0, *range(2, deepest(network) + 1)):
         last = network.layers[count - 1].name if count else ""
-        rows.append((count, last, plan(network, count).arena_bytes, macs, macs + _computed_twice(network, count)))
+        rows.append((count, last, arena_bytes(network, count), macs, macs + _computed_twice(network, count)))
     return pd.DataFrame(rows, columns=["streamed_layers", "last", "arena_bytes", "macs", "patch_macs"])
 
 

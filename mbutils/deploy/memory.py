@@ -19,11 +19,19 @@ ALIGNMENT = 4  # bytes
 STRIDE = 8  # weights of one output channel that a convolution reads at a time
 LANES = 4  # pixels that a convolution works on at a time: NN_LANES in kernels.h
 VECTOR = 16  # bytes of a vector of Helium
+PAIR_WEIGHTS = 4 * 10 * 4  # bytes of the weights that go with them: four channels, ten words
+PAIR = (
+    4 * 3 * 4
+)  # bytes of a pair of columns in a depthwise convolution of 3 x 3: four channels, three rows, two halfwords
+FEWEST_PAIRS = 5  # that are worth it
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A layer with its buffers: offsets in the arena in bytes, and how many rows of its input and output are held."""
+    """A layer with its buffers: offsets in the arena in bytes, and how many rows of its input and output are held.
+
+    A depthwise convolution may have scratch memory for some pairs of columns, or keep them from row to row.
+    """
 
     layer: Layer
     input: int
@@ -31,6 +39,8 @@ class Step:
     output: int
     output_rows: int
     scratch: int
+    pairs: int
+    keeps_pairs: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,22 +70,37 @@ class Plan:
         return ("quantize", *layers, "scores" if self.scores == self.logits else "softmax")
 
 
-def plan(network: Network, streamed_layers: int = 0) -> Plan:
-    """Plans the memory of a network.
+def plan(network: Network, streamed_layers: int = 0, spare_bytes: int = 0) -> Plan:
+    """Plans the memory of a network: the smallest arena, with what room it leaves used by kernels that are faster so.
 
     Args:
         network: The network.
         streamed_layers: How many of the first layers run row by row together; 0 or 1 for none.
+        spare_bytes: By how much the arena may be larger than it has to be, for faster kernels.
 
     Raises:
         WorkbookError: If more layers are to be streamed than work by rows.
     """
-    most = deepest(network)
-    if streamed_layers > most:
-        raise WorkbookError(f"{streamed_layers} layers cannot be streamed: at most the first {most} can")
-    together = max(streamed_layers, 1)
-    stages = [list(network.layers[:together]), *([layer] for layer in network.layers[together:])]
-    return _placed(network, stages)
+    stages = _stages(network, streamed_layers)
+    sizes = _least_scratch(stages)
+    best = _with_scratch(network, stages, sizes)
+    limit = best.arena_bytes + spare_bytes
+    for i, stage in enumerate(stages):
+        for size in _useful_sizes(stage):
+            if size <= sizes[i]:
+                continue
+            wider = [*sizes[:i], size, *sizes[i + 1 :]]
+            attempt = _with_scratch(network, stages, wider)
+            if attempt.arena_bytes <= limit:
+                best, sizes = attempt, wider
+                break
+    return best
+
+
+def arena_bytes(network: Network, streamed_layers: int = 0) -> int:
+    """Returns the size of the arena that `plan` gives a network."""
+    stages = _stages(network, streamed_layers)
+    return _with_scratch(network, stages, _least_scratch(stages)).arena_bytes
 
 
 def deepest(network: Network) -> int:
@@ -88,21 +113,52 @@ def is_flat(stage: list[Layer] | tuple[Step, ...], layer: Layer) -> bool:
     return len(stage) == 1 and layer.is_pointwise
 
 
-def _placed(network: Network, stages: list[list[Layer]]) -> Plan:
+def _stages(network: Network, streamed_layers: int) -> list[list[Layer]]:
+    most = deepest(network)
+    if streamed_layers > most:
+        raise WorkbookError(f"{streamed_layers} layers cannot be streamed: at most the first {most} can")
+    together = max(streamed_layers, 1)
+    return [list(network.layers[:together]), *([layer] for layer in network.layers[together:])]
+
+
+def _least_scratch(stages: list[list[Layer]]) -> list[int]:
+    return [_aligned(max(map(_scratch_bytes, stage))) for stage in stages]
+
+
+def _useful_sizes(stage: list[Layer]) -> Iterator[int]:
+    """Yields sizes of the scratch memory that make depthwise convolutions faster, the best first.
+
+    These are all pairs of columns that a layer reads for a row of outputs, kept for the next row, then those of four
+    channels: for the whole row, half of it, a third and so on.
+    """
+    most = max(map(_most_pairs, stage))
+    if kept := sum(map(_kept_bytes, stage)) if len(stage) == 1 else 0:
+        yield kept
+    for parts in range(1, most):
+        pairs = -(-(most - 1) // parts) + 1
+        if pairs < min(FEWEST_PAIRS, most):
+            return
+        yield PAIR_WEIGHTS + pairs * PAIR
+
+
+def _kept_bytes(layer: Layer) -> int:
+    """Returns the scratch memory for all pairs of columns of all channels, 0 if they cannot be kept."""
+    channels, pairs = layer.output_shape[2], _most_pairs(layer)
+    return channels // 4 * (PAIR_WEIGHTS + pairs * PAIR) if pairs and channels % 4 == 0 else 0
+
+
+def _with_scratch(network: Network, stages: list[list[Layer]], sizes: list[int]) -> Plan:
     last = len(stages)
     maps = [Block("image", "activation", dict.fromkeys((0, 1), _aligned(_size(network.image_shape))))]
     clearances, held, scratch = {}, {}, []
-    for i, stage in enumerate(stages, start=1):
+    for i, (stage, scratch_bytes) in enumerate(zip(stages, sizes, strict=True), start=1):
         size = _aligned(_size(stage[-1].output_shape))
         maps.append(Block(stage[-1].name, "activation", {i: size, i + 1: size}))
         if (clearance := _clearance(stage)) is not None:
             clearances[maps[-2], maps[-1]] = clearance
-        for layer, after in pairwise(stage):
-            row = layer.output_shape[1] * layer.output_shape[2]
-            rows = min(after.window[0], layer.output_shape[0])
-            held[layer] = Block(layer.name, "activation", {i: _aligned(rows * row)})
+        held |= {layer: Block(layer.name, "activation", {i: size}) for layer, size in _held(stage)}
         # One layer at a time needs it, so those of a stage share it.
-        scratch.append(Block(stage[-1].name, "scratch", {i: _aligned(max(map(_scratch_bytes, stage)))}))
+        scratch.append(Block(stage[-1].name, "scratch", {i: scratch_bytes}))
     logits = maps[-1]
     scores = Block("scores", "activation", {last + 1: _aligned(network.n_classes)}) if network.softmax else logits
     blocks = list(dict.fromkeys([*maps, *held.values(), *scratch, scores]))
@@ -118,6 +174,24 @@ def _placed(network: Network, stages: list[list[Layer]]) -> Plan:
     )
 
 
+def _held(stage: list[Layer]) -> Iterator[tuple[Layer, int]]:
+    """Yields the layers of a stage before its last one, and the bytes of the rows that the next layer covers."""
+    for layer, after in pairwise(stage):
+        row = layer.output_shape[1] * layer.output_shape[2]
+        yield layer, _aligned(min(after.window[0], layer.output_shape[0]) * row)
+
+
+def _most_pairs(layer: Layer) -> int:
+    """Returns the pairs of columns below a row of outputs of a depthwise convolution, 0 for one without pairs."""
+    (_, width, channels), (_, outputs, _) = layer.input_shape, layer.output_shape
+    stride, left = layer.stride[1], layer.padding[1]
+    right = (outputs - 1) * stride + 3 - left - width
+    if layer.kernel != "nn_depthwise" or layer.window != (3, 3) or stride > 2 or max(left, right) > 1 or channels < 4:
+        return 0
+    pairs = (outputs * stride + 1) // 2 + 1
+    return pairs if outputs > LANES - 1 else 0
+
+
 def _steps(
     stage: list[Layer],
     starts: dict[Block, int],
@@ -129,7 +203,11 @@ def _steps(
     for layer, after in zip(stage, [*stage[1:], None], strict=True):
         target = starts[held[layer] if after else ends[1]]
         out_rows = min(after.window[0], layer.output_shape[0]) if after else layer.output_shape[0]
-        yield Step(layer, source, rows, target, out_rows, starts[scratch])
+        most = _most_pairs(layer)
+        pairs = min((scratch.largest - PAIR_WEIGHTS) // PAIR, most)
+        pairs = pairs if pairs >= min(FEWEST_PAIRS, most) else 0
+        keeps_pairs = len(stage) == 1 and 0 < _kept_bytes(layer) <= scratch.largest
+        yield Step(layer, source, rows, target, out_rows, starts[scratch], pairs, keeps_pairs)
         source, rows = target, out_rows
 
 

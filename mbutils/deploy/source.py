@@ -39,9 +39,7 @@ def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
         has_threshold=has_threshold,
         symbols=symbols,
         layers=[
-            _layer(step.layer, symbols[step.layer], is_flat(stage, step.layer))
-            for stage in plan.stages
-            for step in stage
+            _layer(step, symbols[step.layer], is_flat(stage, step.layer)) for stage in plan.stages for step in stage
         ],
         stages=[(stage, [_step(step, symbols, is_flat(stage, step.layer)) for step in stage]) for stage in plan.stages],
     )
@@ -58,10 +56,10 @@ def _symbols(network: Network) -> dict[Layer, str]:
     return symbols
 
 
-def _layer(layer: Layer, symbol: str, flat: bool) -> tuple[str, dict[str, np.ndarray], list[str]]:
+def _layer(step: Step, symbol: str, flat: bool) -> tuple[str, dict[str, np.ndarray], list[str]]:
     """Returns the C name of a layer, its constant arrays, and the initializers of its `nn_layer`."""
-    arrays = _arrays(layer)
-    members = {**_members(layer, flat), **{name: f"{symbol}_{name}" for name in arrays}}
+    arrays = _arrays(step.layer)
+    members = {**_members(step, flat), **{name: f"{symbol}_{name}" for name in arrays}}
     return symbol, arrays, [f".{name} = {value}" for name, value in members.items()]
 
 
@@ -84,8 +82,9 @@ def _interleaved(weights: np.ndarray) -> np.ndarray:
     return filled.reshape(len(filled) // 2, 2, -1, 4).transpose(0, 2, 1, 3)
 
 
-def _members(layer: Layer, flat: bool) -> dict[str, int]:
+def _members(step: Step, flat: bool) -> dict[str, int]:
     """Returns the numbers of a layer by member of `nn_layer`."""
+    layer = step.layer
     shapes = [layer.input_shape, layer.output_shape]
     if flat:
         shapes = [(1, height * width, channels) for height, width, channels in shapes]
@@ -101,6 +100,8 @@ def _members(layer: Layer, flat: bool) -> dict[str, int]:
     members |= {"low": layer.clamp[0], "high": layer.clamp[1]}
     if layer.multiplier is not None:
         members["per_channel"] = int(len(layer.multiplier) > 1)
+    if layer.kernel == "nn_depthwise":
+        members |= {"pairs": step.pairs, "keeps_pairs": int(step.keeps_pairs)}
     if layer.kernel == "nn_fully_connected":
         members |= {"patch": layer.weights.shape[1], "weights_each": layer.weights.shape[1]}
     if layer.kernel == "nn_convolution":

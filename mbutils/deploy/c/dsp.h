@@ -24,6 +24,21 @@ static inline uint32_t nn_odd(uint32_t word)
     return halfwords;
 }
 
+/* The lower halves of two words, that of the first one below, and their upper halves. */
+static inline uint32_t nn_lower_halves(uint32_t a, uint32_t b)
+{
+    uint32_t halves;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(halves) : "r"(a), "r"(b));
+    return halves;
+}
+
+static inline uint32_t nn_upper_halves(uint32_t a, uint32_t b)
+{
+    uint32_t halves;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(halves) : "r"(b), "r"(a));
+    return halves;
+}
+
 /* ---- Convolution ----------------------------------------------------------------------------------------------- */
 
 /* Writes `count` values, a multiple of 4, to one of the lanes, nn_times as large: [count / 4][even and odd ones][lane]. */
@@ -170,6 +185,177 @@ NN_SPECIALIZED int nn_depthwise_3x3(const nn_layer *layer, const int8_t *const *
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++)
             out[c + i] = nn_requantize(nn_scale_of(layer, c + i, kind), sums[i] * nn_times(kind), kind);
+    }
+    return c;
+}
+
+/* Values and weights of a depthwise convolution of 3 x 3 are unpacked once to pairs of neighbours in a row. Two sums with
+ * stride 1 then take two pairs of each row: the first sum all of the first pair, the second one all of the second pair. */
+
+/* Four bytes as halfwords. */
+typedef struct {
+    uint32_t even, odd;
+} nn_four;
+
+static inline nn_four nn_unpack(const int8_t *from)
+{
+    const uint32_t word = nn_load4(from);
+    const nn_four four = {nn_even(word), nn_odd(word)};
+    return four;
+}
+
+/* Writes pairs of the first, second, third and fourth of two times four values, `step` words apart. */
+static inline void nn_pair_up(nn_four a, nn_four b, uint32_t *to, int step)
+{
+    to[0] = nn_lower_halves(a.even, b.even);
+    to[step] = nn_lower_halves(a.odd, b.odd);
+    to[2 * step] = nn_upper_halves(a.even, b.even);
+    to[3 * step] = nn_upper_halves(a.odd, b.odd);
+}
+
+/* The first two and the last two weights of rows 0, 1, 2, 0, 1, so that three from any of them on can be taken. */
+typedef struct {
+    uint32_t first[5], last[5];
+} nn_weights_3x3;
+
+/* Prepares the weights of four channels, nn_times as large. */
+NN_SPECIALIZED void nn_pair_weights(const int8_t *weights, int channels, nn_weights_3x3 to[4], nn_kind kind)
+{
+    for (int ky = 0; ky < 3; ky++) {
+        nn_four w[3];
+#pragma GCC unroll 3
+        for (int kx = 0; kx < 3; kx++, weights += channels) {
+            w[kx] = nn_unpack(weights);
+            if (nn_times(kind) == 1) continue;
+            w[kx].even = __sadd16(w[kx].even, w[kx].even);
+            w[kx].odd = __sadd16(w[kx].odd, w[kx].odd);
+        }
+        nn_pair_up(w[0], w[1], &to->first[ky], sizeof *to / sizeof to->first[0]);
+        nn_pair_up(w[1], w[2], &to->last[ky], sizeof *to / sizeof to->first[0]);
+    }
+    for (nn_weights_3x3 *const end = to + 4; to < end; to++)
+        for (int ky = 0; ky < 2; ky++) {
+            to->first[3 + ky] = to->first[ky];
+            to->last[3 + ky] = to->last[ky];
+        }
+}
+
+/* Writes `count` pairs of pixels of a row from column `left` on, four channels each, `step` words apart: at most one column
+ * is missing at the left, and one pair at the right. `from` is where the row's first pixel would lie; NULL is padding. */
+static inline void nn_pair_pixels(
+    const nn_layer *layer, const int8_t *from, int left, int count, uint32_t *to, int step)
+{
+    const int channels = layer->in_channels, width = layer->in_width;
+    const uint32_t zeros = (uint16_t)layer->in_zero * 0x10001u;
+    const nn_four padding = {zeros, zeros};
+    uint32_t *const end = to + 3 * count;
+    if (!from) {
+        for (; to < end; to += 3) nn_pair_up(padding, padding, to, step);
+        return;
+    }
+    from += left * channels;
+    if (left < 0) {
+        nn_pair_up(padding, nn_unpack(from + channels), to, step);
+        to += 3;
+        from += 2 * channels;
+        left += 2;
+    }
+    uint32_t *const inside = (width - left) / 2 * 3 < end - to ? to + (width - left) / 2 * 3 : end;
+    for (; to < inside; to += 3, from += 2 * channels)
+        nn_pair_up(nn_unpack(from), nn_unpack(from + channels), to, step);
+    if (to < end) nn_pair_up((width - left) % 2 ? nn_unpack(from) : padding, padding, to, step);
+}
+
+/* Two neighbouring sums. Pairs lie row by row. */
+#define NN_SUM_STRIDE_1                      \
+    "ldrd %[x], %[y], [%[pairs]]\n\t"        \
+    "smlad %[s0], %[x], %[u0], %[bias]\n\t"  \
+    "smlatb %[s1], %[x], %[u0], %[bias]\n\t" \
+    "smlad %[s0], %[y], %[u1], %[s0]\n\t"    \
+    "smlatb %[s1], %[y], %[u1], %[s1]\n\t"   \
+    "ldrd %[x], %[y], [%[pairs], #8]\n\t"    \
+    "smlad %[s0], %[x], %[u2], %[s0]\n\t"    \
+    "smlatb %[s1], %[x], %[u2], %[s1]\n\t"   \
+    "smlabt %[s0], %[y], %[v0], %[s0]\n\t"   \
+    "smlad %[s1], %[y], %[v0], %[s1]\n\t"    \
+    "ldrd %[x], %[y], [%[pairs], #16]\n\t"   \
+    "smlabt %[s0], %[x], %[v1], %[s0]\n\t"   \
+    "smlad %[s1], %[x], %[v1], %[s1]\n\t"    \
+    "smlabt %[s0], %[y], %[v2], %[s0]\n\t"   \
+    "smlad %[s1], %[y], %[v2], %[s1]"
+#define NN_SUM_STRIDE_2                      \
+    "ldrd %[x], %[y], [%[pairs]]\n\t"        \
+    "smlad %[s0], %[x], %[u0], %[bias]\n\t"  \
+    "smlad %[s0], %[y], %[u1], %[s0]\n\t"    \
+    "ldrd %[x], %[y], [%[pairs], #8]\n\t"    \
+    "smlad %[s0], %[x], %[u2], %[s0]\n\t"    \
+    "smlabt %[s0], %[y], %[v0], %[s0]\n\t"   \
+    "smlad %[s1], %[y], %[u0], %[bias]\n\t"  \
+    "ldrd %[x], %[y], [%[pairs], #16]\n\t"   \
+    "smlabt %[s0], %[x], %[v1], %[s0]\n\t"   \
+    "smlad %[s1], %[x], %[u1], %[s1]\n\t"    \
+    "smlabt %[s0], %[y], %[v2], %[s0]\n\t"   \
+    "smlad %[s1], %[y], %[u2], %[s1]\n\t"    \
+    "ldrd %[x], %[y], [%[pairs], #24]\n\t"   \
+    "smlabt %[s1], %[x], %[v0], %[s1]\n\t"   \
+    "smlabt %[s1], %[y], %[v1], %[s1]\n\t"   \
+    "ldr %[x], [%[pairs], #32]\n\t"          \
+    "smlabt %[s1], %[x], %[v2], %[s1]"
+#define NN_SUM_3X3(code)                                                                                       \
+    __asm__(code                                                                                               \
+            : [s0] "=&r"(s0), [s1] "=&r"(s1), [x] "=&r"(x), [y] "=&r"(y)                                       \
+            : [pairs] "r"(pairs), [bias] "r"(bias), [u0] "r"(u0), [u1] "r"(u1), [u2] "r"(u2), [v0] "r"(v0),    \
+              [v1] "r"(v1), [v2] "r"(v2), "m"(*(const uint32_t(*)[9])pairs))
+
+/* Computes `count` neighbouring outputs of a channel from pairs and the weights of the same rows. */
+NN_SPECIALIZED void nn_depthwise_channel(const nn_layer *layer, int c, const uint32_t *pairs, const uint32_t *first,
+                                         const uint32_t *last, int count, int8_t *out, const int stride, nn_kind kind)
+{
+    const uint32_t u0 = first[0], u1 = first[1], u2 = first[2], v0 = last[0], v1 = last[1], v2 = last[2];
+    const nn_scale scale = nn_scale_of(layer, c, kind);
+    const int32_t bias = layer->bias[c] * nn_times(kind);
+    const int channels = layer->out_channels;
+    const uint32_t *const end = pairs + count / 2 * 3 * stride;
+    for (; pairs < end; pairs += 3 * stride, out += 2 * channels) {
+        int32_t s0, s1;
+        uint32_t x, y;
+        if (stride == 1) NN_SUM_3X3(NN_SUM_STRIDE_1);
+        else NN_SUM_3X3(NN_SUM_STRIDE_2);
+        out[0] = nn_requantize(scale, s0, kind);
+        out[channels] = nn_requantize(scale, s1, kind);
+    }
+    if (count % 2 == 0) return;
+    int32_t sum = __smlad(pairs[0], u0, __smlad(pairs[1], u1, __smlad(pairs[2], u2, bias)));
+    sum = __smlabt(pairs[3], v0, __smlabt(pairs[4], v1, __smlabt(pairs[5], v2, sum)));
+    out[0] = nn_requantize(scale, sum, kind);
+}
+
+/* Computes row y of whole groups of four channels with a stride of 1 or 2, as many columns at a time as the layer's
+ * pairs reach. A layer that keeps them unpacks only the rows that the output row before it did not need, each in place
+ * of one that is needed no more. Returns how many channels these are. */
+NN_SPECIALIZED int nn_depthwise_pairs(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch,
+                                      const int stride, nn_kind kind)
+{
+    const int channels = layer->out_channels, width = layer->out_width, step = 3 * layer->pairs;
+    const int top = y * layer->stride_height - layer->pad_top, most = (layer->pairs - 1) * 2 / stride;
+    const int is_kept = layer->keeps_pairs && y, turned = (3 - (top + 3) % 3) % 3;
+    const int there = is_kept && layer->stride_height < 3 ? 3 - layer->stride_height : 0;
+    int c = 0;
+    for (; c + 4 <= channels; c += 4) {
+        nn_weights_3x3 *const weights = (nn_weights_3x3 *)__builtin_assume_aligned(scratch, 4);
+        uint32_t *const pairs = (uint32_t *)(weights + 4);
+        if (layer->keeps_pairs) scratch = (int8_t *)(pairs + 4 * step);
+        if (!is_kept) nn_pair_weights(layer->weights + c, channels, weights, kind);
+        for (int x = 0; x < width; x += most) {
+            const int count = nn_minimum(width - x, most), left = x * stride - layer->pad_left;
+            for (int row = top + there; row < top + 3; row++) {
+                const int8_t *const from = row < 0 || row >= layer->in_height ? NULL : nn_row(in, row) + c;
+                nn_pair_pixels(layer, from, left, (count * stride + 1) / 2 + 1, pairs + (row + 3) % 3, step);
+            }
+            for (int i = 0; i < 4; i++)
+                nn_depthwise_channel(layer, c + i, pairs + i * step, weights[i].first + turned, weights[i].last + turned,
+                                     count, out + x * channels + c + i, stride, kind);
+        }
     }
     return c;
 }

@@ -60,6 +60,8 @@ typedef struct {
     int16_t in_zero, out_zero; /* zero points */
     int16_t low, high;         /* where the activation function clamps */
     int16_t per_channel;       /* 1: a multiplier for each output channel, 0: one for all */
+    int16_t pairs;             /* pairs of columns that a depthwise layer has scratch memory for, 0 for none */
+    int16_t keeps_pairs;       /* 1: of all channels, and nothing else uses this memory before the next row */
     int32_t patch;             /* weights of one output channel of a convolution */
     int32_t weights_each;      /* the same, padded with zeros in a convolution */
     const int8_t *weights;     /* depthwise: [height][width][channel], fully connected: [out][in] */
@@ -289,21 +291,26 @@ NN_SPECIALIZED void nn_depthwise(
     const int channels = layer->out_channels, height = layer->kernel_height, width = layer->kernel_width;
     const int top = y * layer->stride_height - layer->pad_top;
     const int8_t *rows[NN_MAX_ROWS];
+    int done = 0; /* channels */
 #if NN_HELIUM
     if (height == 3 && width == 3 && layer->stride_width <= 2) {
         nn_depthwise_vectors(layer, in, y, out, kind);
         return;
     }
+#elif NN_DSP
+    if (layer->pairs && layer->stride_width == 1) done = nn_depthwise_pairs(layer, in, y, out, scratch, 1, kind);
+    if (layer->pairs && layer->stride_width == 2) done = nn_depthwise_pairs(layer, in, y, out, scratch, 2, kind);
 #endif
+    if (done == channels) return;
     for (int x = 0; x < layer->out_width; x++, out += channels) {
         const int left = x * layer->stride_width - layer->pad_left;
         const int inside = nn_is_inside(layer, top, left);
         if (!inside) nn_copy_padded(layer, in, top, left, scratch);
         for (int ky = 0; ky < height; ky++)
             rows[ky] = inside ? nn_row(in, top + ky) + left * channels : scratch + ky * width * channels;
-        int c = 0;
+        int c = done;
 #if NN_DSP && !NN_HELIUM
-        if (height == 3 && width == 3) c = nn_depthwise_3x3(layer, rows, out, kind);
+        if (height == 3 && width == 3 && !done) c = nn_depthwise_3x3(layer, rows, out, kind);
 #endif
         for (; c < channels; c++) {
             const int8_t *weight = layer->weights + c;
