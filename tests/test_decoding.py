@@ -15,6 +15,7 @@ import pytest
 from pictures import encoded, png, png_chunk
 from PIL import Image
 
+from mbutils.backend import tf
 from mbutils.data import decoding
 from mbutils.data.decoding import MAX_BYTES, MAX_PIXELS, UnreadableImage, decode, decoded
 from mbutils.data.parallel import Budget
@@ -303,3 +304,40 @@ def test_memory_for_images_of_100_million_pixels_is_bounded_however_many_cores_t
     assert done.returncode == 0, done.stderr
     count, kilobytes = map(int, done.stdout.split())
     assert count == 7 and kilobytes < 2_000_000
+
+
+def jpeg(mode="RGB", **options):
+    """Returns a JPEG of noise with subsampled chroma, where decoders differ most."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(file, "JPEG", quality=80, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("color_mode", "channels"), [("rgb", 3), ("gray", 1)])
+def test_a_jpeg_is_decoded_as_tensorflow_does_it_where_the_contract_says_so(color_mode, channels):
+    expected = tf.io.decode_image(jpeg(), channels=channels).numpy()
+    np.testing.assert_array_equal(decode(jpeg(), color_mode, "tensorflow"), expected)
+
+
+def test_decoders_differ_by_little():
+    difference = decode(jpeg(), "gray", "tensorflow").astype(int) - decode(jpeg(), "gray")
+    assert 0 < np.abs(difference).max() < 16
+
+
+def test_tensorflow_turns_as_exif_says_too():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = decode(jpeg(exif=exif), "rgb", "tensorflow")
+    np.testing.assert_array_equal(turned, np.rot90(decode(jpeg(), "rgb", "tensorflow"), -1))
+
+
+def test_other_formats_have_one_decoder():
+    file = io.BytesIO()
+    Image.open(io.BytesIO(jpeg())).save(file, "PNG")
+    np.testing.assert_array_equal(decode(file.getvalue(), "rgb", "tensorflow"), decode(file.getvalue()))
+
+
+def test_a_jpeg_that_tensorflow_cannot_decode_is_unreadable():
+    with pytest.raises(UnreadableImage, match="damaged"):
+        decode(jpeg()[:-300], "rgb", "tensorflow")

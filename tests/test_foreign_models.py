@@ -7,6 +7,7 @@ import pytest
 from deploy_models import host_network, images, network_of
 from foreign_models import KINDS, tflite
 
+from mbutils.config import PROJECT
 from mbutils.device.footprint import footprint
 from mbutils.errors import WorkbookError
 from mbutils.tflite import pixels
@@ -103,3 +104,10 @@ def test_pixels_are_quantized_where_the_input_stands_for_another_range():
 def test_an_input_that_stands_for_no_scaling_is_refused_with_the_way_out():
     with pytest.raises(WorkbookError, match=r"stands for -2\.11 to 2\.61, .*with --scaling"):
         pixels.scaling_of("int8", 4.72 / 255, -14)
+
+
+def test_the_documentation_says_what_becomes_of_each_kind():
+    lines = (PROJECT / "docs" / "models.md").read_text().splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    deployed = {kind: "no: ADD is named" if kind in REFUSED else "bit for bit" for kind in KINDS}
+    assert table == [[kind, "yes", "yes", deployed[kind]] for kind in KINDS]

@@ -40,6 +40,7 @@ def test_run_id_is_readable_and_ends_with_a_hash():
         {"min_crop_area": 0.9},
         {"interpolation": "nearest"},
         {"fit": "crop"},
+        {"decoder": "tensorflow"},
         {"class_weight": "balanced"},
         {"early_epochs": 3},
         {"weights": "none"},

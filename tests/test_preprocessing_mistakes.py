@@ -79,11 +79,12 @@ def test_another_fit_costs_what_it_shows_and_hides():
     assert top1[["as trained", "stretch instead of crop", "pad instead of crop"]].tolist() == [1, 0, 0]
 
 
-def test_every_other_interpolation_and_fit_is_tried_and_channels_only_where_there_are_some():
+def test_every_other_interpolation_fit_and_decoder_is_tried_and_channels_only_where_there_are_some():
     colour, gray = preprocessing_mistakes.mistakes(RGB), preprocessing_mistakes.mistakes(GRAY)
     assert sum("instead of area" in name for name in colour) == len(INTERPOLATIONS) - 1
     assert sum("instead of nearest" in name for name in gray) == len(INTERPOLATIONS) - 1
     assert sum("instead of stretch" in name for name in colour) == len(FITS) - 1
+    assert colour["tensorflow's JPEG decoder instead of pillow"][0] == replace(RGB, decoder="tensorflow")
     assert "BGR instead of RGB" in colour and not any("BGR" in name or "ImageNet" in name for name in gray)
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from mbutils.runs import Run
     from mbutils.runs.classifiers import Classifier
 
-_OF_FILES = ("interpolation", "fit", "scaling", "image_size", "color_mode", "class_order")  # a run has its own
+_RESIZED = ("interpolation", "fit", "decoder")
+_OF_FILES = (*_RESIZED, "scaling", "image_size", "color_mode", "class_order")  # a run has its own
 
 
 def add_options(
@@ -29,7 +30,7 @@ def add_options(
     """
     of_files = parser.add_argument_group("for a .tflite file from elsewhere")
     add_parameters(of_files, TrainParameters, "interpolation", default=interpolation)
-    add_parameters(of_files, TrainParameters, "fit", default=TrainParameters.fit)
+    add_parameters(of_files, TrainParameters, "fit", "decoder")
     add_parameters(of_files, TrainParameters, "image_size", "color_mode", default="the model's own")
     of_files.add_argument(
         "--scaling",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mbutils.config.base import Parameters, parameter
-from mbutils.config.preprocessing import COLOR_MODES, FITS, INTERPOLATIONS, Preprocessing
+from mbutils.config.preprocessing import COLOR_MODES, DECODERS, FITS, INTERPOLATIONS, Preprocessing
 from mbutils.errors import WorkbookError
 
 CLASS_WEIGHTS = ("none", "balanced")
@@ -70,6 +70,7 @@ class PrepareParameters(DataParameters):
     fit: str = parameter(
         "stretch", "how an image becomes a square: stretch, crop or pad", choices=FITS, neutral="stretch"
     )
+    decoder: str = parameter("pillow", "whose JPEG decoder: pillow or tensorflow", choices=DECODERS, neutral="pillow")
     min_crop_area: float = parameter(
         0.4, "smallest random crop, fraction of the image area", low=0.05, high=1.0, group="augmentation"
     )
@@ -96,7 +97,7 @@ class PrepareParameters(DataParameters):
     @property
     def preprocessing(self) -> Preprocessing:
         """The preprocessing contract of these parameters."""
-        return Preprocessing(self.image_size, self.color_mode, self.interpolation, self.fit)
+        return Preprocessing(self.image_size, self.color_mode, self.interpolation, self.fit, self.decoder)
 
 
 @dataclass(frozen=True)

@@ -66,12 +66,13 @@ def open_file(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
-def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
+def decode(encoded: bytes, color_mode: str = "rgb", decoder: str = "pillow") -> np.ndarray:
     """Decodes an image according to the preprocessing contract; see `config.Preprocessing`.
 
     Args:
         encoded: A JPEG, PNG, BMP, WebP or PGM file.
         color_mode: "rgb" or "gray".
+        decoder: Of a JPEG file, "pillow" or "tensorflow".
 
     Returns:
         The pixels: uint8, shape (height, width, 3) or (height, width, 1).
@@ -80,12 +81,12 @@ def decode(encoded: bytes, color_mode: str = "rgb") -> np.ndarray:
         UnreadableImage: If the bytes are not an image, a damaged image, one of more than `MAX_PIXELS` (half of them for
             WebP, whose decoder takes twice the memory), or more than `MAX_BYTES`.
     """
-    with decoded(io.BytesIO(encoded), color_mode) as pixels:
+    with decoded(io.BytesIO(encoded), color_mode, decoder) as pixels:
         return pixels
 
 
 @contextlib.contextmanager
-def decoded(file: BinaryIO, color_mode: str = "rgb") -> Iterator[np.ndarray]:
+def decoded(file: BinaryIO, color_mode: str = "rgb", decoder: str = "pillow") -> Iterator[np.ndarray]:
     """Like `decode`, for an open file, and for threads: bounds the memory that the images of all of them take.
 
     The pixels are yielded, and count until the `with` block ends: drop them there. Do not decode others within it.
@@ -96,7 +97,8 @@ def decoded(file: BinaryIO, color_mode: str = "rgb") -> Iterator[np.ndarray]:
             image = _opened(file, size)
         with _MEMORY.taken(_bytes_per_pixel(image) * image.width * image.height):
             with _reasons():
-                pixels = _pixels(image, _MODES[color_mode])
+                by_tensorflow = decoder == "tensorflow" and image.format == "JPEG"
+                pixels = (_pixels_by_tensorflow if by_tensorflow else _pixels)(image, _MODES[color_mode])
             del image  # Pillow's copy of the pixels
             yield pixels
 
@@ -146,6 +148,21 @@ def _pixels(image: Image.Image, mode: str) -> np.ndarray:
     for top in range(0, image.height, rows):  # strip by strip, because each conversion makes a copy
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         stored[top : top + rows] = _samples(strip, mode)
+    return pixels
+
+
+def _pixels_by_tensorflow(image: Image.Image, mode: str) -> np.ndarray:
+    """Returns the upright pixels of a JPEG as TensorFlow decodes it, with the defaults of `tf.io.decode_jpeg`."""
+    from mbutils.backend import tf  # late: only who asks for it needs TensorFlow
+
+    image.fp.seek(0)
+    try:
+        stored = tf.io.decode_jpeg(image.fp.read(), channels=len(mode)).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise UnreadableImage("damaged: TensorFlow cannot decode it") from error
+    orientation = _orientation(image)
+    pixels = np.empty((*(image.size if orientation > 4 else image.size[::-1]), len(mode)), np.uint8)
+    _AS_STORED[orientation](pixels)[:] = stored
     return pixels
 
 

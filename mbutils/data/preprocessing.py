@@ -39,7 +39,7 @@ def preprocess(file: BinaryIO, contract: Preprocessing) -> np.ndarray:
     Raises:
         UnreadableImage: If it is not an image, a damaged image, or one that is too large.
     """
-    with decoded(file, contract.color_mode) as pixels:
+    with decoded(file, contract.color_mode, contract.decoder) as pixels:
         return resize(pixels, contract)
 
 

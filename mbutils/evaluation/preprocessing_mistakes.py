@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mbutils import evaluation
-from mbutils.config import FITS, INTERPOLATIONS, Preprocessing, to_pixels
+from mbutils.config import DECODERS, FITS, INTERPOLATIONS, Preprocessing, to_pixels
 from mbutils.data.dataset import Dataset
 from mbutils.data.decoding import Opener, decoded
 from mbutils.data.parallel import ordered_map
@@ -34,11 +34,12 @@ def mistakes(contract: Preprocessing) -> dict[str, tuple[Preprocessing, Mistake]
         return pixels
 
     found = {RIGHT: (contract, unchanged)}
-    for part, names in {"interpolation": INTERPOLATIONS, "fit": FITS}.items():
+    for part, names in {"interpolation": INTERPOLATIONS, "fit": FITS, "decoder": DECODERS}.items():
         right = getattr(contract, part)
+        what = "'s JPEG decoder" if part == "decoder" else ""
         for name in names:
             if name != right:
-                found[f"{name} instead of {right}"] = (replace(contract, **{part: name}), unchanged)
+                found[f"{name}{what} instead of {right}"] = (replace(contract, **{part: name}), unchanged)
     if contract.color_mode == "rgb":
         found["BGR instead of RGB"] = (contract, lambda pixels: pixels[..., ::-1])
         found["ImageNet mean and deviation instead of -1 to 1"] = (
@@ -72,8 +73,11 @@ def measure(
     contracts = list(dict.fromkeys(used for used, _ in cases.values()))
 
     def resized(opener: Opener) -> dict[Preprocessing, np.ndarray]:
-        with opener() as file, decoded(file, contract.color_mode) as pixels:
-            return {used: resize(pixels, used) for used in contracts}
+        found = {}
+        for decoder in DECODERS:
+            with opener() as file, decoded(file, contract.color_mode, decoder) as pixels:
+                found |= {used: resize(pixels, used) for used in contracts if used.decoder == decoder}
+        return found
 
     scores: dict[str, list[np.ndarray]] = {name: [] for name in cases}
     images = ordered_map(resized, dataset.openers(positions))

@@ -171,11 +171,11 @@ def choose(run: Opened, photo: bytes, title: str, other: Opened | None = None) -
 
 
 def _otherwise(photo: bytes, contract: Preprocessing) -> dict[str, np.ndarray]:
-    pixels = decode(photo, contract.color_mode)
+    pixels = decode(photo, contract.color_mode, contract.decoder)
     images = {name: mistake(resize(pixels, used)) for name, (used, mistake) in mistakes(contract).items()}
     small = resize(pixels, replace(contract, image_size=contract.image_size // 2))
     images["half the resolution first"] = resize(small, contract)
     if contract.color_mode == "rgb":
-        gray = resize(decode(photo, "gray"), replace(contract, color_mode="gray"))
+        gray = resize(decode(photo, "gray", contract.decoder), replace(contract, color_mode="gray"))
         images["gray instead of rgb"] = np.repeat(gray, 3, axis=2)
     return images

@@ -60,7 +60,7 @@ def digest_of(content: Any) -> str:  # noqa: ANN401
 def _teacher(parameters: TrainParameters, dataset: Dataset, students: tuple[str, ...]) -> Identity | None:
     """Returns the identity of the teacher: its recipe, on the same data with the same seed.
 
-    Its images have the student's fit, so that both see the same part of each.
+    Its images have the student's fit and decoder, so that both see the same part of each.
     """
     name = parameters.teacher
     if not name:
@@ -68,7 +68,7 @@ def _teacher(parameters: TrainParameters, dataset: Dataset, students: tuple[str,
     if name in students:
         raise WorkbookError(f"teacher: {' is taught by '.join([*students, name])}: a recipe cannot teach itself")
     shared = {spec.name: getattr(parameters, spec.name) for spec in fields(DataParameters)}
-    shared |= {"fit": parameters.fit, "seed": parameters.seed}
+    shared |= {name: getattr(parameters, name) for name in ("fit", "decoder", "seed")}
     recipe = TrainParameters.from_dict({**read_recipe(name), **shared})
     return identify(recipe, dataset, (*students, name))
 
