@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from mbutils.deploy.layers import Layer, Network
-from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat, padded
+from mbutils.deploy.memory import ALIGNMENT, VECTOR, Plan, Step, is_flat, padded
 from mbutils.deploy.render import braced, render
 
 
@@ -76,10 +76,14 @@ def _arrays(layer: Layer) -> dict[str, np.ndarray]:
 
 
 def _interleaved(weights: np.ndarray) -> np.ndarray:
-    """Returns the weights of a convolution, (out, each), as kernels.h reads them: (out / 2, padded each / 4, 2, 4)."""
+    """Returns the weights of a convolution, (out, each), as kernels.h reads them: (out / 2, padded each / 4, 2, 4).
+
+    Helium reads the last two channels to the end of a vector, so zeros follow them.
+    """
     channels, each = weights.shape
     filled = np.pad(weights, ((0, channels % 2), (0, padded(each) - each)))
-    return filled.reshape(len(filled) // 2, 2, -1, 4).transpose(0, 2, 1, 3)
+    pairs = filled.reshape(len(filled) // 2, 2, -1, 4).transpose(0, 2, 1, 3)
+    return np.pad(pairs.ravel(), (0, 2 * (-filled.shape[1] % VECTOR)))
 
 
 def _members(step: Step, flat: bool) -> dict[str, int]:

@@ -27,8 +27,9 @@ NN_SPECIALIZED int32x4_t nn_requantize_4(
     if (kind == NN_ANY) sums = vaddq_s32(sums, vshrq_n_s32(vandq_s32(sums, shift), 31));
     sums = vaddq_n_s32(vrshlq_s32(sums, shift), layer->out_zero);
     if (kind == NN_ANY) return vminq_s32(vmaxq_s32(sums, vdupq_n_s32(layer->low)), vdupq_n_s32(layer->high));
-    const int16x8_t halfwords = vqmovnbq_s32(vreinterpretq_s16_s32(sums), sums);
-    return vreinterpretq_s32_s8(vqmovnbq_s16(vreinterpretq_s8_s16(halfwords), halfwords));
+    /* In place, where the compiler would copy. */
+    __asm__("vqmovnb.s32 %q0, %q0\nvqmovnb.s16 %q0, %q0" : "+w"(sums));
+    return sums;
 }
 
 /* Four numbers as a vector: two instructions, where the compiler would take four. */
@@ -69,19 +70,20 @@ static inline void nn_copy_vectors(const int8_t *from, int count, int8_t *to, co
 
 /* ---- Convolution ----------------------------------------------------------------------------------------------- */
 
-/* Bytes of four interleaved patches. */
-static inline int nn_lanes_bytes(const nn_layer *layer)
-{
-    return (layer->patch + NN_VECTOR - 1) / NN_VECTOR * NN_LANES * NN_VECTOR;
-}
+#define NN_GROUPS 2 /* of four pixels, which share the multipliers */
 
-/* Interleaves the values below the kernel at up to eight pixels from x on, the last one of a row until there are four
- * or eight. */
-static inline void nn_fill_lanes(const nn_layer *layer, const nn_rows *in, int y, int x, int8_t *lanes, int8_t *scratch)
+/* Vectors of a patch, and bytes of four patches. */
+static inline int nn_blocks(const nn_layer *layer) { return (layer->patch + NN_VECTOR - 1) / NN_VECTOR; }
+
+static inline int nn_group_bytes(const nn_layer *layer) { return nn_blocks(layer) * NN_LANES * NN_VECTOR; }
+
+/* Interleaves the patches of up to eight pixels; the last one again until a group is full. */
+static inline void nn_fill_groups(
+    const nn_layer *layer, const nn_rows *in, int y, int x, int pixels, int8_t *lanes, int8_t *scratch)
 {
-    const int count = layer->patch, last = layer->out_width - 1, group = nn_lanes_bytes(layer);
+    const int count = layer->patch, last = x + pixels - 1;
     const int in_place = count == layer->in_channels ? layer->stride_width * count : 0;
-    for (int first = x; first <= nn_minimum(x + NN_LANES, last); first += NN_LANES, lanes += group) {
+    for (int first = x; first <= last; first += NN_LANES, lanes += nn_group_bytes(layer)) {
         const int8_t *from = nn_patch(layer, in, y, first, scratch);
         for (int lane = 0; lane < NN_LANES; lane++) {
             nn_copy_vectors(from, count, lanes + lane * NN_VECTOR, NN_LANES * NN_VECTOR);
@@ -91,51 +93,57 @@ static inline void nn_fill_lanes(const nn_layer *layer, const nn_rows *in, int y
     }
 }
 
-/* The products of four interleaved lanes and weights, four at each address and every 32 bytes from there, plus a bias. */
-static inline int32x4_t nn_dot_lanes(uint32x4_t weights, const int8_t *lanes, int count, int32_t bias)
+/* The products of the weights of two channels, a and b, with four lanes, added to their biases. */
+static inline void nn_dot_2x4(
+    const int8_t *weights, const int8_t *lanes, int blocks, const int32_t *bias, int32x4_t *a, int32x4_t *b)
 {
-    int32_t s0 = bias, s1 = bias, s2 = bias, s3 = bias;
-    int8x16_t w, x;
-    __asm__("dlstp.8 lr, %[count]\n"
-            "1: vldrw.u32 %q[w], [%q[weights], #32]!\n"
-            "vldrb.8 %q[x], [%[lanes]], #64\n"
-            "vmladava.s8 %[s0], %q[w], %q[x]\n"
-            "vldrb.8 %q[x], [%[lanes], #-48]\n"
-            "vmladava.s8 %[s1], %q[w], %q[x]\n"
-            "vldrb.8 %q[x], [%[lanes], #-32]\n"
-            "vmladava.s8 %[s2], %q[w], %q[x]\n"
-            "vldrb.8 %q[x], [%[lanes], #-16]\n"
-            "vmladava.s8 %[s3], %q[w], %q[x]\n"
-            "letp lr, 1b"
-            : [s0] "+Te"(s0), [s1] "+Te"(s1), [s2] "+Te"(s2), [s3] "+Te"(s3), [weights] "+w"(weights),
-              [lanes] "+r"(lanes), [w] "=&w"(w), [x] "=&w"(x)
-            : [count] "r"(count), "m"(*(const int8_t(*)[])lanes)
-            : "lr", "cc");
-    return nn_vector(s0, s1, s2, s3);
+    int32_t a0 = bias[0], a1 = a0, a2 = a0, a3 = a0, b0 = bias[1], b1 = b0, b2 = b0, b3 = b0;
+    const int8_t *lane = lanes;
+    __asm__("1: vld20.32 {q0, q1}, [%[weights]]\n"
+            "vld21.32 {q0, q1}, [%[weights]]!\n"
+            "vldrb.8 q2, [%[lane]], #64\n"
+            "vmladava.s8 %[a0], q0, q2\n"
+            "vldrb.8 q3, [%[lane], #-48]\n"
+            "vmladava.s8 %[b0], q1, q2\n"
+            "vmladava.s8 %[a1], q0, q3\n"
+            "vldrb.8 q2, [%[lane], #-32]\n"
+            "vmladava.s8 %[b1], q1, q3\n"
+            "vmladava.s8 %[a2], q0, q2\n"
+            "vldrb.8 q3, [%[lane], #-16]\n"
+            "vmladava.s8 %[b2], q1, q2\n"
+            "vmladava.s8 %[a3], q0, q3\n"
+            "vmladava.s8 %[b3], q1, q3\n"
+            "subs %[blocks], #1\n"
+            "bne 1b"
+            : [a0] "+Te"(a0), [a1] "+Te"(a1), [a2] "+Te"(a2), [a3] "+Te"(a3), [b0] "+Te"(b0), [b1] "+Te"(b1),
+              [b2] "+Te"(b2), [b3] "+Te"(b3), [weights] "+r"(weights), [lane] "+r"(lane), [blocks] "+r"(blocks)
+            : "m"(*(const int8_t(*)[])weights), "m"(*(const int8_t(*)[])lanes)
+            : "q0", "q1", "q2", "q3", "cc");
+    *a = nn_vector(a0, a1, a2, a3);
+    *b = nn_vector(b0, b1, b2, b3);
 }
 
-/* Convolves up to eight pixels with one row of weights after the other. The last of fewer pixels is in the lanes more
- * than once, and its output is written as often. */
-NN_SPECIALIZED void nn_convolve_lanes_8(
-    const nn_layer *layer, const int8_t *lanes, int valid, int8_t *out, nn_kind kind)
+/* Convolves groups of four pixels with the weights of two channels after the other. The outputs of a pixel that is in
+ * the lanes again are written again. */
+NN_SPECIALIZED void nn_convolve_groups(const nn_layer *layer, const int8_t *lanes, int pixels, int8_t *out, nn_kind kind)
 {
-    const int8_t *right = layer->right;
-    const int32_t *bias = layer->bias, *multiplier = layer->multiplier;
-    const int count = layer->patch, each = layer->weights_each, step = layer->per_channel;
-    const int8_t *const second = lanes + nn_lanes_bytes(layer);
-    const uint32x4_t last = vdupq_n_u32((uint32_t)valid - 1);
-    const uint32x4_t pixels = vmulq_n_u32(vminq_u32(vidupq_n_u32(0, 1), last), (uint32_t)layer->out_channels);
-    const uint32x4_t others = vmulq_n_u32(vminq_u32(vidupq_n_u32(4, 1), last), (uint32_t)layer->out_channels);
-    for (int c = 0; c < layer->out_channels; c++, multiplier += step, right += step) {
-        /* The address is advanced before each load. */
-        const int8_t *const before = layer->weights + c / 2 * 2 * each + c % 2 * 4 - 32;
-        const uint32x4_t weights = vaddq_n_u32(vidupq_n_u32(0, 8), (uint32_t)before);
-        const int32x4_t m = vdupq_n_s32(*multiplier), r = vdupq_n_s32(*right);
-        const int32x4_t sums = nn_dot_lanes(weights, lanes, count, bias[c]);
-        vstrbq_scatter_offset_s32(out + c, pixels, nn_requantize_4(layer, sums, m, r, kind));
-        if (valid > NN_LANES) {
-            const int32x4_t more = nn_dot_lanes(weights, second, count, bias[c]);
-            vstrbq_scatter_offset_s32(out + c, others, nn_requantize_4(layer, more, m, r, kind));
+    const int8_t *weights = layer->weights;
+    const int channels = layer->out_channels, blocks = nn_blocks(layer), group_bytes = nn_group_bytes(layer);
+    uint32x4_t places[NN_GROUPS];
+    for (int i = 0; i < NN_GROUPS; i++) {
+        const uint32x4_t pixel = vidupq_n_u32((uint32_t)(i * NN_LANES), 1), last = vdupq_n_u32((uint32_t)pixels - 1);
+        places[i] = vmulq_n_u32(vminq_u32(pixel, last), (uint32_t)channels);
+    }
+    for (int c = 0; c < channels; c += 2, weights += 2 * layer->weights_each) {
+        const int place = c * layer->per_channel, next = c + 1 < channels ? place + layer->per_channel : place;
+        const int32x4_t multiplier_a = vdupq_n_s32(layer->multiplier[place]), right_a = vdupq_n_s32(layer->right[place]);
+        const int32x4_t multiplier_b = vdupq_n_s32(layer->multiplier[next]), right_b = vdupq_n_s32(layer->right[next]);
+        for (int i = 0; i * NN_LANES < pixels; i++) {
+            int32x4_t a, b;
+            nn_dot_2x4(weights, lanes + i * group_bytes, blocks, layer->bias + c, &a, &b);
+            vstrbq_scatter_offset_s32(out + c, places[i], nn_requantize_4(layer, a, multiplier_a, right_a, kind));
+            if (c + 1 == channels) continue;
+            vstrbq_scatter_offset_s32(out + c + 1, places[i], nn_requantize_4(layer, b, multiplier_b, right_b, kind));
         }
     }
 }
@@ -144,12 +152,13 @@ NN_SPECIALIZED void nn_convolve_lanes_8(
 NN_SPECIALIZED void nn_convolve_vectors(
     const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
-    int8_t *const lanes = scratch;
-    scratch += 2 * nn_lanes_bytes(layer);
-    for (int x = 0; x < layer->out_width; x += 2 * NN_LANES) {
-        const int valid = nn_minimum(2 * NN_LANES, layer->out_width - x);
-        nn_fill_lanes(layer, in, y, x, lanes, scratch);
-        nn_convolve_lanes_8(layer, lanes, valid, out + x * layer->out_channels, kind);
+    const int lanes_bytes = NN_GROUPS * nn_group_bytes(layer);
+    /* The last vector may be filled in part; the weights that it meets there are of other channels. */
+    memset(scratch, 0, (size_t)lanes_bytes);
+    for (int x = 0; x < layer->out_width; x += NN_GROUPS * NN_LANES) {
+        const int pixels = nn_minimum(NN_GROUPS * NN_LANES, layer->out_width - x);
+        nn_fill_groups(layer, in, y, x, pixels, scratch, scratch + lanes_bytes);
+        nn_convolve_groups(layer, scratch, pixels, out + x * layer->out_channels, kind);
     }
 }
 
@@ -162,7 +171,7 @@ NN_SPECIALIZED void nn_convolve_vectors(
 typedef struct {
     const int8_t *row[3];
     int step[3];
-} nn_window;
+} nn_three_rows;
 
 /* Fills columns with one value. */
 static inline void nn_fill_columns(int8_t *column, int count, int value)
@@ -172,7 +181,7 @@ static inline void nn_fill_columns(int8_t *column, int count, int value)
 }
 
 /* Interleaves three rows of up to 16 channels, column by column. */
-static void nn_interleave_rows(nn_window window, int count, mve_pred16_t valid, int8_t *column)
+static void nn_interleave_rows(nn_three_rows window, int count, mve_pred16_t valid, int8_t *column)
 {
     const int8_t *row0 = window.row[0], *row1 = window.row[1], *row2 = window.row[2];
     int8x16x4_t values;
@@ -236,7 +245,7 @@ NN_SPECIALIZED void nn_depthwise_vectors(const nn_layer *layer, const nn_rows *i
     int8_t outside[NN_VECTOR];
     const int channels = layer->out_channels, width = layer->out_width, stride = layer->stride_width;
     const int top = y * layer->stride_height - layer->pad_top, most = NN_PIXELS / stride;
-    nn_window map;
+    nn_three_rows map;
     memset(outside, layer->in_zero, sizeof outside);
     nn_fill_columns(kernel + 3 * NN_COLUMN, 1, 0);
     for (int ky = 0; ky < 3; ky++) {
@@ -246,7 +255,7 @@ NN_SPECIALIZED void nn_depthwise_vectors(const nn_layer *layer, const nn_rows *i
     }
     for (int c = 0; c < channels; c += NN_VECTOR) {
         const int8_t *const weights = layer->weights + c;
-        const nn_window weight_rows = {
+        const nn_three_rows weight_rows = {
             {weights, weights + 3 * channels, weights + 6 * channels}, {channels, channels, channels}};
         const mve_pred16_t valid = vctp8q((uint32_t)(channels - c));
         nn_interleave_rows(weight_rows, 3, valid, kernel);
@@ -254,7 +263,7 @@ NN_SPECIALIZED void nn_depthwise_vectors(const nn_layer *layer, const nn_rows *i
             const int pixels = nn_minimum(most, width - x), left = x * stride - layer->pad_left;
             const int count = (pixels - 1) * stride + 3, before = left < 0 ? nn_minimum(-left, count) : 0;
             const int after = nn_minimum(count, layer->in_width - left), first = left + before;
-            nn_window window = map;
+            nn_three_rows window = map;
             for (int ky = 0; ky < 3; ky++) window.row[ky] += window.step[ky] ? c + first * channels : 0;
             nn_fill_columns(columns, before, layer->in_zero);
             nn_interleave_rows(window, after - before, valid, columns + before * NN_COLUMN);
