@@ -10,6 +10,8 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from deploy_models import host_network, images, write_folder
 from deploy_models import tflite as mobilenet
+from foreign_models import KINDS
+from foreign_models import tflite as foreign
 from keras import layers
 from tflite_models import convert, edited, made_once
 from tflite_models import tflite as other_tflite
@@ -230,6 +232,14 @@ def test_c_code_without_constant_channels_equals_the_reference_kernels(name, sha
     code = assert_c_equals_reference(with_dead_channels(alive(name), 7, share), streamed_layers)
     channels = {layer.output_shape[2] for layer in code.network.layers}
     assert any(count % 2 for count in channels) and (1 in channels or share < 0.9)
+
+
+@pytest.mark.slow
+@needs_cc
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "residual"])
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.95])
+def test_c_code_of_models_from_elsewhere_equals_the_reference_kernels_too(kind, share):
+    assert_c_equals_reference(with_dead_channels(foreign(kind), 1, share))
 
 
 @pytest.mark.slow
