@@ -41,6 +41,11 @@ def reshaped_convolution(x):
     return layers.Reshape((len(CLASSES),))(_conv(x, len(CLASSES), 1))
 
 
+def concatenation(x):
+    """As a module of SqueezeNet."""
+    return mean(layers.Concatenate()([_conv(x, 24, 1), _conv(x, 24, 3)]))
+
+
 def hidden_layer(x):
     x = layers.Dense(24, "relu")(layers.GlobalAveragePooling2D()(x))
     return _dense(x)
@@ -88,6 +93,19 @@ def person_detection():
         x = layers.ReLU(6.0)(_conv(x, filters, 1))
     x = _conv(layers.AveragePooling2D(x.shape[1:3])(x), 2, 1)
     model = keras.Model(inputs, layers.Softmax()(layers.Reshape((2,))(x)))
+    _spread(model)
+    return model
+
+
+def residual_with_shortcuts():
+    """As ResNet: a convolution of 1 x 1 goes around two others, and leads from a map that is kept until then."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = layers.ReLU()(_conv(inputs, 8, 3, 2))
+    for filters, stride in ((8, 1), (16, 2)):
+        y = _conv(layers.ReLU()(_conv(x, filters, 3, stride)), filters, 3)
+        x = layers.ReLU()(layers.Add()([y, _conv(x, filters, 1, stride) if stride > 1 else x]))
+    model = keras.Model(inputs, layers.Softmax()(mean(x)))
     _spread(model)
     return model
 
@@ -193,6 +211,8 @@ KINDS = {
     "dead channels": lambda: to_tflite(classifier(dead=True)),
     "per tensor": lambda: to_tflite(classifier(), per_tensor=True),
     "residual": lambda: to_tflite(classifier(residual=True)),
+    "residual, strided shortcut": lambda: to_tflite(residual_with_shortcuts()),
+    "CONCATENATION": lambda: to_tflite(classifier(head=concatenation)),
 }
 
 

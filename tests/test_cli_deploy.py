@@ -93,6 +93,7 @@ def test_the_output_folder_must_be_named(mb, model, capsys):
         ("float32", lambda: to_tflite(classifier(), quantized=False), "a float32 model, no tensor is quantized"),
         ("int16", lambda: to_tflite(classifier(), int16=True), "works with INT16"),
         ("two inputs", lambda: to_tflite(two_inputs()), "one image input and one output"),
+        ("one score", lambda: to_tflite(one_score()), "gives one score"),
         ("two outputs", lambda: to_tflite(two_outputs()), "one image input and one output"),
     ],
 )
@@ -101,7 +102,7 @@ def test_other_models_are_refused_by_name(mb, tmp_path, name, make, message, cap
     path.write_bytes(made_once(f"foreign {name}", make))
     assert mb("deploy", path, "--out", tmp_path / "c", *OPTIONS) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"mb: error: {path}: ") and message in error and error.count("\n") == 1
+    assert error.startswith(f"mb: error: {path}") and message in error and error.count("\n") == 1
 
 
 def two_inputs():
@@ -113,3 +114,8 @@ def two_inputs():
 def two_outputs():
     model = classifier()
     return keras.Model(model.input, [model.output, model.layers[-2].output])
+
+
+def one_score():
+    model = classifier(softmax=False)
+    return keras.Model(model.inputs[0], keras.layers.Dense(1, "sigmoid")(model.layers[-2].output))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from deploy_models import host_network, images, network_of
 from foreign_models import KINDS, tflite
+from tflite_models import tflite as published
 
 from mbutils.config import PROJECT
+from mbutils.deploy.memory import deepest
 from mbutils.device.footprint import footprint
 from mbutils.errors import WorkbookError
 from mbutils.tflite import pixels
@@ -15,7 +17,7 @@ from mbutils.tflite.interpreter import TFLiteModel, reference_outputs
 from mbutils.tflite.reader import read_graph
 
 needs_cc = pytest.mark.skipif(not shutil.which("cc"), reason="no C compiler: install gcc")
-REFUSED = {"residual": "no C kernel for the op ADD"}
+REFUSED = {"CONCATENATION": "no C kernel for the op CONCATENATION"}
 DEPLOYED = [kind for kind in KINDS if kind not in REFUSED]
 
 
@@ -48,11 +50,26 @@ def test_litert_scores_every_kind(kind):
 @needs_cc
 @pytest.mark.parametrize("kind", DEPLOYED)
 def test_c_code_equals_the_reference_kernels(kind):
-    content = tflite(kind)
-    codes = [host_network(content), host_network(content, 4)]
+    _assert_equals_reference(tflite(kind))
+
+
+@needs_cc
+@pytest.mark.parametrize("name", ["resnet8", pytest.param("mobilenet_v2", marks=pytest.mark.slow)])
+def test_c_code_of_published_residual_networks_equals_the_reference_kernels(name):
+    _assert_equals_reference(published(name), distinct=1)  # their weights are random
+
+
+def test_layers_are_streamed_up_to_the_first_map_that_is_read_later():
+    assert deepest(network_of(tflite("residual, strided shortcut"))) == 1
+    assert deepest(network_of(tflite("residual"))) == 5
+    assert deepest(network_of(tflite("dynamic batch"))) == 9
+
+
+def _assert_equals_reference(content, distinct=6):
+    codes = [host_network(content), host_network(content, min(4, deepest(network_of(content))))]
     vectors = images(6, codes[0].network.image_shape)
     expected = reference_outputs(content, vectors)
-    assert len(np.unique(expected[0], axis=0)) == 6
+    assert len(np.unique(expected[0], axis=0)) >= distinct
     for image, logits, scores in zip(vectors, *expected, strict=True):
         for code in codes:
             found = code.run(image)
@@ -110,5 +127,5 @@ def test_the_documentation_says_what_becomes_of_each_kind():
     text = (PROJECT / "docs" / "models.md").read_text()
     lines = text.split("## What is read\n")[1].split("\n## ")[0].splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
-    deployed = {kind: "no: ADD is named" if kind in REFUSED else "bit for bit" for kind in KINDS}
+    deployed = {kind: f"no: {kind} is named" if kind in REFUSED else "bit for bit" for kind in KINDS}
     assert table == [[kind, "yes", "yes", deployed[kind]] for kind in KINDS]

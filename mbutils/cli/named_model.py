@@ -110,6 +110,8 @@ def _from_elsewhere(options: argparse.Namespace) -> "Classifier":
     from mbutils.tflite.interpreter import TFLiteModel
 
     model = TFLiteModel(Path(options.model), options.scaling or pixels.BY_INPUT)
+    if model.n_classes < 2:
+        raise WorkbookError(f"{options.model} gives one score: use a classifier that has one for each class")
     contract = _contract(options, model.image_shape, model.scaling)
     class_names = options.class_order or tuple(map(str, range(model.n_classes)))
     if len(class_names) != model.n_classes:

@@ -24,7 +24,7 @@ class Layer:
     Attributes:
         name: A readable name, such as "conv_dw_1".
         kernel: The function in kernels.h: "nn_convolution", "nn_depthwise", "nn_pad", "nn_average_pool",
-            "nn_max_pool", "nn_mean" or "nn_fully_connected".
+            "nn_max_pool", "nn_add", "nn_mean" or "nn_fully_connected".
         input_shape, output_shape: (height, width, channels).
         window, stride: (height, width) of the kernel and of its steps.
         padding: Rows above and columns at the left.
@@ -35,6 +35,7 @@ class Layer:
         multiplier, shift: One for each output channel, or one for all; see `requantize`.
         largest_sum: The most that a sum of products and bias can be, positive or negative.
         macs: Multiply-accumulates.
+        reads: Whose outputs it reads: 1 for the layer before it, 2 for the one before that; the image comes before all.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Layer:
     shift: np.ndarray | None = None
     largest_sum: int = 0
     macs: int = 0
+    reads: tuple[int, ...] = (1,)
 
     @property
     def is_pointwise(self) -> bool:
@@ -74,7 +76,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of layers from an image to scores.
+    """The layers from an image to scores.
 
     Attributes:
         image_shape: (height, width, channels) of the uint8 image.
@@ -105,7 +107,7 @@ class Network:
             scaling: What pixels are for it, see `pixels.values`.
 
         Raises:
-            WorkbookError: If an op has no kernel here (it is named), the graph is not a chain from one image to one
+            WorkbookError: If an op has no kernel here (it is named), the graph does not lead from one image to one
                 row of scores, or its numbers cannot be right.
         """
         try:
@@ -123,11 +125,11 @@ class Network:
 
 
 def _network(graph: Graph, scaling: str) -> Network:
-    ops = _chain(graph)
+    ops = _known_ops(graph)
     image, table = _image(ops, graph.inputs[0], scaling)
     scores = _quantized_scores(ops, graph.outputs[0])
     softmax = ops.pop() if ops and ops[-1].code == "SOFTMAX" else None
-    layers = tuple(_layer(op) for op in ops if op.code not in ALIASES)
+    layers = _layers(ops, image, softmax.inputs[0] if softmax else scores)
     if not layers or layers[-1].output_shape[:2] != _ONE_BY_ONE:
         raise WorkbookError("its scores are not one row: use an image classifier")
     scale, zero = requantize.quantization(scores)
@@ -148,6 +150,8 @@ def _image(ops: list[Op], image: Tensor, scaling: str) -> tuple[Tensor, np.ndarr
     table = pixels.values(*facts, scaling)
     while ops and ops[0].code in ("QUANTIZE", "TRANSPOSE"):
         op = ops.pop(0)
+        if op.inputs != (image,):
+            raise WorkbookError(f"{op.code} {op.name} does not read the image: use an image classifier")
         if op.code == "QUANTIZE":
             table = _requantized(op, table)
         elif [*op.constants[0].values] != [0, 2, 3, 1]:
@@ -184,18 +188,32 @@ def _quantized_scores(ops: list[Op], output: Tensor) -> Tensor:
     return scores
 
 
-def _chain(graph: Graph) -> list[Op]:
-    """Returns the ops, each of which reads only what the one before it wrote."""
+def _known_ops(graph: Graph) -> list[Op]:
+    """Returns the ops of a network with one input and one output, each of which has a kernel."""
     if len(graph.inputs) != 1 or len(graph.outputs) != 1:
         raise WorkbookError("more than one input or output: use an image classifier with one of each")
-    written = graph.inputs[0]
     for op in graph.ops:
         if op.code not in _LAYERS and op.code not in ALIASES | CONVERSIONS | {"TRANSPOSE", "SOFTMAX"}:
-            raise WorkbookError(f"no C kernel for the op {op.code} ({op.name}): deploy a MobileNet v1")
-        if op.inputs != (written,):
-            raise WorkbookError(f"{op.code} {op.name} does not follow the op before it: only chains are deployed")
-        written = op.outputs[0]
+            raise WorkbookError(f"no C kernel for the op {op.code} ({op.name}): deploy a MobileNet or ResNet")
     return list(graph.ops)
+
+
+def _layers(ops: list[Op], image: Tensor, logits: Tensor) -> tuple[Layer, ...]:
+    """Returns the layers between the image and the logits, in the order of execution."""
+    place = {image: 0}  # of the layer that writes a tensor
+    layers: list[Layer] = []
+    for op in ops:
+        if not place.keys() >= set(op.inputs):
+            raise WorkbookError(f"{op.code} {op.name} does not read what layers have written: use an image classifier")
+        if op.code in ALIASES:
+            place[op.outputs[0]] = place[op.inputs[0]]
+            continue
+        here = len(layers) + 1
+        layers.append(replace(_layer(op), reads=tuple(here - place[tensor] for tensor in op.inputs)))
+        place[op.outputs[0]] = here
+    if place.get(logits) != len(layers):
+        raise WorkbookError("its scores do not come out of the last layer: use an image classifier")
+    return tuple(layers)
 
 
 def _layer(op: Op) -> Layer:
@@ -276,12 +294,21 @@ def _check_global(op: Op, layer: Layer) -> None:
         raise WorkbookError(f"no C kernel for {op.code} {op.name}: only over height and width")
 
 
+def _add(op: Op, layer: Layer) -> Layer:
+    if len(op.inputs) != 2 or any(tensor.shape != op.outputs[0].shape for tensor in op.inputs):
+        raise WorkbookError(f"no C kernel for ADD {op.name}: only of two maps of one shape")
+    multiplier, shift = requantize.add_multipliers(op)
+    zero = np.array([requantize.quantization(op.inputs[1])[1]], np.int32)
+    return replace(layer, kernel="nn_add", multiplier=multiplier, shift=shift, bias=zero, clamp=requantize.clamp(op))
+
+
 _LAYERS: dict[str, Callable[[Op, Layer], Layer]] = {
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _fully_connected,
     "MEAN": _mean,
     "REDUCE_MAX": _global_max,
+    "ADD": _add,
     **dict.fromkeys(POOLINGS, _pool),
     **dict.fromkeys(PADS, _pad),
 }

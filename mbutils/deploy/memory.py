@@ -104,8 +104,13 @@ def arena_bytes(network: Network, streamed_layers: int = 0) -> int:
 
 
 def deepest(network: Network) -> int:
-    """Returns how many of the first layers can be streamed: those before the first that needs its whole input."""
-    return next((i for i, layer in enumerate(network.layers) if not layer.works_by_rows), len(network.layers))
+    """Returns how many of the first layers can be streamed.
+
+    These are the layers before the first one that needs its whole input, and up to one whose output is read later.
+    """
+    by_rows = next((i for i, layer in enumerate(network.layers) if not layer.works_by_rows), len(network.layers))
+    read_later = (i - back for i, layer in enumerate(network.layers, start=1) for back in layer.reads if back > 1)
+    return min(by_rows, *read_later, len(network.layers))
 
 
 def is_flat(stage: list[Layer] | tuple[Step, ...], layer: Layer) -> bool:
@@ -115,7 +120,7 @@ def is_flat(stage: list[Layer] | tuple[Step, ...], layer: Layer) -> bool:
 
 def _stages(network: Network, streamed_layers: int) -> list[list[Layer]]:
     most = deepest(network)
-    if streamed_layers > most:
+    if streamed_layers > max(most, 1):
         raise WorkbookError(f"{streamed_layers} layers cannot be streamed: at most the first {most} can")
     together = max(streamed_layers, 1)
     return [list(network.layers[:together]), *([layer] for layer in network.layers[together:])]
@@ -149,13 +154,16 @@ def _kept_bytes(layer: Layer) -> int:
 
 def _with_scratch(network: Network, stages: list[list[Layer]], sizes: list[int]) -> Plan:
     last = len(stages)
-    maps = [Block("image", "activation", dict.fromkeys((0, 1), _aligned(_size(network.image_shape))))]
+    last_read = _last_reads(stages)
+    live = range(last_read[0] + 1)
+    maps = [Block("image", "activation", dict.fromkeys(live, _aligned(_size(network.image_shape))))]
     clearances, held, scratch = {}, {}, []
     for i, (stage, scratch_bytes) in enumerate(zip(stages, sizes, strict=True), start=1):
         size = _aligned(_size(stage[-1].output_shape))
-        maps.append(Block(stage[-1].name, "activation", {i: size, i + 1: size}))
-        if (clearance := _clearance(stage)) is not None:
-            clearances[maps[-2], maps[-1]] = clearance
+        maps.append(Block(stage[-1].name, "activation", dict.fromkeys(range(i, last_read[i] + 1), size)))
+        source = i - stage[0].reads[0]
+        if last_read[source] == i and (clearance := _clearance(stage)) is not None:
+            clearances[maps[source], maps[i]] = clearance
         held |= {layer: Block(layer.name, "activation", {i: size}) for layer, size in _held(stage)}
         # One layer at a time needs it, so those of a stage share it.
         scratch.append(Block(stage[-1].name, "scratch", {i: scratch_bytes}))
@@ -167,11 +175,26 @@ def _with_scratch(network: Network, stages: list[list[Layer]], sizes: list[int])
     return Plan(
         max(ends.values()) + _overread(network),
         starts[maps[0]],
-        tuple(tuple(_steps(stage, starts, maps[i : i + 2], held, scratch[i])) for i, stage in enumerate(stages)),
+        tuple(
+            tuple(_steps(stage, starts, [*(maps[i - back] for back in stage[0].reads), maps[i]], held, scratch[i - 1]))
+            for i, stage in enumerate(stages, start=1)
+        ),
         starts[logits],
         starts[scores],
         tuple(Buffer(b.name, b.kind, min(b.sizes), max(b.sizes), starts[b], b.largest) for b in blocks),
     )
+
+
+def _last_reads(stages: list[list[Layer]]) -> list[int]:
+    """Returns for the image, and for what each stage writes, the stage that reads it last.
+
+    Only the first stage has several layers, and no other one reads the maps within it.
+    """
+    last_read = [i + 1 for i in range(len(stages) + 1)]
+    for i, stage in enumerate(stages, start=1):
+        for back in stage[0].reads:
+            last_read[i - back] = max(last_read[i - back], i)
+    return last_read
 
 
 def _held(stage: list[Layer]) -> Iterator[tuple[Layer, int]]:
@@ -201,13 +224,14 @@ def _steps(
 ) -> Iterator[Step]:
     source, rows = starts[ends[0]], stage[0].input_shape[0]
     for layer, after in zip(stage, [*stage[1:], None], strict=True):
-        target = starts[held[layer] if after else ends[1]]
+        target = starts[held[layer] if after else ends[-1]]
         out_rows = min(after.window[0], layer.output_shape[0]) if after else layer.output_shape[0]
         most = _most_pairs(layer)
         pairs = min((scratch.largest - PAIR_WEIGHTS) // PAIR, most)
         pairs = pairs if pairs >= min(FEWEST_PAIRS, most) else 0
         keeps_pairs = len(stage) == 1 and 0 < _kept_bytes(layer) <= scratch.largest
-        yield Step(layer, source, rows, target, out_rows, starts[scratch], pairs, keeps_pairs)
+        other = ends[1] if layer.kernel == "nn_add" else scratch  # that kernel takes its second input there
+        yield Step(layer, source, rows, target, out_rows, starts[other], pairs, keeps_pairs)
         source, rows = target, out_rows
 
 

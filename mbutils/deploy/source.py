@@ -122,4 +122,5 @@ def _step(step: Step, symbols: dict[Layer, str], flat: bool) -> str:
 
 def _function(layer: Layer) -> str:
     """Returns the name of the kernel for what is known of the layer's outputs."""
-    return layer.kernel if layer.multiplier is None else f"{layer.kernel}_{layer.kind}"
+    has_kinds = layer.kernel in ("nn_convolution", "nn_depthwise")
+    return f"{layer.kernel}_{layer.kind}" if has_kinds else layer.kernel

@@ -14,6 +14,7 @@ from mbutils.tflite.schema import CONVERT_HINT
 
 SMALL_SUM = 2**30  # below it the DSP extension can double a sum
 SOFTMAX_INTEGER_BITS = 5  # differences of logits are held in units of 2^-26
+ADD_BITS = 20  # by which the inputs of a sum are shifted to the left
 CLAMPS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU_N1_TO_1": (-1.0, 1.0), "RELU6": (0.0, 6.0)}
 
 
@@ -55,6 +56,19 @@ def multipliers(op: Op) -> tuple[np.ndarray, np.ndarray]:
     else:
         products = scale_in * scales
     return quantized_multipliers(products / scale_out)
+
+
+def add_multipliers(op: Op) -> tuple[np.ndarray, np.ndarray]:
+    """Returns multipliers and shifts of both inputs of an ADD and of their sum: `Prepare` in `add.cc`.
+
+    The inputs are scaled to units of twice the larger scale times 2^-20.
+    """
+    scales = [quantization(tensor)[0] for tensor in op.inputs]
+    unit = 2 * max(scales)
+    reals = (*(scale / unit for scale in scales), unit / (2**ADD_BITS * quantization(op.outputs[0])[0]))
+    if reals[2] >= 1:
+        raise ValueError(f"an ADD whose output has a scale of {quantization(op.outputs[0])[0]}")
+    return quantized_multipliers(reals)
 
 
 def mean_multiplier(op: Op) -> tuple[int, int]:

@@ -392,6 +392,25 @@ static inline void nn_max_pool(const nn_layer *layer, const nn_rows *in, int y, 
     }
 }
 
+/* One of the three scalings of a sum: of its inputs, and of the sum itself. */
+static inline int32_t nn_sum_scaled(const nn_layer *layer, int which, int32_t value)
+{
+    return nn_round_shift(nn_high_multiply(value, layer->multiplier[which]), 1 + layer->right[which]);
+}
+
+/* The sum of two maps; `other` is the second one, with the zero point bias[0]. */
+static inline void nn_add(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *other)
+{
+    const int8_t *const row = nn_row(in, y);
+    const int count = layer->out_width * layer->out_channels;
+    other += y * count;
+    for (int i = 0; i < count; i++) {
+        const int32_t sum = nn_sum_scaled(layer, 0, (row[i] - layer->in_zero) * (1 << 20)) +
+                            nn_sum_scaled(layer, 1, (other[i] - layer->bias[0]) * (1 << 20));
+        out[i] = nn_clamped(layer, nn_sum_scaled(layer, 2, sum) + layer->out_zero);
+    }
+}
+
 /* Streams layers: each time the deepest one whose input rows are there computes a row, so that of the maps in
  * between only the rows that a kernel covers are held. With one layer, this is the layer on its whole map. */
 static inline void nn_run(const nn_step *steps, int count, uint8_t *arena)
