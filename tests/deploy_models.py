@@ -3,6 +3,7 @@
 import ctypes
 import subprocess
 import tempfile
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from tflite_models import made_once
 
 from mbutils import deploy, quantization
-from mbutils.deploy import folder, source
+from mbutils.deploy import figures, folder, source
 from mbutils.deploy.models import Model
 from mbutils.deploy.models import patterns as images
 from mbutils.deploy.render import render
@@ -126,9 +127,14 @@ def shared_library(work, name, optimization="-O2"):
 
 def write_folder(out, content, contract, class_names, count=2, streamed_layers=0):
     """Writes a whole deployed folder of a model that belongs to no run."""
-    network = network_of(content)
+    network = deploy.Network.from_graph(read_graph(content), contract.scaling)
     plan = deploy.plan(network, streamed_layers)
     vectors = images(count, network.image_shape, seed=2)
-    outputs = reference_outputs(content, vectors)
+    outputs = reference_outputs(content, vectors, scaling=contract.scaling)
     model = Model("model", "model", content, contract, class_names, images, "patterns", {})
-    folder.write(out, folder.files(model, network, plan, vectors, outputs), {})
+    facts = {
+        "preprocessing": asdict(contract),
+        "min_confidence": 0.0,
+        "stages": figures.stages(plan, read_graph(content).ops),
+    }
+    folder.write(out, folder.files(model, network, plan, vectors, outputs), facts)

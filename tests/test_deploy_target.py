@@ -107,7 +107,9 @@ def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(
         (["--variant", "int8_per_tensor"], "has no int8_per_tensor model"),
         (["--class-order", "a,b"], "has its own preprocessing and classes: leave out --class-order"),
         (["--photos", "a.jpg"], "has its own test images: leave out --photos"),
-        (["--ram-kib", "2"], "does not fit 2 KiB of RAM: choose a smaller model"),
+        (["--ram-kib", "2"], "2 KiB of RAM are too small by"),
+        (["--ram-kib", "2"], ": choose a smaller model"),
+        (["--flash-kib", "2"], "2 KiB of flash are too small by"),
         (["--streamed-layers", "40"], "40 layers cannot be streamed: at most the first 27"),
         (["--streamed-layers", "-1"], "streamed_layers: -1 is too small"),
         (["--vectors", "0"], "vectors: 0 is too small"),
@@ -189,7 +191,26 @@ def test_ram_that_streamed_layers_would_fit_names_how_many(results, capsys):
     assert best["arena_bytes"] < table["arena_bytes"].iloc[0]
     limit = str(best["arena_bytes"] / 1024)
     assert cli.main(["deploy", "--ram-kib", limit, "--results-dir", str(results)]) == 2
-    assert f"{best['streamed_layers']} streamed layers need" in capsys.readouterr().err
+    assert f"{best['streamed_layers']} streamed layers need an arena of" in capsys.readouterr().err
+
+
+@needs_target
+@pytest.mark.parametrize("short", [0, 1, 100])
+def test_memory_of_a_target_that_is_too_small_says_by_how_many_bytes(results, tmp_path, capsys, short):
+    command = ["deploy", "--results-dir", str(results), "--vectors", "1", "--out", str(tmp_path / "c")]
+    assert cli.main(command) == 0
+    facts = json.loads((tmp_path / "c" / "deploy.json").read_text())
+    size = {name: value for name, value in facts["measured"].items() if name.endswith("_bytes")}
+    ram = facts["arena_bytes"] + size["stack_bytes"] + size["data_bytes"] + size["bss_bytes"]
+    flash = size["text_bytes"] + size["rodata_bytes"] + size["data_bytes"]
+    limits = [f"--ram-kib={(ram - short) / 1024}", f"--flash-kib={(flash - short) / 1024}"]
+    capsys.readouterr()
+    assert cli.main([*command, *limits, "--out", str(tmp_path / "small")]) == (2 if short else 0)
+    error = capsys.readouterr().err
+    if short:
+        assert f"of RAM are too small by {short:,} bytes (arena {facts['arena_bytes']:,}, stack" in error
+        assert f"of flash are too small by {short:,} bytes (code {size['text_bytes']:,}, constants" in error
+        assert error.count("\n") == 1 and not (tmp_path / "small").exists()
 
 
 @needs_cc

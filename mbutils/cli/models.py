@@ -51,7 +51,7 @@ def add_commands(commands: Any) -> None:  # noqa: ANN401
         metavar="MODEL",
         help="a run (id or folder), or a .tflite file (default: the newest finished run)",
     )
-    names = ("variant", "out", "streamed_layers", "vectors", "ram_kib", "min_confidence", "force")
+    names = ("variant", "out", "streamed_layers", "vectors", "ram_kib", "flash_kib", "min_confidence", "force")
     add_parameters(deploy, DeployParameters, *names)
     of_files = named_model.add_options(deploy, class_names="must be given", interpolation="must be given")
     of_files.add_argument(

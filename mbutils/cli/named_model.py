@@ -60,31 +60,33 @@ def run(options: argparse.Namespace) -> "Run | None":
     if path.suffix == ".tflite" or path.is_file():
         is_of_run = path.parent.parent.name == "runs" and (path.parent / "manifest.json").is_file() and path.is_file()
         return runs.Run(path.parent) if is_of_run and not of_files else None
-    found = runs.find(*_named_run(options, options.model))
+    found = named_run(options, options.model)
     if of_files:
         raise WorkbookError(f"run {found.run_id} has its own preprocessing and classes: leave out {of_files[0]}")
     return found
 
 
-def _named_run(options: argparse.Namespace, run: str | None) -> tuple[Path, str]:
-    """Returns the results folder and the id of a run, which is named by its id or by the path of its folder.
+def named_run(options: argparse.Namespace, run: str | None) -> "Run":
+    """Returns a run, which is named by its id or by the path of its folder.
 
     Args:
         options: Those of the command; `results_dir` is the results folder.
-        run: The run; None for the newest one, whose id is "" here.
+        run: The run; None for the newest one.
 
     Raises:
-        WorkbookError: If it is the path of anything else.
+        WorkbookError: If there is no such run, or it is the path of anything else.
     """
+    from mbutils import runs
+
     if run is None or (Path(run).name == run and run != ".."):
-        return options.results_dir, run or ""
+        return runs.find(options.results_dir, run or "")
     folder = full_path(run)
     results_dir = folder.parent.parent
     if folder.parent.name != "runs" or not (folder / "manifest.json").is_file():
         raise WorkbookError(f"{run} is not the folder of a run: give that, or the id of a run")
     if options.results_dir not in (results_dir, resolve_results_dir("")):
         raise WorkbookError(f"{run} is not in {options.results_dir}: leave out --results-dir")
-    return results_dir, folder.name
+    return runs.find(results_dir, folder.name)
 
 
 def classifier(options: argparse.Namespace, run: "Run | None") -> "Classifier":

@@ -63,7 +63,8 @@ class DeployParameters(Parameters):
     out: str = parameter("", "output folder, empty for a folder in that of the run")
     streamed_layers: int = parameter(0, "first layers that run row by row together, for less RAM, 0 for none", low=0)
     vectors: int = parameter(8, "test images with expected scores, 1 to 100", low=1, high=100)
-    ram_kib: float = parameter(0.0, "RAM of the target for the arena in KiB, 0 for no limit", low=0.0)
+    ram_kib: float = parameter(0.0, "RAM of the target for arena, stack and data in KiB, 0 for no limit", low=0.0)
+    flash_kib: float = parameter(0.0, "flash of the target for code and constants in KiB, 0 for no limit", low=0.0)
     min_confidence: float = parameter(
         0.0, "answer unknown (-1) below this score, 0 to answer always; see evaluate", low=0.0, high=0.99
     )

@@ -14,7 +14,7 @@ import pandas as pd
 
 from mbutils import runs
 from mbutils.config import DeployParameters, full_path, resolve_results_dir
-from mbutils.deploy import figures, folder, measure
+from mbutils.deploy import figures, folder, limits, measure
 from mbutils.deploy.figures import streaming
 from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement, missing_tools
@@ -80,8 +80,9 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
         parameters: `out` and what else is no property of a run.
 
     Raises:
-        WorkbookError: If the model has no C kernels or is not as its contract says, the arena exceeds
-            `parameters.ram_kib`, or the output folder holds other files or edited ones; nothing is written then.
+        WorkbookError: If the model has no C kernels or is not as its contract says, does not fit
+            `parameters.ram_kib` or `flash_kib`, or the output folder holds other files or edited ones; nothing is
+            written then.
     """
     graph = read_graph(model.content, model.label)
     network = Network.from_graph(graph, model.contract.scaling)
@@ -90,7 +91,7 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
         raise WorkbookError(f"{model.label}: its scores are no probabilities: leave out min_confidence")
     predicted, memory = graph_footprint(graph), plan(network, parameters.streamed_layers)
     computed = predicted.alive or predicted
-    _check_ram(network, memory, parameters)
+    limits.check(network, memory, None, parameters)
     out = full_path(parameters.out)
     folder.check_target(out, parameters.force)
     images = model.images(parameters.vectors)
@@ -101,6 +102,7 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
         work = Path(staged)
         folder.stage(work, contents)
         checked, measured = measure.check_on_host(work), measure.measure(work)
+    limits.check(network, memory, measured, parameters)
     facts = {
         **model.origin,
         "model_sha256": hashlib.sha256(model.content).hexdigest(),
@@ -111,6 +113,7 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
         "arena_bytes": memory.arena_bytes,
         "constant_channels": predicted.constant_channels,
         "macs": computed.macs,
+        "stages": figures.stages(memory, computed.ops),
         "weights_flash_bytes": computed.weights_flash_bytes,
         "predicted": predicted.to_dict(),
         "vectors": len(images),
@@ -119,19 +122,6 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
     }
     folder.write(out, contents, facts, parameters.force)
     return Deployment(out, network, memory, None, predicted, facts, measured)
-
-
-def _check_ram(network: Network, memory: Plan, parameters: DeployParameters) -> None:
-    limit = parameters.ram_kib * 1024
-    if not limit or memory.arena_bytes <= limit:
-        return
-    smallest = streaming(network).sort_values("arena_bytes").iloc[0]
-    way_out = "choose a smaller model"
-    if smallest["arena_bytes"] <= limit:
-        way_out = f"{smallest['streamed_layers']} streamed layers need {smallest['arena_bytes'] / 1024:.2f} KiB"
-    raise WorkbookError(
-        f"the arena of {memory.arena_bytes / 1024:.2f} KiB does not fit {parameters.ram_kib:g} KiB of RAM: {way_out}"
-    )
 
 
 def _check_contract(network: Network, model: Model) -> None:

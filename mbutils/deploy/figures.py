@@ -1,12 +1,15 @@
 """What the C code needs compared with STM32Cube.AI, and what streamed layers save."""
 
+from typing import Any
+
 import pandas as pd
 
 from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement
 from mbutils.deploy.memory import Plan, arena_bytes, deepest
-from mbutils.device import published
-from mbutils.device.footprint import Footprint
+from mbutils.device import latency, published
+from mbutils.device.footprint import Footprint, operation_counts
+from mbutils.tflite.graph import Op
 
 _PAIRS = {
     "activation_ram_bytes": "arena",
@@ -63,6 +66,24 @@ def comparison(
         for figure, name in _PAIRS.items()
     ]
     return pd.DataFrame(rows, columns=["figure", "published", "predicted", "c_code", "measured"])
+
+
+def stages(memory: Plan, ops: tuple[Op, ...]) -> list[dict[str, Any]]:
+    """Returns what runs one after the other: `name`, `macs`, and `estimated_ms` by board.
+
+    The estimates are parts of that of the whole network, for STM32Cube.AI.
+    """
+    by_name = {op.name: op for op in ops}
+    layers = [(), *(tuple(by_name[step.layer.name] for step in stage) for stage in memory.stages), ()]
+    counts = [operation_counts(those) for those in layers]
+    return [
+        {
+            "name": name,
+            "macs": own["macs"],
+            "estimated_ms": {board: latency.estimate(own, board).milliseconds for board in latency.BOARDS},
+        }
+        for name, own in zip(memory.stage_names, counts, strict=True)
+    ]
 
 
 def streaming(network: Network) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -51,7 +52,7 @@ def files(
     min_score = network.min_score(min_confidence)
     labels = {"class_names": model.class_names, "min_score": min_score, "min_confidence": min_confidence}
     texts = {
-        "network.h": source.network_h(network, plan, min_score is not None),
+        "network.h": source.network_h(network, plan, min_score is not None, model_id(model.content)),
         "network.c": source.network_c(network, plan, min_score is not None),
         "labels.h": render("labels.h", **labels),
         **preprocessing_h(model.contract),
@@ -60,6 +61,11 @@ def files(
     }
     fixed = {path.name: path.read_bytes() for path in sorted(_FIXED.iterdir())}
     return {**fixed, **{name: text.encode() for name, text in texts.items()}, "model_int8.tflite": model.content}
+
+
+def model_id(tflite: bytes) -> str:
+    """Returns what a board calls its model: 16 hexadecimal digits."""
+    return hashlib.sha256(tflite).hexdigest()[:16]
 
 
 def readme(model: Model, network: Network, plan: Plan, predicted: Footprint, min_confidence: float = 0.0) -> bytes:
@@ -87,16 +93,19 @@ def preprocessing_h(contract: Preprocessing) -> dict[str, str]:
 
 def vectors_h(images: np.ndarray, logits: np.ndarray, scores: np.ndarray, min_confidence: float = 0.0) -> str:
     """Returns vectors.h: images, and the outputs of the reference kernels for them."""
-    classes = scores.argmax(axis=1)  # the first of equal scores, as network_run takes it
-    if min_confidence:
-        classes[scores.max(axis=1) < min_confidence] = -1
     return render(
         "vectors.h",
         images=images.reshape(len(images), -1).tolist(),
         logits=logits.tolist(),
         scores=scores.tolist(),
-        classes=classes.tolist(),
+        classes=classes(scores, min_confidence).tolist(),
     )
+
+
+def classes(scores: np.ndarray, min_confidence: float) -> np.ndarray:
+    """Returns what network_run answers for each row of scores: the first of the highest, or -1 for "unknown"."""
+    best = scores.argmax(axis=1)
+    return np.where(scores.max(axis=1) < min_confidence, -1, best) if min_confidence else best
 
 
 def stage(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -162,6 +171,50 @@ def check_target(out: Path, force: bool = False) -> None:
         )
 
 
+def facts(out: Path) -> dict[str, Any]:
+    """Returns what `deploy.json` of a deployed folder holds.
+
+    Raises:
+        WorkbookError: If it does not list files.
+    """
+    path = out / FACTS
+    content = b""
+    if path.is_file():
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES)
+    try:
+        found = json.loads(content)
+        if isinstance(found["files"], dict):
+            return found
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise WorkbookError(f"{path} does not list the files of a deployment")
+
+
+def unedited(out: Path, name: str) -> bytes:
+    """Returns the contents of a file of a deployed folder.
+
+    Raises:
+        WorkbookError: If it is not what was deployed.
+    """
+    path = out / name
+    if not path.is_file() or sha256(path) != facts(out)["files"].get(name):
+        raise WorkbookError(f"{path} is not what was deployed: deploy again")
+    return path.read_bytes()
+
+
+def vector_images(out: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """Returns the test images of a deployed folder: uint8, shape (n, height, width, channels).
+
+    Raises:
+        WorkbookError: If its vectors.h is not what was deployed.
+    """
+    text = unedited(out, "vectors.h").decode()
+    (rows,) = re.findall(r"vector_images[^{]*\{(.*?)\n\};", text, re.DOTALL)
+    values = np.fromstring(rows.translate({ord("{"): "", ord("}"): ""}).rstrip(","), np.uint8, sep=",")
+    return values.reshape(-1, *shape)
+
+
 def generated() -> set[str]:
     """Returns the names of the files that `write` is given, and that it may replace."""
     templates = {path.stem for path in _TEMPLATES.iterdir()}
@@ -182,18 +235,10 @@ def _is_file(path: Path) -> bool:
 
 def _recorded(out: Path) -> dict[str, Any]:
     """Returns the sha256 of the files that an earlier deployment wrote, by name."""
-    path = out / FACTS
-    content = b""
-    if path.is_file():
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES)
     try:
-        listed = json.loads(content)["files"]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        listed = None
-    if not isinstance(listed, dict):
-        raise WorkbookError(f"{path} does not list the files of a deployment: remove the folder, or {_WAY_OUT}")
-    return listed
+        return facts(out)["files"]
+    except WorkbookError as error:
+        raise WorkbookError(f"{error}: remove the folder, or {_WAY_OUT}") from None
 
 
 def _carry_over(out: Path, folder: Path) -> None:

@@ -62,10 +62,10 @@ def measure(folder: Path) -> Measurement | None:
     return Measurement(
         compiler=_run(folder, "arm-none-eabi-gcc", "--version").splitlines()[0],
         **{f"{name}_bytes": sections[name] for name in _SECTIONS},
-        stack_bytes=_printed(printed, "stack bytes"),
-        instructions=_printed(printed, "instructions"),
+        stack_bytes=_printed(printed, "stack"),
+        instructions=_printed(printed, "inference"),
         portable_text_bytes=_sections(folder / "build" / "arm_portable" / "network.o")["text"],
-        portable_instructions=_printed(portable, "instructions"),
+        portable_instructions=_printed(portable, "inference"),
     )
 
 
@@ -100,7 +100,7 @@ def _run(folder: Path, *command: str) -> str:
 
 
 def _printed(output: str, name: str) -> int:
-    return int(re.search(rf"^{name} (\d+)$", output, re.MULTILINE)[1])
+    return int(re.search(rf"^{name} (\d+) ", output, re.MULTILINE)[1])
 
 
 def _sections(object_file: Path) -> dict[str, int]:

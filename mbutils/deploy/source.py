@@ -11,8 +11,11 @@ from mbutils.deploy.memory import ALIGNMENT, VECTOR, Plan, Step, is_flat, padded
 from mbutils.deploy.render import braced, render
 
 
-def network_h(network: Network, plan: Plan, has_threshold: bool = False) -> str:
-    """Returns network.h: what an application calls, and how much memory it must provide."""
+def network_h(network: Network, plan: Plan, has_threshold: bool = False, model_id: str = "") -> str:
+    """Returns network.h: what an application calls, and how much memory it must provide.
+
+    A board tells the id of its model to `mb check`.
+    """
     return render(
         "network.h",
         network=network,
@@ -20,6 +23,7 @@ def network_h(network: Network, plan: Plan, has_threshold: bool = False) -> str:
         image_bytes=prod(network.image_shape),
         alignment=ALIGNMENT,
         has_threshold=has_threshold,
+        model_id=model_id,
     )
 
 

@@ -5,6 +5,7 @@ exactly; activation RAM exactly for MobileNet v1, by the same rules for other gr
 estimates.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def _as_it_is(graph: Graph) -> Footprint:
     }
     return Footprint(
         param_count=sum(op.params for op in graph.ops),
-        **_operation_counts(graph),
+        **operation_counts(graph.ops),
         tflite_bytes=graph.tflite_bytes,
         weights_flash_bytes=weights,
         **{name: estimate.bytes for name, estimate in figures.items()},
@@ -118,15 +119,16 @@ def _as_it_is(graph: Graph) -> Footprint:
     )
 
 
-def _operation_counts(graph: Graph) -> dict[str, int]:
+def operation_counts(ops: Iterable[Op]) -> dict[str, int]:
     """Returns all MACs, and the four counts that `mbutils.device.latency` predicts from."""
-    macs = sum(op.macs for op in graph.ops)
-    pointwise = sum(op.macs for op in graph.ops if op.is_pointwise)
-    depthwise = sum(op.macs for op in graph.ops if op.code == "DEPTHWISE_CONV_2D")
+    ops = tuple(ops)
+    macs = sum(op.macs for op in ops)
+    pointwise = sum(op.macs for op in ops if op.is_pointwise)
+    depthwise = sum(op.macs for op in ops if op.code == "DEPTHWISE_CONV_2D")
     return {
         "macs": macs,
         "conv_macs": macs - pointwise - depthwise,
         "pointwise_macs": pointwise,
         "depthwise_macs": depthwise,
-        "conv_outputs": sum(op.outputs[0].size for op in graph.ops if op.is_convolution),
+        "conv_outputs": sum(op.outputs[0].size for op in ops if op.is_convolution),
     }

@@ -1,17 +1,20 @@
-/* Start-up of the Cortex-M7 board mps2-an500 as QEMU emulates it, with semihosting. With -icount shift=0 its time
- * advances by 1 ns for each instruction: these are instructions, not cycles of a real core. */
+/* The Cortex-M7 board mps2-an500 as QEMU emulates it: start-up, semihosting, a clock, and a serial port. With -icount
+ * shift=0 its time advances by 1 ns for each instruction: a tick of its clock is an instruction, not a cycle. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "board.h"
 
-#define SYSTICK_CONTROL (*(volatile uint32_t *)0xe000e010)
-#define SYSTICK_RELOAD (*(volatile uint32_t *)0xe000e014)
-#define SYSTICK_VALUE (*(volatile uint32_t *)0xe000e018)
 #define COPROCESSOR_ACCESS (*(volatile uint32_t *)0xe000ed88)
-#define SYSTICK_PERIOD 0x1000000ul
+#define TIMER_CONTROL (*(volatile uint32_t *)0x40000000)
+#define TIMER_VALUE (*(volatile uint32_t *)0x40000004)
+#define TIMER_RELOAD (*(volatile uint32_t *)0x40000008)
 #define NANOSECONDS_EACH_TICK 40 /* 25 MHz */
+#define UART_DATA (*(volatile uint32_t *)0x40004000)
+#define UART_STATE (*(volatile uint32_t *)0x40004004)
+#define UART_CONTROL (*(volatile uint32_t *)0x40004008)
+#define UART_BAUD_DIVIDER (*(volatile uint32_t *)0x40004010)
 #define UNUSED_STACK 0xdeadbeefu
 
 extern uint32_t data_start[], data_end[], data_load[], bss_start[], bss_end[], stack_limit[], stack_top[];
@@ -19,9 +22,6 @@ void initialise_monitor_handles(void);
 int main(void);
 
 static uint32_t *marked_from;
-static volatile uint32_t wrapped;
-
-static void count_wrap(void) { wrapped++; }
 
 static void stop(void)
 {
@@ -34,6 +34,10 @@ void reset(void)
     __asm volatile("dsb\n isb");
     memcpy(data_start, data_load, (size_t)((uint8_t *)data_end - (uint8_t *)data_start));
     memset(bss_start, 0, (size_t)((uint8_t *)bss_end - (uint8_t *)bss_start));
+    TIMER_RELOAD = TIMER_VALUE = UINT32_MAX;
+    TIMER_CONTROL = 1;
+    UART_BAUD_DIVIDER = 217; /* 115200 */
+    UART_CONTROL = 3;
     initialise_monitor_handles();
     exit(main());
 }
@@ -44,26 +48,44 @@ void _fini(void) {}
 
 __attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
     stack_top, (void *)reset, (void *)stop, (void *)stop, (void *)stop, (void *)stop, (void *)stop,
-    [11] = (void *)stop, [14] = (void *)stop, [15] = (void *)count_wrap,
+    [11] = (void *)stop, [14] = (void *)stop, [15] = (void *)stop,
 };
 
-void board_start(void)
+uint32_t network_clock(void) { return (UINT32_MAX - TIMER_VALUE) * NANOSECONDS_EACH_TICK; }
+
+uint32_t network_clock_hz(void) { return 1000000000; }
+
+int board_read(uint8_t *bytes, int count)
+{
+    const uint32_t start = network_clock();
+    while (count) {
+        if (UART_STATE & 2) {
+            *bytes++ = (uint8_t)UART_DATA;
+            count--;
+        } else if (network_clock() - start > network_clock_hz()) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+void board_write(const uint8_t *bytes, int count)
+{
+    for (; count; count--) {
+        while (UART_STATE & 1) {}
+        UART_DATA = *bytes++;
+    }
+}
+
+void board_mark_stack(void)
 {
     marked_from = (uint32_t *)__builtin_frame_address(0) - 16;
     for (volatile uint32_t *word = stack_limit; word < marked_from; word++) *word = UNUSED_STACK;
-    wrapped = 0;
-    SYSTICK_CONTROL = 0;
-    SYSTICK_RELOAD = SYSTICK_PERIOD - 1;
-    SYSTICK_VALUE = 0;
-    SYSTICK_CONTROL = 7;
 }
 
-void board_stop(unsigned long *instructions, unsigned long *stack_bytes)
+unsigned long board_stack_bytes(void)
 {
-    const uint32_t ticks = wrapped * SYSTICK_PERIOD + (SYSTICK_PERIOD - 1 - SYSTICK_VALUE);
-    SYSTICK_CONTROL = 0;
     const uint32_t *word = stack_limit;
     while (word < marked_from && *word == UNUSED_STACK) word++;
-    *instructions = (unsigned long)ticks * NANOSECONDS_EACH_TICK;
-    *stack_bytes = (unsigned long)((uint8_t *)__builtin_frame_address(0) - (const uint8_t *)word);
+    return (unsigned long)((uint8_t *)__builtin_frame_address(0) - (const uint8_t *)word);
 }

@@ -1,5 +1,6 @@
 """How tables look: a DataFrame in, a pandas Styler or text out."""
 
+from mbutils.report.tables.board import board_text
 from mbutils.report.tables.costs import (
     costs_of,
     deployment,
