@@ -1,6 +1,7 @@
 """Int8 models whose every layer is alive, and generated C code as a library that Python calls."""
 
 import ctypes
+import shutil
 import subprocess
 import tempfile
 from dataclasses import asdict
@@ -9,10 +10,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
 from tflite_models import made_once
 
 from mbutils import deploy, quantization
-from mbutils.deploy import figures, folder, source
+from mbutils.deploy import figures, folder, measure, source
 from mbutils.deploy.models import Model
 from mbutils.deploy.models import patterns as images
 from mbutils.deploy.render import render
@@ -20,6 +22,10 @@ from mbutils.model import mobilenet
 from mbutils.tflite.interpreter import reference_outputs
 from mbutils.tflite.reader import read_graph
 
+CORES = {
+    **dict.fromkeys(["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m7", "cortex-m55"], measure.TOOLS),
+    "rv32imac": ("make", "riscv64-unknown-elf-gcc", "qemu-system-riscv32"),
+}
 C99 = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 SOURCES = Path(deploy.__file__).parent / "c"
 
@@ -62,6 +68,26 @@ def _kill(layer, share):
         chosen[:] = chosen[0]
     filters[:, :, chosen] = 0
     layer.kernel.assign(filters)
+
+
+def on_each_core(test):
+    """Runs a test with each core that QEMU emulates a board of, where the tools for it are installed."""
+
+    def parameter(core, tools):
+        missing = [tool for tool in tools if not shutil.which(tool)]
+        return pytest.param(
+            core, marks=pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+        )
+
+    return pytest.mark.parametrize("core", [parameter(*item) for item in CORES.items()])(test)
+
+
+def run_on_board(folder, core, *options):
+    """Compiles a deployed folder for a core, and returns what it prints on an emulated board."""
+    command = ["make", "-s", "qemu", f"CORE={core}", *options]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
+    return result.stdout
 
 
 def network_of(content):

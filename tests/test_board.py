@@ -64,7 +64,7 @@ def carry(source, target, change):
 def emulated(out):
     """Runs check.c of a folder on the emulated board, and yields the port to it."""
     command = ["make", "-s", "serial", "QEMU=exec qemu-system-arm"]
-    subprocess.run(["make", "-s", "build/arm_check/check.elf"], cwd=out, check=True)
+    subprocess.run(["make", "-s", "build/cortex-m7_check/check.elf"], cwd=out, check=True)
     with subprocess.Popen(command, cwd=out, stdout=subprocess.PIPE, text=True, start_new_session=True) as board:
         try:
             said = board.stdout.readline()
@@ -241,7 +241,7 @@ def fit(out, *options):
 
 def used(out):
     """Returns the bytes in flash and RAM of what `make fit` linked, as `size` counts them."""
-    command = ["arm-none-eabi-size", "-B", "build/arm_check/fit.elf"]
+    command = ["arm-none-eabi-size", "-B", "build/cortex-m7_check/fit.elf"]
     text, data, bss = subprocess.run(command, cwd=out, capture_output=True, text=True).stdout.split()[6:9]
     return int(text) + int(data), int(data) + int(bss)
 

@@ -11,7 +11,7 @@ import mistune
 import notebook_cells
 import numpy as np
 import pytest
-from deploy_models import network_of, pointer, shared_library, tflite, write_folder
+from deploy_models import network_of, on_each_core, pointer, run_on_board, shared_library, tflite, write_folder
 from PIL import Image
 
 from mbutils import cli, deploy, runs
@@ -47,6 +47,22 @@ def test_instructions_and_code_stay_within_their_goals(tmp_path, size, most):
     assert 0 < measured.portable_text_bytes < measured.text_bytes <= 16 * 1024
     assert measured.data_bytes == measured.bss_bytes == 0
     assert 100 < measured.stack_bytes < 2048
+
+
+@pytest.mark.slow
+@on_each_core
+def test_a_network_passes_on_each_core(tmp_path, core):
+    contract = Preprocessing(50, "rgb", "area")
+    write_folder(tmp_path / "c", tflite(0.25, 50, 3, 101, "int8_per_tensor"), contract, tuple(map(str, range(101))))
+    assert run_on_board(tmp_path / "c", core).endswith("PASS\n")
+
+
+@pytest.mark.slow
+@needs_target
+@pytest.mark.parametrize(("core", "most"), [("cortex-m3", 55_000_000), ("cortex-m55", 4_500_000)])
+def test_instructions_of_other_cores_stay_within_their_goals(tmp_path, core, most):
+    write_folder(tmp_path / "c", tflite(0.25, 96, 3, 5), Preprocessing(96, "rgb", "area"), tuple("abcde"), count=1)
+    assert 0 < int(re.search(r"^inference (\d+) ", run_on_board(tmp_path / "c", core), re.MULTILINE)[1]) <= most
 
 
 @pytest.mark.slow

@@ -57,14 +57,14 @@ def measure(folder: Path) -> Measurement | None:
     if missing_tools():
         return None
     printed = _make(folder, "qemu")
-    portable = _make(folder, "qemu", "PORTABLE=1", "ARM_CFLAGS=-O2 -DVECTORS=1")
-    sections = _sections(folder / "build" / "arm" / "network.o")
+    portable = _make(folder, "qemu", "PORTABLE=1", "CORE_CFLAGS=-O2 -DVECTORS=1")
+    sections = _sections(folder / "build" / "cortex-m7" / "network.o")
     return Measurement(
         compiler=_run(folder, "arm-none-eabi-gcc", "--version").splitlines()[0],
         **{f"{name}_bytes": sections[name] for name in _SECTIONS},
         stack_bytes=_printed(printed, "stack"),
         instructions=_printed(printed, "inference"),
-        portable_text_bytes=_sections(folder / "build" / "arm_portable" / "network.o")["text"],
+        portable_text_bytes=_sections(folder / "build" / "cortex-m7_portable" / "network.o")["text"],
         portable_instructions=_printed(portable, "inference"),
     )
 

@@ -1,4 +1,4 @@
-/* What a board gives: a clock, and a port to a computer. mps2_an500.c is an example, host.c is a computer itself. */
+/* What a board gives: a clock, and a port to a computer. mps.c is an example, host.c is a computer itself. */
 #ifndef BOARD_H
 #define BOARD_H
 

@@ -1,20 +1,28 @@
-/* The Cortex-M7 board mps2-an500 as QEMU emulates it: start-up, semihosting, a clock, and a serial port. With -icount
- * shift=0 its time advances by 1 ns for each instruction: a tick of its clock is an instruction, not a cycle. */
+/* Arm's boards MPS2 (Cortex-M0+, M3, M4, M7) and MPS3 (Cortex-M55) as QEMU emulates them: start-up, semihosting, a clock,
+ * and a serial port. With -icount shift=0 their time advances by 1 ns for each instruction: a tick of the clock is an
+ * instruction, not a cycle. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "board.h"
 
-#define COPROCESSOR_ACCESS (*(volatile uint32_t *)0xe000ed88)
-#define TIMER_CONTROL (*(volatile uint32_t *)0x40000000)
-#define TIMER_VALUE (*(volatile uint32_t *)0x40000004)
-#define TIMER_RELOAD (*(volatile uint32_t *)0x40000008)
-#define NANOSECONDS_EACH_TICK 40 /* 25 MHz */
-#define UART_DATA (*(volatile uint32_t *)0x40004000)
-#define UART_STATE (*(volatile uint32_t *)0x40004004)
-#define UART_CONTROL (*(volatile uint32_t *)0x40004008)
-#define UART_BAUD_DIVIDER (*(volatile uint32_t *)0x40004010)
+#define AT(address) (*(volatile uint32_t *)(address))
+#define COPROCESSOR_ACCESS AT(0xe000ed88)
+#if defined(__ARM_FEATURE_MVE)
+#define COUNTER_CONTROL AT(0x58100000)
+#define COUNTER_VALUE AT(0x58000000)
+#define UART 0x59303000
+#else
+#define TIMER_CONTROL AT(0x40000000)
+#define TIMER_VALUE AT(0x40000004)
+#define TIMER_RELOAD AT(0x40000008)
+#define UART 0x40004000
+#endif
+#define UART_DATA AT(UART)
+#define UART_STATE AT(UART + 4)
+#define UART_CONTROL AT(UART + 8)
+#define UART_BAUD_DIVIDER AT(UART + 16)
 #define UNUSED_STACK 0xdeadbeefu
 
 extern uint32_t data_start[], data_end[], data_load[], bss_start[], bss_end[], stack_limit[], stack_top[];
@@ -22,6 +30,20 @@ void initialise_monitor_handles(void);
 int main(void);
 
 static uint32_t *marked_from;
+
+#if defined(__ARM_FEATURE_MVE)
+static void start_clock(void) { COUNTER_CONTROL = 1; }
+
+uint32_t network_clock(void) { return (uint32_t)(COUNTER_VALUE * 125ull / 4); } /* 32 MHz */
+#else
+static void start_clock(void)
+{
+    TIMER_RELOAD = TIMER_VALUE = UINT32_MAX;
+    TIMER_CONTROL = 1;
+}
+
+uint32_t network_clock(void) { return (UINT32_MAX - TIMER_VALUE) * 40; } /* 25 MHz */
+#endif
 
 static void stop(void)
 {
@@ -34,8 +56,7 @@ void reset(void)
     __asm volatile("dsb\n isb");
     memcpy(data_start, data_load, (size_t)((uint8_t *)data_end - (uint8_t *)data_start));
     memset(bss_start, 0, (size_t)((uint8_t *)bss_end - (uint8_t *)bss_start));
-    TIMER_RELOAD = TIMER_VALUE = UINT32_MAX;
-    TIMER_CONTROL = 1;
+    start_clock();
     UART_BAUD_DIVIDER = 217; /* 115200 */
     UART_CONTROL = 3;
     initialise_monitor_handles();
@@ -50,8 +71,6 @@ __attribute__((section(".vectors"), used)) static const void *const vectors[16] 
     stack_top, (void *)reset, (void *)stop, (void *)stop, (void *)stop, (void *)stop, (void *)stop,
     [11] = (void *)stop, [14] = (void *)stop, [15] = (void *)stop,
 };
-
-uint32_t network_clock(void) { return (UINT32_MAX - TIMER_VALUE) * NANOSECONDS_EACH_TICK; }
 
 uint32_t network_clock_hz(void) { return 1000000000; }
 
