@@ -55,19 +55,6 @@ static inline int32_t nn_dot_vectors(const int8_t *values, const int8_t *weights
     return sum;
 }
 
-/* Copies `count` values, of which each vector but the first lies `step` bytes behind the one before it. */
-static inline void nn_copy_vectors(const int8_t *from, int count, int8_t *to, const int step)
-{
-    int8x16_t v;
-    __asm__ volatile("dlstp.8 lr, %[count]\n"
-                     "1: vldrb.8 %q[v], [%[from]], #16\n"
-                     "vstrb.8 %q[v], [%[to]], %[step]\n"
-                     "letp lr, 1b"
-                     : [from] "+r"(from), [to] "+r"(to), [v] "=&w"(v)
-                     : [count] "r"(count), [step] "i"(step)
-                     : "lr", "cc", "memory");
-}
-
 /* ---- Convolution ----------------------------------------------------------------------------------------------- */
 
 #define NN_GROUPS 2 /* of four pixels, which share the multipliers */
@@ -76,6 +63,19 @@ static inline void nn_copy_vectors(const int8_t *from, int count, int8_t *to, co
 static inline int nn_blocks(const nn_layer *layer) { return (layer->patch + NN_VECTOR - 1) / NN_VECTOR; }
 
 static inline int nn_group_bytes(const nn_layer *layer) { return nn_blocks(layer) * NN_LANES * NN_VECTOR; }
+
+/* Copies a patch to one of the interleaved lanes. */
+static inline void nn_copy_to_lane(const int8_t *from, int count, int8_t *lane)
+{
+    int8x16_t v;
+    __asm__ volatile("dlstp.8 lr, %[count]\n"
+                     "1: vldrb.8 %q[v], [%[from]], #16\n"
+                     "vstrb.8 %q[v], [%[lane]], #64\n"
+                     "letp lr, 1b"
+                     : [from] "+r"(from), [lane] "+r"(lane), [v] "=&w"(v)
+                     : [count] "r"(count)
+                     : "lr", "cc", "memory");
+}
 
 /* Interleaves the patches of up to eight pixels; the last one again until a group is full. */
 static inline void nn_fill_groups(
@@ -86,7 +86,7 @@ static inline void nn_fill_groups(
     for (int first = x; first <= last; first += NN_LANES, lanes += nn_group_bytes(layer)) {
         const int8_t *from = nn_patch(layer, in, y, first, scratch);
         for (int lane = 0; lane < NN_LANES; lane++) {
-            nn_copy_vectors(from, count, lanes + lane * NN_VECTOR, NN_LANES * NN_VECTOR);
+            nn_copy_to_lane(from, count, lanes + lane * NN_VECTOR);
             if (first + lane >= last) continue;
             from = in_place ? from + in_place : nn_patch(layer, in, y, first + lane + 1, scratch);
         }
@@ -117,15 +117,16 @@ static inline void nn_dot_2x4(
             "bne 1b"
             : [a0] "+Te"(a0), [a1] "+Te"(a1), [a2] "+Te"(a2), [a3] "+Te"(a3), [b0] "+Te"(b0), [b1] "+Te"(b1),
               [b2] "+Te"(b2), [b3] "+Te"(b3), [weights] "+r"(weights), [lane] "+r"(lane), [blocks] "+r"(blocks)
-            : "m"(*(const int8_t(*)[])weights), "m"(*(const int8_t(*)[])lanes)
-            : "q0", "q1", "q2", "q3", "cc");
+            :
+            : "q0", "q1", "q2", "q3", "cc", "memory");
     *a = nn_vector(a0, a1, a2, a3);
     *b = nn_vector(b0, b1, b2, b3);
 }
 
 /* Convolves groups of four pixels with the weights of two channels after the other. The outputs of a pixel that is in
  * the lanes again are written again. */
-NN_SPECIALIZED void nn_convolve_groups(const nn_layer *layer, const int8_t *lanes, int pixels, int8_t *out, nn_kind kind)
+NN_SPECIALIZED void nn_convolve_groups(
+    const nn_layer *layer, const int8_t *lanes, int pixels, int8_t *out, nn_kind kind)
 {
     const int8_t *weights = layer->weights;
     const int channels = layer->out_channels, blocks = nn_blocks(layer), group_bytes = nn_group_bytes(layer);
@@ -136,8 +137,9 @@ NN_SPECIALIZED void nn_convolve_groups(const nn_layer *layer, const int8_t *lane
     }
     for (int c = 0; c < channels; c += 2, weights += 2 * layer->weights_each) {
         const int place = c * layer->per_channel, next = c + 1 < channels ? place + layer->per_channel : place;
-        const int32x4_t multiplier_a = vdupq_n_s32(layer->multiplier[place]), right_a = vdupq_n_s32(layer->right[place]);
-        const int32x4_t multiplier_b = vdupq_n_s32(layer->multiplier[next]), right_b = vdupq_n_s32(layer->right[next]);
+        const int32x4_t multiplier_a = vdupq_n_s32(layer->multiplier[place]);
+        const int32x4_t multiplier_b = vdupq_n_s32(layer->multiplier[next]);
+        const int32x4_t right_a = vdupq_n_s32(layer->right[place]), right_b = vdupq_n_s32(layer->right[next]);
         for (int i = 0; i * NN_LANES < pixels; i++) {
             int32x4_t a, b;
             nn_dot_2x4(weights, lanes + i * group_bytes, blocks, layer->bias + c, &a, &b);

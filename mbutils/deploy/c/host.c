@@ -1,5 +1,5 @@
-/* This computer as a board: the port is its standard input and output. So it is on an emulated RISC-V core, where a tick
- * of the clock is an instruction. */
+/* This computer as a board: the port is its standard input and output. So is an emulated RISC-V core, where a tick of
+ * the clock is an instruction. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

@@ -1,6 +1,6 @@
-/* Arm's boards MPS2 (Cortex-M0+, M3, M4, M7) and MPS3 (Cortex-M55) as QEMU emulates them: start-up, semihosting, a clock,
- * and a serial port. With -icount shift=0 their time advances by 1 ns for each instruction: a tick of the clock is an
- * instruction, not a cycle. */
+/* Arm's boards MPS2 (Cortex-M0+, M3, M4, M7) and MPS3 (Cortex-M55) as QEMU emulates them: start-up, semihosting, a
+ * clock, and a serial port. With -icount shift=0 their time advances by 1 ns for each instruction: a tick of the clock
+ * is an instruction, not a cycle. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
