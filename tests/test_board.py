@@ -14,7 +14,7 @@ from deploy_models import tflite, write_folder
 
 from mbutils import cli, deploy
 from mbutils.config import Preprocessing
-from mbutils.deploy import folder
+from mbutils.deploy import board, folder
 
 missing = deploy.missing_tools()
 needs_target = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
@@ -109,6 +109,11 @@ def test_the_outputs_of_a_board_are_compared_and_its_layers_timed(deployed, caps
         assert f"{stage['name']} " in printed
     assert f"{sum(stage['macs'] for stage in stages):,}" in printed
     assert f"{sum(stage['estimated_ms']['STM32H747I-DISCO'] for stage in stages):.3f}" in printed
+
+
+def test_times_are_right_up_to_the_last_tick_of_a_clock():
+    ticks = np.array([[0, 12_109_400, 2**32 - 1]], np.uint32)
+    assert board.milliseconds(ticks, 10**9) == pytest.approx(np.array([[0, 12.1094, 4294.967295]]))
 
 
 @needs_cc

@@ -75,14 +75,19 @@ def check(out: Path, device: str, baud: int, seconds: float) -> Session:
             for image in images:
                 answers.append(_run(port, image.tobytes(), board, seconds, f"image {len(answers)}"))
                 bar.update()
-    ticks = np.array([np.frombuffer(times, "<u4") for _, times in answers]) * 1000 / board.clock_hz
+    times = milliseconds(np.array([np.frombuffer(ticks, "<u4") for _, ticks in answers]), board.clock_hz)
     stages = pd.DataFrame(facts["stages"]).head(board.n_stages)
     return Session(
         board,
         np.array([outputs != own for (outputs, _), own in zip(answers, expected, strict=True)]),
-        ticks[:, 0],
-        stages.assign(milliseconds=np.median(ticks[:, 1:], axis=0)),
+        times[:, 0],
+        stages.assign(milliseconds=np.median(times[:, 1:], axis=0)),
     )
+
+
+def milliseconds(ticks: np.ndarray, clock_hz: int) -> np.ndarray:
+    """Returns how long so many ticks, uint32, of a clock take: float64."""
+    return ticks.astype(np.float64) * 1000 / clock_hz
 
 
 def _hello(port: Port) -> Board:

@@ -60,7 +60,7 @@ class Port:
         damaged, silent = 0, 0
         while silent < times and damaged < _ATTEMPTS:
             try:
-                self._send(kind, payload)
+                self._send(kind, payload, seconds)
                 answer = self._answer(seconds)
             except _SilenceError:
                 silent += 1
@@ -78,11 +78,11 @@ class Port:
             f"no answer on {self._device} at {self._baud} baud within {seconds:g} s, asked {times} times"
         )
 
-    def _send(self, kind: bytes, payload: bytes) -> None:
+    def _send(self, kind: bytes, payload: bytes, seconds: float) -> None:
         frame = _HEADER.pack(_MAGIC, kind, len(payload)) + payload
         frame += struct.pack("<I", zlib.crc32(frame[len(_MAGIC) :]))
         self._serial.reset_input_buffer()
-        self._serial.write_timeout = self._seconds_for(len(frame))
+        self._serial.write_timeout = self._seconds_for(len(frame)) + seconds  # a board may still be busy
         try:
             self._serial.write(frame)
         except serial.SerialTimeoutException as error:

@@ -6,7 +6,7 @@ from mbutils.deploy.board import Session
 from mbutils.device import latency
 
 _ESTIMATED = "STM32H747I-DISCO"
-_NOTE = "estimated ms: {}, of the total with STM32Cube.AI; how it is made up of layers is less sure"
+_NOTE = "{} with STM32Cube.AI: of the total; how it is made up of layers is less sure"
 
 
 def board_text(session: Session) -> str:
