@@ -9,8 +9,9 @@ import numpy as np
 
 from mbutils import deploy
 from mbutils.deploy import source
-from mbutils.deploy.layers import Layer, Network
+from mbutils.deploy.layers import Layer
 from mbutils.deploy.memory import deepest
+from mbutils.deploy.network import Network
 from mbutils.deploy.render import array
 from mbutils.tflite import requantize
 

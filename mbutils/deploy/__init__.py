@@ -16,10 +16,10 @@ from mbutils import runs
 from mbutils.config import DeployParameters, full_path, resolve_results_dir
 from mbutils.deploy import figures, folder, limits, measure
 from mbutils.deploy.figures import streaming
-from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement, missing_tools
 from mbutils.deploy.memory import Plan, plan
 from mbutils.deploy.models import Model
+from mbutils.deploy.network import Network
 from mbutils.device.footprint import Footprint, graph_footprint
 from mbutils.errors import WorkbookError
 from mbutils.tflite.interpreter import reference_outputs

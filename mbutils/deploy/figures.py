@@ -4,9 +4,9 @@ from typing import Any
 
 import pandas as pd
 
-from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement
 from mbutils.deploy.memory import Plan, arena_bytes, deepest
+from mbutils.deploy.network import Network
 from mbutils.device import latency, published
 from mbutils.device.footprint import Footprint, operation_counts
 from mbutils.tflite.graph import Op

@@ -15,9 +15,9 @@ import numpy as np
 from mbutils.config import INTERPOLATIONS, PADDING, Preprocessing
 from mbutils.data import cache
 from mbutils.deploy import source
-from mbutils.deploy.layers import Network
 from mbutils.deploy.memory import Plan
 from mbutils.deploy.models import Model
+from mbutils.deploy.network import Network
 from mbutils.deploy.render import render
 from mbutils.device.footprint import Footprint
 from mbutils.errors import WorkbookError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mbutils.deploy import source
-from mbutils.deploy.layers import Network
 from mbutils.deploy.memory import ALIGNMENT, plan
+from mbutils.deploy.network import Network
 from mbutils.errors import WorkbookError
 from mbutils.tflite.reader import read_graph
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mbutils.deploy.layers import Layer, Network
+from mbutils.deploy.layers import Layer
+from mbutils.deploy.network import Network
 from mbutils.device.memory import Buffer
 from mbutils.device.placement import Block, place
 from mbutils.errors import WorkbookError

@@ -6,8 +6,9 @@ from math import prod
 
 import numpy as np
 
-from mbutils.deploy.layers import Layer, Network
+from mbutils.deploy.layers import Layer
 from mbutils.deploy.memory import ALIGNMENT, VECTOR, Plan, Step, is_flat, padded
+from mbutils.deploy.network import Network
 from mbutils.deploy.render import braced, render
 
 
