@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from mbutils.config import DeployParameters
 from mbutils.deploy.figures import streaming
-from mbutils.deploy.layers import Network
 from mbutils.deploy.measure import Measurement
 from mbutils.deploy.memory import Plan
+from mbutils.deploy.network import Network
 from mbutils.errors import WorkbookError
 
 

@@ -12,19 +12,12 @@ from itertools import pairwise
 
 from mbutils.deploy.layers import Layer
 from mbutils.deploy.network import Network
+from mbutils.deploy.scratch import LANES, kept_bytes, least_bytes, multiple, padded, pairs_in, useful_sizes
 from mbutils.device.memory import Buffer
 from mbutils.device.placement import Block, place
 from mbutils.errors import WorkbookError
 
 ALIGNMENT = 4  # bytes
-STRIDE = 8  # weights of one output channel that a convolution reads at a time
-LANES = 4  # pixels that a convolution works on at a time: NN_LANES in kernels.h
-VECTOR = 16  # bytes of a vector of Helium
-PAIR_WEIGHTS = 4 * 10 * 4  # bytes of the weights that go with them: four channels, ten words
-PAIR = (
-    4 * 3 * 4
-)  # bytes of a pair of columns in a depthwise convolution of 3 x 3: four channels, three rows, two halfwords
-FEWEST_PAIRS = 5  # that are worth it
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +80,7 @@ def plan(network: Network, streamed_layers: int = 0, spare_bytes: int = 0) -> Pl
     best = _with_scratch(network, stages, sizes)
     limit = best.arena_bytes + spare_bytes
     for i, stage in enumerate(stages):
-        for size in _useful_sizes(stage):
+        for size in useful_sizes(stage):
             if size <= sizes[i]:
                 continue
             wider = [*sizes[:i], size, *sizes[i + 1 :]]
@@ -128,29 +121,7 @@ def _stages(network: Network, streamed_layers: int) -> list[list[Layer]]:
 
 
 def _least_scratch(stages: list[list[Layer]]) -> list[int]:
-    return [_aligned(max(map(_scratch_bytes, stage))) for stage in stages]
-
-
-def _useful_sizes(stage: list[Layer]) -> Iterator[int]:
-    """Yields sizes of the scratch memory that make depthwise convolutions faster, the best first.
-
-    These are all pairs of columns that a layer reads for a row of outputs, kept for the next row, then those of four
-    channels: for the whole row, half of it, a third and so on.
-    """
-    most = max(map(_most_pairs, stage))
-    if kept := sum(map(_kept_bytes, stage)) if len(stage) == 1 else 0:
-        yield kept
-    for parts in range(1, most):
-        pairs = -(-(most - 1) // parts) + 1
-        if pairs < min(FEWEST_PAIRS, most):
-            return
-        yield PAIR_WEIGHTS + pairs * PAIR
-
-
-def _kept_bytes(layer: Layer) -> int:
-    """Returns the scratch memory for all pairs of columns of all channels, 0 if they cannot be kept."""
-    channels, pairs = layer.output_shape[2], _most_pairs(layer)
-    return channels // 4 * (PAIR_WEIGHTS + pairs * PAIR) if pairs and channels % 4 == 0 else 0
+    return [_aligned(max(map(least_bytes, stage))) for stage in stages]
 
 
 def _with_scratch(network: Network, stages: list[list[Layer]], sizes: list[int]) -> Plan:
@@ -205,17 +176,6 @@ def _held(stage: list[Layer]) -> Iterator[tuple[Layer, int]]:
         yield layer, _aligned(min(after.window[0], layer.output_shape[0]) * row)
 
 
-def _most_pairs(layer: Layer) -> int:
-    """Returns the pairs of columns below a row of outputs of a depthwise convolution, 0 for one without pairs."""
-    (_, width, channels), (_, outputs, _) = layer.input_shape, layer.output_shape
-    stride, left = layer.stride[1], layer.padding[1]
-    right = (outputs - 1) * stride + 3 - left - width
-    if layer.kernel != "nn_depthwise" or layer.window != (3, 3) or stride > 2 or max(left, right) > 1 or channels < 4:
-        return 0
-    pairs = (outputs * stride + 1) // 2 + 1
-    return pairs if outputs > LANES - 1 else 0
-
-
 def _steps(
     stage: list[Layer],
     starts: dict[Block, int],
@@ -227,10 +187,8 @@ def _steps(
     for layer, after in zip(stage, [*stage[1:], None], strict=True):
         target = starts[held[layer] if after else ends[-1]]
         out_rows = min(after.window[0], layer.output_shape[0]) if after else layer.output_shape[0]
-        most = _most_pairs(layer)
-        pairs = min((scratch.largest - PAIR_WEIGHTS) // PAIR, most)
-        pairs = pairs if pairs >= min(FEWEST_PAIRS, most) else 0
-        keeps_pairs = len(stage) == 1 and 0 < _kept_bytes(layer) <= scratch.largest
+        pairs = pairs_in(layer, scratch.largest)
+        keeps_pairs = len(stage) == 1 and 0 < kept_bytes(layer) <= scratch.largest
         other = ends[1] if layer.kernel == "nn_add" else scratch  # that kernel takes its second input there
         yield Step(layer, source, rows, target, out_rows, starts[other], pairs, keeps_pairs)
         source, rows = target, out_rows
@@ -282,24 +240,6 @@ def _schedule(stage: list[Layer]) -> Iterator[tuple[int, int]]:
         done[k] += 1
 
 
-def _scratch_bytes(layer: Layer) -> int:
-    """Returns the working memory of a layer: the inputs under its kernel, as bytes and in lanes.
-
-    The lanes are of halfwords, or as many again of bytes, in whole vectors.
-    """
-    if layer.kernel == "nn_depthwise":
-        return layer.weights.size
-    if layer.kernel != "nn_convolution":
-        return 0
-    patch = 0 if layer.window == (1, 1) else padded(layer.weights.shape[1])
-    return patch + 2 * LANES * _multiple(layer.weights.shape[1], VECTOR)
-
-
-def padded(count: int) -> int:
-    """Returns the weights of one output channel in C, padded with zeros to what an inner loop reads at a time."""
-    return _multiple(count, STRIDE)
-
-
 def _overread(network: Network) -> int:
     """Returns how far past the end of a map an inner loop may read if weights are padded."""
     convolutions = [layer for layer in network.layers if layer.kernel == "nn_convolution"]
@@ -313,8 +253,4 @@ def _size(shape: tuple[int, int, int]) -> int:
 
 
 def _aligned(size: int) -> int:
-    return _multiple(size, ALIGNMENT)
-
-
-def _multiple(size: int, of: int) -> int:
-    return -(-size // of) * of
+    return multiple(size, ALIGNMENT)

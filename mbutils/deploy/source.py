@@ -7,9 +7,10 @@ from math import prod
 import numpy as np
 
 from mbutils.deploy.layers import Layer
-from mbutils.deploy.memory import ALIGNMENT, VECTOR, Plan, Step, is_flat, padded
+from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat
 from mbutils.deploy.network import Network
 from mbutils.deploy.render import braced, render
+from mbutils.deploy.scratch import VECTOR, padded
 
 
 def network_h(network: Network, plan: Plan, has_threshold: bool = False, model_id: str = "") -> str:
