@@ -1,6 +1,7 @@
 """`mb check`: the C code on a board, over its serial port."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -233,6 +234,10 @@ def test_a_port_in_use_is_named(deployed, capsys):
 def test_what_is_no_deployed_folder_is_named(deployed, tmp_path, capsys):
     assert f"{tmp_path} is no folder that mb deploy wrote, and no run" in check(capsys, tmp_path, "/dev/null")[1]
     out = shutil.copytree(deployed, tmp_path / "c")
+    facts = folder.facts(out)
+    (out / folder.FACTS).write_text(json.dumps({"files": facts["files"]}))
+    assert f"{out} was deployed before mb check was there" in check(capsys, out, "/dev/null")[1]
+    (out / folder.FACTS).write_text(json.dumps(facts))
     (out / "vectors.h").write_text("mine")
     assert "vectors.h is not what was deployed: deploy again" in check(capsys, out, "/dev/null")[1]
 

@@ -63,6 +63,8 @@ def check(out: Path, device: str, baud: int, seconds: float) -> Session:
             another model.
     """
     facts, tflite = folder.facts(out), folder.unedited(out, "model_int8.tflite")
+    if "stages" not in facts:
+        raise WorkbookError(f"{out} was deployed before mb check was there: deploy again")
     contract = Preprocessing(**facts["preprocessing"])
     images = folder.vector_images(out, contract.shape)
     with Port(device, baud) as port:
