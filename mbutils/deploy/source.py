@@ -32,7 +32,7 @@ def network_h(network: Network, plan: Plan, has_threshold: bool = False, model_i
 def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
     """Returns network.c: weights, and the calls of the kernels; with a threshold, that in labels.h is used."""
     layers = network.layers
-    heights = [layer.window[0] for layer in layers if layer.kernel == "nn_depthwise"]
+    heights = [layer.window[0] for layer in layers if layer.kernel in ("nn_convolution", "nn_depthwise")]
     symbols = _symbols(network)
     return render(
         "network.c",

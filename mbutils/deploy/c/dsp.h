@@ -44,7 +44,7 @@ static inline uint32_t nn_upper_halves(uint32_t a, uint32_t b)
 /* Writes `count` values, a multiple of 4, to one of the lanes, nn_times as large: [count / 4][even and odd ones][lane]. */
 NN_SPECIALIZED void nn_widen(const int8_t *from, int count, uint32_t *lane, nn_kind kind)
 {
-    for (const int8_t *const end = from + count; from < end; from += 4, lane += 2 * NN_LANES) {
+    for (const int8_t *const end = from + count; from != end; from += 4, lane += 2 * NN_LANES) {
         const uint32_t word = nn_load4(from);
         uint32_t even = nn_even(word), odd = nn_odd(word);
         if (nn_times(kind) == 2) even = __sadd16(even, even);
@@ -130,17 +130,35 @@ NN_SPECIALIZED void nn_convolve_lane(const nn_layer *layer, const uint32_t *lane
     }
 }
 
+/* Copies the values below a kernel that lies inside of the map, in the order of its weights: whole words, what is copied
+ * beyond a row is overwritten by the next one, or meets weights of zero. */
+static inline void nn_copy_inside(const nn_layer *layer, const int8_t *const *rows, int left, int8_t *patch)
+{
+    const int channels = layer->in_channels, width = layer->kernel_width * channels;
+    for (const int8_t *const *const end = rows + layer->kernel_height; rows < end; rows++, patch += width) {
+        const int8_t *from = *rows + left * channels;
+        for (int8_t *to = patch; to < patch + width; to += 4, from += 4) memcpy(to, from, 4);
+    }
+}
+
 /* Computes row y of a convolution of any kernel. */
 NN_SPECIALIZED void nn_convolve_halfwords(
     const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
     const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
+    const int top = y * layer->stride_height - layer->pad_top, is_point = layer->patch == layer->in_channels;
     uint32_t *const lanes = (uint32_t *)__builtin_assume_aligned(scratch, 4);
     int8_t *const patch = scratch + 2 * NN_LANES * each;
+    const int8_t *rows[NN_MAX_ROWS];
+    for (int ky = 0; ky < layer->kernel_height; ky++) rows[ky] = nn_row(in, top + ky < 0 ? 0 : top + ky);
     for (int x = 0, pixels; x < width; x += pixels, out += pixels * channels) {
         pixels = width - x < NN_LANES ? 1 : NN_LANES;
-        for (int lane = 0; lane < pixels; lane++)
-            nn_widen(nn_patch(layer, in, y, x + lane, patch), each, lanes + lane, kind);
+        for (int lane = 0; lane < pixels; lane++) {
+            const int left = (x + lane) * layer->stride_width - layer->pad_left;
+            if (!is_point && nn_is_inside(layer, top, left)) nn_copy_inside(layer, rows, left, patch);
+            else if (!is_point) nn_copy_padded(layer, in, top, left, patch);
+            nn_widen(is_point ? rows[0] + left * layer->in_channels : patch, each, lanes + lane, kind);
+        }
         if (pixels == 1) nn_convolve_lane(layer, lanes, out, kind);
         else nn_convolve_lanes(layer, lanes, out, kind);
     }
@@ -330,13 +348,22 @@ NN_SPECIALIZED void nn_depthwise_channel(const nn_layer *layer, int c, const uin
     out[0] = nn_requantize(scale, sum, kind);
 }
 
+/* The same for four channels, with the weights from row `row` on. */
+NN_SPECIALIZED void nn_depthwise_group(const nn_layer *layer, int c, const uint32_t *pairs, const nn_weights_3x3 *weights,
+                                       int row, int count, int8_t *out, const int stride, nn_kind kind)
+{
+    for (const nn_weights_3x3 *const end = weights + 4; weights < end; weights++, c++, pairs += 3 * layer->pairs)
+        nn_depthwise_channel(layer, c, pairs, weights->first + row, weights->last + row, count, out + c, stride, kind);
+}
+
 /* Computes row y of whole groups of four channels with a stride of 1 or 2, as many columns at a time as the layer's
  * pairs reach. A layer that keeps them unpacks only the rows that the output row before it did not need, each in place
  * of one that is needed no more. Returns how many channels these are. */
-NN_SPECIALIZED int nn_depthwise_pairs(const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch,
-                                      const int stride, nn_kind kind)
+NN_SPECIALIZED int nn_depthwise_pairs(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
     const int channels = layer->out_channels, width = layer->out_width, step = 3 * layer->pairs;
+    const int stride = layer->stride_width;
     const int top = y * layer->stride_height - layer->pad_top, most = (layer->pairs - 1) * 2 / stride;
     const int is_kept = layer->keeps_pairs && y, turned = (3 - (top + 3) % 3) % 3;
     const int there = is_kept && layer->stride_height < 3 ? 3 - layer->stride_height : 0;
@@ -352,9 +379,8 @@ NN_SPECIALIZED int nn_depthwise_pairs(const nn_layer *layer, const nn_rows *in, 
                 const int8_t *const from = row < 0 || row >= layer->in_height ? NULL : nn_row(in, row) + c;
                 nn_pair_pixels(layer, from, left, (count * stride + 1) / 2 + 1, pairs + (row + 3) % 3, step);
             }
-            for (int i = 0; i < 4; i++)
-                nn_depthwise_channel(layer, c + i, pairs + i * step, weights[i].first + turned, weights[i].last + turned,
-                                     count, out + x * channels + c + i, stride, kind);
+            if (stride == 1) nn_depthwise_group(layer, c, pairs, weights, turned, count, out + x * channels, 1, kind);
+            else nn_depthwise_group(layer, c, pairs, weights, turned, count, out + x * channels, 2, kind);
         }
     }
     return c;

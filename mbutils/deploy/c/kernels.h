@@ -10,7 +10,7 @@
  * A kernel is compiled for each kind of layer that the network has (nn_kind), so that no layer pays for another.
  *
  * The network defines before it includes this file:
- *   NN_MAX_ROWS         the largest height of a depthwise kernel
+ *   NN_MAX_ROWS         the largest height of a kernel
  *   NN_MAX_STEPS        the most layers that are streamed together
  */
 #ifndef NN_KERNELS_H
@@ -298,8 +298,7 @@ NN_SPECIALIZED void nn_depthwise(
         return;
     }
 #elif NN_DSP
-    if (layer->pairs && layer->stride_width == 1) done = nn_depthwise_pairs(layer, in, y, out, scratch, 1, kind);
-    if (layer->pairs && layer->stride_width == 2) done = nn_depthwise_pairs(layer, in, y, out, scratch, 2, kind);
+    if (layer->pairs) done = nn_depthwise_pairs(layer, in, y, out, scratch, kind);
 #endif
     if (done == channels) return;
     for (int x = 0; x < layer->out_width; x++, out += channels) {
