@@ -174,7 +174,7 @@ def test_streamed_layers_save_ram_and_cost_no_macs(configuration, layers, most):
 def test_sanitizers_find_nothing(tmp_path, streamed_layers):
     write_folder(tmp_path / "c", tflite(*TINY), Preprocessing(32, "rgb", "area"), tuple("abcde"), 3, streamed_layers)
     flags = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    command = ["cc", *C99, *flags, "network.c", "main.c", "-o", "check"]
+    command = ["cc", *C99, *flags, "network.c", "main.c", "host.c", "-o", "check"]
     subprocess.run(command, cwd=tmp_path / "c", check=True)
     result = subprocess.run([tmp_path / "c" / "check"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
