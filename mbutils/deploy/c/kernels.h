@@ -19,7 +19,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Without optimization, compilers have too few registers for these loops. */
+/* Without optimization, compilers have too few registers for these loops; so they have with -fno-omit-frame-pointer, which
+ * needs -DNN_PORTABLE. */
 #if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP && defined(__OPTIMIZE__) && !defined(NN_PORTABLE)
 #define NN_DSP 1
 #include <arm_acle.h>
