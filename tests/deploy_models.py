@@ -75,11 +75,18 @@ def on_each_core(test):
 
     def parameter(core, tools):
         missing = [tool for tool in tools if not shutil.which(tool)]
+        if core == "rv32imac" and not missing and not _has_picolibc(tools[1]):
+            missing = ["picolibc"]
         return pytest.param(
             core, marks=pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
         )
 
     return pytest.mark.parametrize("core", [parameter(*item) for item in CORES.items()])(test)
+
+
+def _has_picolibc(compiler):
+    found = subprocess.run([compiler, "--print-file-name=picolibc.specs"], capture_output=True, text=True)
+    return Path(found.stdout.strip()).is_absolute()
 
 
 def run_on_board(folder, core, *options):
