@@ -41,7 +41,8 @@ def damage(run):
     (run.path / "manifest.json").write_text("{")
 
 
-def test_list_has_every_run_the_newest_last_with_its_accuracies_and_its_note(of_results, pair, capsys):
+def test_list_has_every_run_the_newest_last_with_its_accuracies_and_its_note(of_results, pair, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
     first, second = pair
     first.update(finished="2026-05-04T03:02:01+00:00")
     second.update(finished="2026-05-04T03:02:00+00:00")

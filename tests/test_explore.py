@@ -114,6 +114,16 @@ def test_photograph_prepared_otherwise_differs_and_is_scored(first):
     assert len({picture.tobytes() for picture in pictures}) == len(pictures)
 
 
+def test_only_a_jpeg_is_prepared_by_the_other_decoder_too(first):
+    encoded = io.BytesIO()
+    Image.fromarray(images(1, (40, 60, 3))[0]).save(encoded, "JPEG", quality=50)
+    contract = replace(first.classifier.contract, color_mode="rgb")
+    other = "tensorflow's JPEG decoder instead of pillow"
+    pictures = chosen._otherwise(encoded.getvalue(), contract)
+    assert not np.array_equal(pictures[other], pictures["as trained"])
+    assert other not in chosen._otherwise(png(images(1, (40, 60, 3))[0]), contract)
+
+
 def test_colour_photograph_is_also_prepared_gray(first):
     contract = replace(first.classifier.contract, color_mode="rgb")
     gray = chosen._otherwise(png(images(1, (40, 60, 3))[0]), contract)["gray instead of rgb"]

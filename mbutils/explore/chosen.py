@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from mbutils.config import Preprocessing
+from mbutils.config import DECODERS, Preprocessing
 from mbutils.data import photographs
 from mbutils.data.dataset import Dataset
 from mbutils.data.decoding import decode
@@ -171,9 +171,14 @@ def choose(run: Opened, photo: bytes, title: str, other: Opened | None = None) -
 
 
 def _otherwise(photo: bytes, contract: Preprocessing) -> dict[str, np.ndarray]:
-    pixels = decode(photo, contract.color_mode, contract.decoder)
-    images = {name: mistake(resize(pixels, used)) for name, (used, mistake) in mistakes(contract).items()}
-    small = resize(pixels, replace(contract, image_size=contract.image_size // 2))
+    decoded = {decoder: decode(photo, contract.color_mode, decoder) for decoder in DECODERS}
+    right = decoded[contract.decoder]
+    images = {
+        name: mistake(resize(decoded[used.decoder], used))
+        for name, (used, mistake) in mistakes(contract).items()
+        if used.decoder == contract.decoder or not np.array_equal(decoded[used.decoder], right)  # as all are but JPEG
+    }
+    small = resize(right, replace(contract, image_size=contract.image_size // 2))
     images["half the resolution first"] = resize(small, contract)
     if contract.color_mode == "rgb":
         gray = resize(decode(photo, "gray", contract.decoder), replace(contract, color_mode="gray"))
