@@ -32,6 +32,7 @@ MODELS = {
     "int8_per_tensor": lambda: deploy_models.tflite(0.25, 32, 1, 10, "int8_per_tensor"),
     "float32": lambda: made_once("damaged float32", lambda: convert(mobilenet_v1(0.25, 32, 1, 10), "float32")),
 }
+READING = ("--part", "all", "--scaling", "1/127.5")
 SECONDS_OF_A_COMMAND = 10
 
 
@@ -83,7 +84,7 @@ def test_damaged_models_are_scored_or_refused_with_one_line(name, seed, photogra
         path = model_file(content)
         print(what)  # for the report of a failure
         capfd.readouterr()
-        told.append(answer(capfd, path, "evaluate", path, "--data-dir", photographs, "--part", "all"))
+        told.append(answer(capfd, path, "evaluate", path, "--data-dir", photographs, *READING))
     assert 5 < sum(map(bool, told)) < 30
     assert set(own_processes()) <= set(others)
 
