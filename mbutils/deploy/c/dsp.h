@@ -7,6 +7,8 @@
 #ifndef NN_DSP_H
 #define NN_DSP_H
 
+#include "layer.h"
+
 static inline uint32_t nn_load4(const int8_t *from)
 {
     uint32_t word;

@@ -7,6 +7,8 @@
 #ifndef NN_HELIUM_H
 #define NN_HELIUM_H
 
+#include "layer.h"
+
 #include <arm_mve.h>
 
 #define NN_VECTOR 16 /* values of int8 in a vector */
