@@ -79,7 +79,7 @@ def test_checkpoint_of_a_training_that_began_otherwise_is_not_used(kept, variabl
         case "code":
             monkeypatch.setattr(checkpoint, "_TRAINING_CODE", ("model",))
         case "teacher":
-            scores = np.ones((1, 2, 3), np.float32)
+            scores = [np.ones((1, 2, 3), np.float32)]
     assert Checkpoint(kept, variables, scores).restore().empty
     assert "or the code of the training has changed: it starts anew" in capsys.readouterr().err
 

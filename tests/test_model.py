@@ -4,6 +4,7 @@ import pytest
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
+from mbutils.model.batch_normalization import with_keras_layers
 from mbutils.model.weights import load_weights, read_model
 
 
@@ -166,7 +167,7 @@ def test_frozen_batch_normalization_gives_in_training_what_it_gives_at_inference
 @pytest.mark.parametrize("frozen", [True, False])
 def test_saved_form_has_keras_layers_only_and_the_same_scores(tmp_path, frozen):
     network = mobilenet.build(0.25, (32, 32, 3), 5, frozen_statistics=frozen)
-    portable = mobilenet.with_keras_layers(network)
+    portable = with_keras_layers(network)
     assert not any(type(layer).__module__.startswith("mbutils") for layer in portable.layers)
     image = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     assert np.allclose(network(image), portable(image), atol=1e-6)

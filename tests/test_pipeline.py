@@ -166,14 +166,19 @@ def numbered_images(dataset):
 PLAIN = {"min_crop_area": 1.0, "horizontal_flip": False, "color_jitter": 0.0, "image_size": 32, "label_smoothing": 0.0}
 
 
-def epochs_of(dataset, count, teacher_scores=None, **parameters):
+def epochs_of(dataset, count, lesson=None, **parameters):
     """Returns positions and targets of the images of each epoch, in the order in which they are trained on."""
     parameters = suited(TrainParameters(**{**PLAIN, **parameters}), dataset.n_train)
-    batches = pipeline.training_batches(numbered_images(dataset), dataset, parameters, range(count), teacher_scores)
+    batches = pipeline.training_batches(numbered_images(dataset), dataset, parameters, range(count), lesson)
     pixels, targets = zip(*batches.as_numpy_iterator(), strict=True)
     colours = np.rint((np.concatenate(pixels)[:, 0, 0] + 1) * 127.5).astype(int)
     positions = colours[:, 0] + 256 * colours[:, 1]
-    return positions.reshape(count, -1), np.concatenate(targets).reshape(count, -1, dataset.n_classes)
+    return positions.reshape(count, -1), np.concatenate(targets).reshape(count, positions.size // count, -1)
+
+
+def scored(scores):
+    """Returns what a teacher says: these scores, and two features that are the negative of the first of them."""
+    return scores, -scores[:, :, :2].astype(np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +229,21 @@ def test_a_teacher_gives_its_share_of_the_targets_view_by_view(digits, whole_bat
     train = digits.positions("train")
     # View v of the image at position p scores v + p: not probabilities, but easy to tell apart.
     scores = (np.arange(2)[:, None, None] + train[None, :, None] + np.zeros(10)).astype(np.float32)
-    positions, targets = epochs_of(digits, 3, scores, batch_size=whole_batches, teacher_weight=0.5)
+    positions, targets = epochs_of(
+        digits, 3, scored(scores), batch_size=whole_batches, teacher_weight=0.5, teacher_features=0.0
+    )
     labels = np.eye(10)[digits.labels[positions]]
     views = np.array([0, 1, 0])[:, None, None]
     assert targets == pytest.approx(0.5 * labels + 0.5 * (views + positions[:, :, None]))
+
+
+def test_features_of_the_teacher_stand_behind_the_targets_and_no_weight_changes_them(digits, whole_batches):
+    train = digits.positions("train")
+    scores = np.broadcast_to(train[None, :, None], (1, len(train), 10)).astype(np.float32)
+    more = {"batch_size": whole_batches, "teacher_weight": 0.0, "class_weight": "balanced"}
+    positions, targets = epochs_of(digits, 1, scored(scores), **more)
+    assert np.array_equal(targets[:, :, 10:], np.repeat(-positions[:, :, None], 2, axis=2))
+    assert np.array_equal(targets[:, :, :10], epochs_of(digits, 1, **more)[1])
 
 
 def test_a_view_of_an_image_is_the_same_whenever_it_returns(digits):
@@ -235,7 +251,7 @@ def test_a_view_of_an_image_is_the_same_whenever_it_returns(digits):
     images = rng.integers(0, 256, (len(digits.examples), 32, 32, 1), dtype=np.uint8)
     scores = np.tile(np.arange(len(digits.positions("train")), dtype=np.float32)[:, None], (2, 1, 10))
     parameters = suited(TrainParameters(image_size=32, batch_size=1000), digits.n_train)
-    batches = pipeline.training_batches(images, digits, parameters, range(3), scores).as_numpy_iterator()
+    batches = pipeline.training_batches(images, digits, parameters, range(3), scored(scores)).as_numpy_iterator()
     first, other, again = ({int(y[0]): x for x, y in zip(*batch, strict=True)} for batch in batches)
     shared = sorted(set(first) & set(other) & set(again))
     assert len(shared) > 100
@@ -254,18 +270,18 @@ def test_first_epochs_may_be_on_smaller_images(digits):
 @pytest.mark.parametrize("scored_views", [0, 3])
 def test_last_epochs_and_fine_tuning_after_them_see_whole_images(digits, scored_views):
     gradient = np.broadcast_to(np.arange(32, dtype=np.uint8)[:, None], (len(digits.examples), 32, 32))[..., None]
-    scores = np.zeros((scored_views, len(digits.positions("train")), 10), np.float32) if scored_views else None
+    lesson = scored(np.zeros((scored_views, digits.n_train, 10), np.float32)) if scored_views else None
     parameters = suited(
         TrainParameters(**{**PLAIN, "min_crop_area": 0.3}, epochs=3, late_epochs=1, batch_size=1000), digits.n_train
     )
-    batches = pipeline.training_batches(gradient, digits, parameters, range(4), scores)
+    batches = pipeline.training_batches(gradient, digits, parameters, range(4), lesson)
     heights = [np.ptp(x, axis=(1, 2, 3)) * 127.5 for x, _ in batches.as_numpy_iterator()]
     assert [(height == pytest.approx(31)) for height in heights] == [False, False, True, True]
 
 
 def test_a_teacher_scores_whole_images_apart(digits, whole_batches):
     scores = (np.arange(5)[:, None, None] + np.zeros((len(digits.positions("train")), 10))).astype(np.float32)
-    _, targets = epochs_of(digits, 6, scores, batch_size=whole_batches, epochs=6, late_epochs=2)
+    _, targets = epochs_of(digits, 6, scored(scores), batch_size=whole_batches, epochs=6, late_epochs=2)
     assert targets[:, 0, 0].tolist() == [0, 1, 2, 0, 3, 4]
 
 

@@ -159,7 +159,7 @@ def test_altered_models_are_not_used(run, digits, tmp_path, monkeypatch):
     with pytest.raises(WorkbookError, match=r"int8_per_channel\.tflite was altered .*: run convert again"):
         deploy(DeployParameters(results_dir=str(tmp_path)))
     truncate(run.path / "model.keras")
-    for reader in (of_run, lambda run: teachers.teacher_scores(TrainParameters(teacher="any"), digits, tmp_path)):
+    for reader in (of_run, lambda run: teachers.teacher_lesson(TrainParameters(teacher="any"), digits, tmp_path)):
         monkeypatch.setattr(teachers, "find_teacher", lambda *arguments: run)
         with pytest.raises(WorkbookError, match=r"model\.keras was altered since it was made: run train again"):
             reader(run)

@@ -15,6 +15,7 @@ from mbutils.config.after_training import (
     ModelParameters,
 )
 from mbutils.config.base import Parameters, check_path, check_text, parameter
+from mbutils.config.networks import MOBILENET, network_file, network_name
 from mbutils.config.paths import PROJECT, RECIPES, cache_dir, full_path, resolve_results_dir
 from mbutils.config.preprocessing import (
     COLOR_MODES,
@@ -28,7 +29,7 @@ from mbutils.config.preprocessing import (
     normalize,
     to_pixels,
 )
-from mbutils.config.recipes import read_recipe, with_recipe
+from mbutils.config.recipes import is_recipe, read_recipe, with_recipe
 from mbutils.config.suited import reasons, suited
 from mbutils.config.training import (
     CLASS_WEIGHTS,

@@ -124,11 +124,14 @@ class Parameters:
 
     def _is_neutral(self, spec: Field) -> bool:
         neutral = spec.metadata["neutral"]
-        return neutral is not None and getattr(self, spec.name) == neutral
+        return neutral is not None and (getattr(self, spec.name) == neutral or not self._has_effect(spec))
+
+    def _has_effect(self, spec: Field) -> bool:
+        condition = spec.metadata["only_with"]
+        return not condition or bool(getattr(self, condition))
 
     def _in_effect(self, spec: Field) -> Any:  # noqa: ANN401
-        condition = spec.metadata["only_with"]
-        return getattr(self, spec.name) if not condition or getattr(self, condition) else spec.default
+        return getattr(self, spec.name) if self._has_effect(spec) else spec.default
 
 
 def _injected_names(sources: list[str]) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 RECIPES = PROJECT / "params" / "runs"
+NETWORKS = PROJECT / "params" / "networks"
 
 
 def full_path(path: str) -> Path:

@@ -22,6 +22,11 @@ def read_recipe(name: str) -> dict[str, Any]:
     return _read(name, ())
 
 
+def is_recipe(name: str) -> bool:
+    """Returns whether a name is that of a recipe."""
+    return name.endswith((".yaml", ".yml")) or (RECIPES / f"{name}.yaml").is_file()
+
+
 def with_recipe(values: dict[str, Any]) -> dict[str, Any]:
     """Returns parameters in which `recipe`, if it is among them, is replaced by what that recipe holds."""
     return _over_base(values, ())

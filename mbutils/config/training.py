@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from mbutils.config.base import Parameters, parameter
+from mbutils.config.networks import MOBILENET
 from mbutils.config.preprocessing import COLOR_MODES, DECODERS, FITS, INTERPOLATIONS, Preprocessing
 from mbutils.errors import WorkbookError
 
@@ -104,7 +105,13 @@ class PrepareParameters(DataParameters):
 class TrainParameters(PrepareParameters):
     """Parameters of `train.ipynb`: those of `prepare.ipynb`, the model and the optimization."""
 
-    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0, group="model")
+    network: str = parameter(
+        MOBILENET,
+        "mobilenet_v1; a teacher: efficientnet_lite0, one of keras.applications, a .keras file",
+        neutral=MOBILENET,
+        group="model",
+    )
+    alpha: float = parameter(0.25, "width multiplier, 0.1 to 2", low=0.1, high=2.0)
     weights: str = parameter(IMAGENET, "imagenet, none, or the path of a .keras or .weights.h5 file")
     dropout: float = parameter(None, "dropout before the classifier, None to suit the data", low=0.0, high=0.9)
     batch_norm_momentum: float = parameter(
@@ -136,9 +143,14 @@ class TrainParameters(PrepareParameters):
         160, "height and width in those epochs, in pixels", low=32, high=512, only_with="early_epochs"
     )
     late_epochs: int = parameter(0, "last epochs, on whole images instead of crops", low=0, neutral=0)
-    teacher: str = parameter("", "recipe whose model teaches this one, empty for none", group="teacher")
+    teacher: str = parameter(
+        "", "what teaches this model: a recipe, a run folder, or a network as above; empty for none", group="teacher"
+    )
     teacher_weight: float = parameter(
         1.0, "share of the teacher's scores in the targets", low=0.0, high=1.0, only_with="teacher"
+    )
+    teacher_features: float = parameter(
+        2.0, "weight of the teacher's features in the loss, 0 for none", low=0.0, only_with="teacher", neutral=0.0
     )
     teacher_views: int = parameter(
         16, "augmented views of each image that the teacher scores", low=1, only_with="teacher"
@@ -154,7 +166,9 @@ class TrainParameters(PrepareParameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.weights == IMAGENET and self.alpha not in IMAGENET_ALPHAS:
+        if self.network != MOBILENET and self.color_mode != "rgb":
+            raise WorkbookError(f"network {self.network} takes colour images: set color_mode rgb")
+        if self.network == MOBILENET and self.weights == IMAGENET and self.alpha not in IMAGENET_ALPHAS:
             allowed = ", ".join(map(str, IMAGENET_ALPHAS))
             raise WorkbookError(f"no ImageNet weights for alpha {self.alpha:g}: choose {allowed}, or weights none")
         for name, value in (("batch_norm_statistics", "frozen"), ("initial_classifier", "probe")):

@@ -1,5 +1,6 @@
 """The input pipeline: cached images to batches for training, validation, calibration and evaluation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +74,7 @@ def training_batches(
     dataset: Dataset,
     parameters: TrainParameters,
     epochs: range,
-    teacher_scores: np.ndarray | None = None,
+    lesson: Sequence[np.ndarray] | None = None,
 ) -> tf.data.Dataset:
     """Returns batches of the training part; each epoch has a new order and a new view of each image.
 
@@ -82,12 +83,13 @@ def training_batches(
         dataset: The training part and the labels.
         parameters: Batch size, seed, augmentation, label smoothing, and the size of the images of each epoch.
         epochs: The epochs, counted from 0; each has `steps_per_epoch` batches.
-        teacher_scores: A teacher's scores of each view: float32, shape (views, n_train, n_classes), the last
-            `late_views` of them of whole images. Epochs then take the views in turn.
+        lesson: A teacher's scores and features of each view, see `distillation.Lesson`, the last `late_views` of them
+            of whole images. Epochs then take the views in turn.
 
     Returns:
-        Batches of normalized images, float32 (batch, height, width, channels), and targets (batch, n_classes): the
-        probabilities of the classes times the weight of the image's class, which weights its loss.
+        Batches of normalized images, float32 (batch, height, width, channels), and targets: the probabilities of the
+        classes times the weight of the image's class, which weights its loss, (batch, n_classes); where
+        `teacher_features` is not 0, the teacher's features behind them, (batch, n_classes + n_features).
     """
     positions = dataset.positions("train")
     count = len(positions)
@@ -95,13 +97,15 @@ def training_batches(
     weights = _weights(dataset, parameters)[dataset.labels[positions], None]
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        number, whole = _view_of(epoch, parameters, teacher_scores)
+        number, whole = _view_of(epoch, parameters, lesson)
         view = draw_view(count, number, parameters, whole)
         targets = mix(labels, tf.gather(labels, view.partners), view.shares)
-        if teacher_scores is not None:
-            taught = tf.numpy_function(lambda n: teacher_scores[n], [number], tf.float32, stateful=False)
-            targets += parameters.teacher_weight * (tf.ensure_shape(taught, targets.shape) - targets)
+        if lesson is not None:
+            scores, features = (_view_in(part, number) for part in lesson)
+            targets += parameters.teacher_weight * (scores - targets)
         targets *= mix(weights, tf.gather(weights, view.partners), view.shares)
+        if lesson is not None and parameters.teacher_features:
+            targets = tf.concat([targets, features], axis=1)
         size = tf.where(epoch < parameters.early_epochs, parameters.early_image_size, parameters.image_size)
         order = tf.random.experimental.stateless_shuffle(tf.range(count), (parameters.seed, epoch))
         rows = tf.data.Dataset.from_tensor_slices(order).batch(min(parameters.batch_size, count), drop_remainder=True)
@@ -116,14 +120,20 @@ def training_batches(
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
+def _view_in(part: np.ndarray, number: tf.Tensor) -> tf.Tensor:
+    """Returns what a teacher says of the view of a number, within a graph: float32, shape (n_train, n)."""
+    said = tf.numpy_function(lambda n: part[n].astype(np.float32), [number], tf.float32, stateful=False)
+    return tf.ensure_shape(said, part.shape[1:])
+
+
 def _view_of(
-    epoch: tf.Tensor, parameters: TrainParameters, teacher_scores: np.ndarray | None
+    epoch: tf.Tensor, parameters: TrainParameters, lesson: Sequence[np.ndarray] | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the number of the view of an epoch, and whether its images are whole."""
     late = (parameters.late_epochs > 0) & (epoch >= parameters.epochs - parameters.late_epochs)
-    if teacher_scores is None:
+    if lesson is None:
         return epoch, late
-    cropped = len(teacher_scores) - parameters.late_views
+    cropped = len(lesson[0]) - parameters.late_views
     return tf.where(late, cropped + epoch % max(1, parameters.late_views), epoch % cropped), late
 
 

@@ -27,15 +27,15 @@ class Checkpoint:
     Args:
         path: The file. Its folder exists.
         variables: All that a step of the training changes, as it is before the first step.
-        teacher_scores: What `training.fit` takes.
+        lesson: What `training.fit` takes.
     """
 
     def __init__(
-        self, path: Path, variables: Sequence[keras.Variable], teacher_scores: np.ndarray | None = None
+        self, path: Path, variables: Sequence[keras.Variable], lesson: Sequence[np.ndarray] | None = None
     ) -> None:
         self._path, self._variables = path, variables
         self._next = 0.0  # when to write again, of `time.monotonic`
-        self._origin = _origin(variables, teacher_scores)
+        self._origin = _origin(variables, lesson)
 
     def restore(self) -> pd.DataFrame:
         """Gives the variables the values that they had when the training was interrupted.
@@ -88,7 +88,7 @@ class Checkpoint:
         return hashlib.sha256(self._origin + hashlib.sha256(content).digest()).digest()
 
 
-def _origin(variables: Sequence[keras.Variable], teacher_scores: np.ndarray | None) -> bytes:
+def _origin(variables: Sequence[keras.Variable], lesson: Sequence[np.ndarray] | None) -> bytes:
     """Returns a digest of what a training begins with, besides its parameters and images: a run id has those."""
     digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
     for room in _TRAINING_CODE:
@@ -96,6 +96,6 @@ def _origin(variables: Sequence[keras.Variable], teacher_scores: np.ndarray | No
             digest.update(path.read_bytes())
     for variable in variables:
         digest.update(repr(variable.shape).encode() + np.ascontiguousarray(variable.numpy()).data)
-    if teacher_scores is not None:
-        digest.update(np.ascontiguousarray(teacher_scores).data)
+    for part in lesson or ():
+        digest.update(np.ascontiguousarray(part).data)
     return digest.digest()

@@ -7,7 +7,8 @@ arXiv:1704.04861, table 1. Layer names are those of `keras.applications.MobileNe
 import numpy as np
 import pandas as pd
 
-from mbutils.backend import keras, tf
+from mbutils.backend import keras
+from mbutils.model.batch_normalization import FrozenBatchNormalization, FusedBatchNormalization
 
 # One row for each depthwise separable block: output channels at alpha 1, and the stride of the depthwise convolution.
 STEM_FILTERS = 32
@@ -26,50 +27,6 @@ BLOCKS = (
     (1024, 2),
     (1024, 1),
 )
-
-
-@keras.saving.register_keras_serializable("mbutils")
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Keras' batch normalization over the channels of NHWC feature maps, with TensorFlow's fused kernel in training.
-
-    Weights, names and results are those of `keras.layers.BatchNormalization`. Keras 3 composes that layer of many small
-    ops, which take most of a training step on a CPU. At inference this layer calls Keras' own.
-    """
-
-    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
-        """Normalizes a batch (batch, height, width, channels), in training by its own mean and variance."""
-        if not (training and self.trainable):
-            return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
-        )
-        # The kernel returns the unbiased variance; Keras keeps the biased one.
-        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], variance.dtype)
-        self._move(self.moving_mean, mean)
-        self._move(self.moving_variance, variance * (count - 1) / count)
-        return outputs
-
-    def _move(self, average: keras.Variable, value: tf.Tensor) -> None:
-        average.assign(average * self.momentum + value * (1 - self.momentum))
-
-
-@keras.saving.register_keras_serializable("mbutils")
-class FrozenBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalization by its moving statistics in training too. They do not move; scale and offset are trained.
-
-    The moving statistics of a few small batches are worse than those of the start weights.
-    """
-
-    def call(self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None) -> tf.Tensor:
-        """Normalizes a batch (batch, height, width, channels)."""
-        if not training:
-            return super().call(inputs, training=False, mask=mask)
-        # Keras composes its own of many small ops, and their gradients.
-        statistics = {"mean": self.moving_mean, "variance": self.moving_variance}
-        outputs, _, _ = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, **statistics, epsilon=self.epsilon, is_training=False
-        )
-        return outputs
 
 
 def build(
@@ -117,27 +74,6 @@ def build(
     return keras.Model(image, scores, name=f"mobilenet_v1_{alpha:g}_{input_shape[0]}")
 
 
-def with_variable_size(model: keras.Model) -> keras.Model:
-    """Returns a model of the same layers, sharing their weights, that takes images of any height and width."""
-    image = x = keras.layers.Input((None, None, model.input_shape[-1]), name="image")
-    for layer in model.layers[1:]:
-        x = layer(x)
-    return keras.Model(image, x, name=model.name)
-
-
-def with_keras_layers(model: keras.Model) -> keras.Model:
-    """Returns a copy with only Keras' own layers, so that its file opens without this package."""
-
-    def plain(layer: keras.Layer) -> keras.Layer:
-        kind = keras.layers.BatchNormalization if isinstance(layer, keras.layers.BatchNormalization) else type(layer)
-        return kind.from_config(layer.get_config())
-
-    copy = keras.models.clone_model(model, clone_function=plain)
-    copy.set_weights(model.get_weights())
-    # Built from input and output: a clone would carry the optimizer, twice the size of the model, into the file.
-    return keras.Model(copy.input, copy.output, name=model.name)
-
-
 def block_table(alpha: float) -> pd.DataFrame:
     """Returns the depthwise separable blocks: `block`, `stride`, `filters at alpha 1`, and `filters` at this alpha."""
     rows = [(number, stride, filters, int(alpha * filters)) for number, (filters, stride) in enumerate(BLOCKS, start=1)]
@@ -160,7 +96,7 @@ def layer_table(model: keras.Model) -> pd.DataFrame:
         if layer_macs(layer):
             shape = " x ".join(map(str, layer.output.shape[1:]))
             rows.append({"layer": layer.name, "output": shape, "parameters": 0, "macs": layer_macs(layer)})
-        if layer.weights:
+        if layer.weights and rows:
             rows[-1]["parameters"] += layer.count_params()
     return pd.DataFrame(rows)
 

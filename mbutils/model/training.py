@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mbutils.backend import keras
+from mbutils.backend import keras, tf
 from mbutils.config import TrainParameters
 from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
-from mbutils.model import mobilenet
+from mbutils.model import networks
 from mbutils.model.checkpoint import Checkpoint
+from mbutils.model.distillation import Lesson
 from mbutils.model.divergence import StopOnDivergence
 from mbutils.model.optimizer import FusedAdamW
 from mbutils.model.probe import LinearProbe, linear_probe, start_from_probe
-from mbutils.model.weights import load_weights
 from mbutils.progress import progress
 
 
@@ -30,16 +30,7 @@ def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
         WorkbookError: If the weights are not available, or do not fit.
     """
     keras.utils.set_random_seed(parameters.seed)
-    network = mobilenet.build(
-        parameters.alpha,
-        parameters.preprocessing.shape,
-        dataset.n_classes,
-        dropout=parameters.dropout,
-        batch_norm_momentum=parameters.batch_norm_momentum,
-        frozen_statistics=parameters.batch_norm_statistics == "frozen",
-    )
-    load_weights(network, parameters.weights, parameters.alpha)
-    return network
+    return networks.build(parameters, dataset.n_classes)
 
 
 def probe_of_start(parameters: TrainParameters, images: np.ndarray, dataset: Dataset) -> LinearProbe | None:
@@ -58,7 +49,7 @@ def fit(
     images: np.ndarray,
     dataset: Dataset,
     parameters: TrainParameters,
-    teacher_scores: np.ndarray | None = None,
+    lesson: Lesson | None = None,
     checkpoint: Path | None = None,
     logs: Path | None = None,
 ) -> pd.DataFrame:
@@ -69,8 +60,8 @@ def fit(
         images: The cached images of the whole dataset: uint8, shape (n, height, width, channels).
         dataset: The parts and labels; the test part is not used.
         parameters: The optimization and the augmentation.
-        teacher_scores: A teacher's scores of each view of the training images: float32, shape (views, n_train,
-            n_classes).
+        lesson: What a teacher says of each view of the training images. Its features are taught to a linear layer on
+            those that the network classifies, which is not kept.
         checkpoint: The file from which a training with these arguments continues when it was interrupted, see
             `Training.checkpoint`; None to keep none.
         logs: The folder for logs that TensorBoard shows; those of an earlier training are replaced. None for none.
@@ -89,9 +80,13 @@ def fit(
             f"the images have the shape {images.shape[1:]}, the parameters ask for {parameters.preprocessing.shape}: "
             "run the cells above again"
         )
-    trained = mobilenet.with_variable_size(network)
-    compile_model(trained, parameters)
-    kept = checkpoint and Checkpoint(checkpoint, trained.variables + trained.optimizer.variables, teacher_scores)
+    trained = network
+    if lesson and parameters.teacher_features:
+        taught = keras.layers.Dense(lesson.features.shape[-1], name="taught_features")(networks.pooled(network))
+        trained = keras.Model(network.input, keras.layers.Concatenate(name="taught")([network.output, taught]))
+    trained = networks.with_size(trained, (None, None, images.shape[-1]))
+    compile_model(trained, parameters, dataset.n_classes)
+    kept = checkpoint and Checkpoint(checkpoint, trained.variables + trained.optimizer.variables, lesson)
     history = kept.restore() if kept else pd.DataFrame()
     if history.empty and parameters.initial_classifier == "probe":
         start_from_probe(network, images, dataset)
@@ -104,7 +99,7 @@ def fit(
     )
     try:
         trained.fit(
-            pipeline.training_batches(images, dataset, parameters, epochs, teacher_scores),
+            pipeline.training_batches(images, dataset, parameters, epochs, lesson),
             validation_data=pipeline.ordered_batches(images, dataset, "validation", batch_size=256),
             initial_epoch=epochs.start,
             epochs=epochs.stop,
@@ -120,16 +115,29 @@ def fit(
     return recorder.history
 
 
-def compile_model(network: keras.Model, parameters: TrainParameters) -> None:
-    """Prepares a model for training: AdamW with a constant learning rate, cross-entropy, top-1."""
+def compile_model(network: keras.Model, parameters: TrainParameters, n_classes: int) -> None:
+    """Prepares a model for training: AdamW with a constant learning rate, cross-entropy, top-1.
+
+    Args:
+        network: Returns scores, and where it has more outputs than classes, features behind them.
+        parameters: The optimization, and the weight of the features in the loss.
+        n_classes: The number of classes.
+    """
     optimizer = FusedAdamW(parameters.learning_rate, weight_decay=parameters.weight_decay)
     optimizer.build(network.trainable_variables)  # otherwise the first step creates its variables, and is traced twice
-    network.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(),
-        metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
-        jit_compile=False,  # XLA is far slower for convolutions on a CPU
-    )
+
+    def loss(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        losses = keras.losses.categorical_crossentropy(targets[:, :n_classes], outputs[:, :n_classes])
+        if targets.shape[1] > n_classes:  # validation has no teacher
+            errors = tf.square(targets[:, n_classes:] - outputs[:, n_classes:])
+            losses += parameters.teacher_features * tf.reduce_mean(errors, axis=1)
+        return losses
+
+    def top1(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        return keras.metrics.categorical_accuracy(targets[:, :n_classes], outputs[:, :n_classes])
+
+    # XLA is far slower for convolutions on a CPU.
+    network.compile(optimizer, loss, metrics=[top1], jit_compile=False)
 
 
 def learning_rate(step: int, parameters: TrainParameters, steps_per_epoch: int) -> float:

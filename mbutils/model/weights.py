@@ -34,18 +34,26 @@ def load_weights(model: keras.Model, weights: str, alpha: float) -> None:
 
 def _imagenet_model(alpha: float) -> keras.Model:
     width = {0.25: "2_5", 0.5: "5_0", 0.75: "7_5", 1.0: "1_0"}[alpha]
-    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "models"
-    stored = folder / f"mobilenet_{width}_224_tf_no_top.h5"
+    stored = _keras_models() / f"mobilenet_{width}_224_tf_no_top.h5"
     try:
         # Keras finds stored weights only in a folder that it can write to; a path works in a read-only folder too.
         return keras.applications.MobileNet(
             (224, 224, 3), alpha, include_top=False, weights=str(stored) if stored.exists() else "imagenet"
         )
     except Exception as error:
-        raise WorkbookError(
-            f"ImageNet weights for alpha {alpha:g} are neither in {folder} nor downloadable ({type(error).__name__}): "
-            "connect to a network, set KERAS_HOME to a folder whose models/ holds them, or train with weights=none"
-        ) from error
+        raise no_weights(f"alpha {alpha:g}", error) from error
+
+
+def no_weights(network: str, error: Exception) -> WorkbookError:
+    """Returns the error that the ImageNet weights of a network are not to be had."""
+    return WorkbookError(
+        f"ImageNet weights for {network} are neither in {_keras_models()} nor downloadable ({type(error).__name__}): "
+        "connect to a network, set KERAS_HOME to a folder whose models/ holds them, or train with weights=none"
+    )
+
+
+def _keras_models() -> Path:
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser() / "models"
 
 
 def _model_from_file(path: Path, like: keras.Model) -> keras.Model:

@@ -6,10 +6,22 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from mbutils.config import DataParameters, TrainParameters, read_recipe, suited
+from mbutils.config import (
+    MOBILENET,
+    DataParameters,
+    TrainParameters,
+    is_recipe,
+    network_file,
+    network_name,
+    read_recipe,
+    suited,
+)
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 from mbutils.files import sha256
+from mbutils.runs import manifest as manifests
+
+_ANY_NETWORK = "teacher"  # the recipe by which a network learns to teach
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,8 @@ def identify(parameters: TrainParameters, dataset: Dataset, students: tuple[str,
     """Returns the identity of a training.
 
     Args:
-        parameters: Its parameters. A teacher is read from its recipe, weights by the content of their file.
+        parameters: Its parameters. A teacher is read from its recipe; networks and weights are known by the content of
+            their file.
         dataset: Its fingerprint determines the result. Parameters that are None get the values that suit it.
         students: The teachers that led to this run, to refuse circles.
 
@@ -42,11 +55,16 @@ def identify(parameters: TrainParameters, dataset: Dataset, students: tuple[str,
     """
     parameters, fingerprint = suited(parameters, dataset.n_train), dataset.fingerprint
     determining = parameters.determining | {"weights": _weights(parameters.weights)}
+    name = f"{MOBILENET}_{parameters.alpha:g}"
+    if parameters.network != MOBILENET:
+        file = network_file(parameters.network)
+        determining["network"] = sha256(file) if file else parameters.network
+        name = network_name(parameters.network)
     teacher = _teacher(parameters, dataset, students)
     without_seed = {name: value for name, value in determining.items() if name != "seed"}
     if teacher:
         determining["teacher"], without_seed["teacher"] = teacher.run_id, teacher.configuration
-    model = f"mobilenet_v1_{parameters.alpha:g}_{parameters.image_size}_{parameters.color_mode}"
+    model = f"{name}_{parameters.image_size}_{parameters.color_mode}"
     digest = digest_of([determining, fingerprint])
     run_id = f"{parameters.data_name}_{model}_s{parameters.seed}_{digest}"
     return Identity(parameters, run_id, digest_of([without_seed, fingerprint]), teacher)
@@ -69,8 +87,22 @@ def _teacher(parameters: TrainParameters, dataset: Dataset, students: tuple[str,
         raise WorkbookError(f"teacher: {' is taught by '.join([*students, name])}: a recipe cannot teach itself")
     shared = {spec.name: getattr(parameters, spec.name) for spec in fields(DataParameters)}
     shared |= {name: getattr(parameters, name) for name in ("fit", "decoder", "seed")}
-    recipe = TrainParameters.from_dict({**read_recipe(name), **shared})
+    recipe = TrainParameters.from_dict({**_recipe(name), **shared})
     return identify(recipe, dataset, (*students, name))
+
+
+def _recipe(teacher: str) -> dict[str, Any]:
+    """Returns the parameters of a teacher: those of a run folder or a recipe, or of the recipe for any network."""
+    folder = Path(teacher).expanduser()
+    if (folder / manifests.NAME).is_file():
+        return manifests.read(folder)["parameters"]
+    if is_recipe(teacher):
+        return read_recipe(teacher)
+    try:
+        network_file(teacher)
+    except WorkbookError as error:
+        raise WorkbookError(f"teacher: no recipe or run folder {teacher!r}, and as a {error}") from error
+    return read_recipe(_ANY_NETWORK) | {"network": teacher}
 
 
 def _weights(weights: str) -> str:

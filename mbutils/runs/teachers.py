@@ -1,56 +1,64 @@
-"""The teacher of a run: the finished run of its recipe, on the same data with the same fit and seed."""
+"""The teacher of a run: a run of its own, on the same data with the same fit and seed, trained where it is missing."""
 
 from pathlib import Path
 
-import numpy as np
-
+from mbutils import files
 from mbutils.config import TrainParameters
 from mbutils.data import preprocessing
 from mbutils.data.dataset import Dataset
-from mbutils.errors import WorkbookError
-from mbutils.model import distillation
+from mbutils.model import distillation, training
+from mbutils.model.batch_normalization import with_keras_layers
+from mbutils.model.distillation import Lesson
+from mbutils.model.mobilenet import count_macs
 from mbutils.model.weights import read_model
-from mbutils.quantization.folding import fold
 from mbutils.runs.folder import Run, find
 from mbutils.runs.identity import identify
+from mbutils.runs.training import begin, finish
 
 
 def find_teacher(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Run:
-    """Returns the finished run that teaches a run with these parameters.
+    """Returns the run that teaches a run with these parameters. It is trained first, if it is not there.
 
     Raises:
-        WorkbookError: If it is not trained yet, or damaged.
+        WorkbookError: If it is damaged, or cannot be trained.
     """
     teacher = identify(parameters, dataset).teacher
-    try:
-        return find(results_dir, teacher.run_id)
-    except WorkbookError as error:
-        if (results_dir / "runs" / teacher.run_id).exists():  # damaged, as the error says
-            raise
-        raise WorkbookError(
-            f"teacher {parameters.teacher}: no finished run {teacher.run_id} in {results_dir}: train its recipe first, "
-            f"with dataset {parameters.data_name}, fit {parameters.fit}, seed {parameters.seed} and "
-            f"validation_fraction {parameters.validation_fraction:g}, or use mb sweep"
-        ) from error
+    if not (results_dir / "runs" / teacher.run_id).exists():
+        _train(teacher.parameters, dataset, results_dir)
+    return find(results_dir, teacher.run_id)
 
 
-def teacher_scores(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> np.ndarray | None:
-    """Returns the scores that the teacher of a run gives to views of its training images, computed once and kept.
+def _train(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> None:
+    begun = begin(parameters, dataset, results_dir)
+    with files.locked(begun.checkpoint):
+        if begun.path.exists():  # another process has trained it meanwhile
+            return
+        print(f"trains the teacher: {begun.run_id}")
+        images = preprocessing.cached_images(dataset, parameters.preprocessing)
+        network = training.build_model(parameters, dataset)
+        lesson = teacher_lesson(parameters, dataset, results_dir)
+        history = training.fit(network, images, dataset, parameters, lesson, begun.checkpoint)
+        size = {"param_count": network.count_params(), "macs": count_macs(network)}
+        finish(begun, with_keras_layers(network), history, **size)
+
+
+def teacher_lesson(parameters: TrainParameters, dataset: Dataset, results_dir: Path) -> Lesson | None:
+    """Returns what the teacher of a run says of views of its training images, computed once and kept.
 
     Returns:
-        float32, shape (views, n_train, n_classes); None where the parameters name no teacher.
+        Its scores and features; None where the parameters name no teacher.
 
     Raises:
-        WorkbookError: If the teacher is not trained yet, or the cache folder cannot be written.
+        WorkbookError: If the teacher cannot be had, or the cache folder cannot be written.
     """
     if not parameters.teacher:
         return None
     teacher = find_teacher(parameters, dataset, results_dir)
 
-    def score() -> np.ndarray:
-        network = fold(read_model(teacher.artefact("model.keras")))  # twice as fast
+    def prepare() -> Lesson:
+        network = read_model(teacher.artefact("model.keras"))
         images = preprocessing.cached_images(dataset, teacher.parameters.preprocessing)
-        return distillation.score_views(network, images, dataset, parameters)
+        return distillation.lesson(network, images, dataset, parameters)
 
     model = teacher.manifest["artefacts"]["model.keras"]["sha256"]
-    return distillation.stored_scores(model, dataset, parameters, score)
+    return distillation.stored_lesson(model, dataset, parameters, prepare)

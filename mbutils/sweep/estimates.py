@@ -3,6 +3,7 @@
 from pathlib import Path
 from statistics import median
 
+from mbutils.config import MOBILENET, TrainParameters
 from mbutils.sweep import records
 from mbutils.sweep.plan import RENDER, Stage
 
@@ -12,6 +13,7 @@ _SECONDS_A_UNIT = 0.9e-6  # with one thread, for one image, alpha 1, and an imag
 _START_SECONDS = {"prepare": 20, "train": 12, "convert": 25, "deploy": 25, "evaluate": 12, "compare": 30, RENDER: 2}
 _SCORING = 1 / 3  # of a training step
 _ROUNDED = 2  # times a training step, with the rounding in it
+_ALPHA_OF_OTHERS = 2.0  # a network that only teaches takes as long as a MobileNet v1 of about this width
 
 
 def seconds(stage: Stage) -> float:
@@ -29,11 +31,15 @@ def _units(stage: Stage) -> float:
         return _ROUNDED * epochs * stage.configuration.n_train * trained.alpha * area
     early = min(trained.early_epochs, trained.epochs)
     areas = early * trained.early_image_size**2 + (trained.epochs - early) * area
-    units = trained.alpha * areas
+    units = _alpha(trained) * areas
     if teacher := stage.configuration.teacher:
         taught_by = teacher.parameters("train")
-        units += (trained.teacher_views + trained.late_views) * _SCORING * taught_by.alpha * taught_by.image_size**2
+        units += (trained.teacher_views + trained.late_views) * _SCORING * _alpha(taught_by) * taught_by.image_size**2
     return stage.configuration.n_train * units
+
+
+def _alpha(trained: TrainParameters) -> float:
+    return trained.alpha if trained.network == MOBILENET else _ALPHA_OF_OTHERS
 
 
 def total(stages: list[Stage], workers: int, factors: list[float]) -> float:

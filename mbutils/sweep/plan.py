@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mbutils import runs
-from mbutils.config import ConvertParameters, DeployParameters, PrepareParameters
+from mbutils.config import MOBILENET, ConvertParameters, DeployParameters, PrepareParameters
 from mbutils.errors import WorkbookError
 from mbutils.sweep import configurations, records
 from mbutils.sweep.configurations import Configuration
@@ -189,6 +189,8 @@ def _stages_of(configuration: Configuration) -> Iterator[Stage]:
 
     yield prepare
     yield of_run("train", "train", (prepare.key, *([f"{teacher.run_id}/train"] if teacher else [])))
+    if configuration.parameters("train").network != MOBILENET:  # it only teaches
+        return
     yield of_run(convert, "convert", (f"{run_id}/train",))
     yield of_run(deploy, "deploy", (f"{run_id}/{convert}",))
     # One evaluation of all int8 variants, when each conversion has ended; it shows what deploying them measured.
