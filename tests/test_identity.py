@@ -1,6 +1,6 @@
 """What determines the result of a run, and so its id and the configuration that seeds are grouped by."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,7 +9,7 @@ import pytest
 from mbutils.config import PROJECT, DataParameters, TrainParameters, read_recipe, suited
 from mbutils.data import datasets
 from mbutils.errors import WorkbookError
-from mbutils.runs import identify
+from mbutils.runs import identify, manifest
 
 DEFAULTS = TrainParameters()
 
@@ -63,7 +63,7 @@ def test_other_data_is_another_run_and_another_configuration():
         {"results_dir": "elsewhere"},
         {"recipe": "flowers_0.25_96_rgb"},
         {"early_image_size": 128},  # there are no early epochs
-        {"teacher_weight": 0.5, "teacher_views": 3},  # there is no teacher
+        {"teacher_weight": 0.5, "teacher_views": 3, "teacher_features": 1.0},  # there is no teacher
     ],
 )
 def test_what_changes_nothing_changes_neither(change):
@@ -124,6 +124,44 @@ def test_what_is_in_the_teachers_recipe_changes_run_id_and_configuration(recipes
     first = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.75")), DATA)
     second = identify(TrainParameters(teacher=recipes("teacher", "alpha: 0.5")), DATA)
     assert first.run_id != second.run_id and first.configuration != second.configuration
+
+
+def test_features_of_the_teacher_change_run_id_and_configuration(recipes):
+    student = TrainParameters(teacher=recipes("teacher", "alpha: 0.75"))
+    first, second = (identify(replace(student, teacher_features=weight), DATA) for weight in (0.0, 2.0))
+    assert first.run_id != second.run_id and first.configuration != second.configuration
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "EfficientNetV2B0"])
+def test_teacher_may_be_the_name_of_a_network(name):
+    teacher = identify(TrainParameters(teacher=name, seed=3, validation_fraction=0.2), DATA).teacher
+    assert teacher.run_id.startswith(f"tf_flowers_{name.lower()}_224_rgb_s3_")
+    assert (teacher.parameters.network, teacher.parameters.validation_fraction) == (name, 0.2)
+
+
+def test_network_from_a_file_is_known_by_what_is_in_it(tmp_path):
+    paths = [tmp_path / "a.keras", tmp_path / "renamed" / "a.keras"]
+    paths[1].parent.mkdir()
+    for path in paths:
+        path.write_bytes(b"network")
+    first, renamed = (run_id(TrainParameters(teacher=str(path))) for path in paths)
+    assert first == renamed
+    paths[0].write_bytes(b"other network")
+    assert run_id(TrainParameters(teacher=str(paths[0]))) != first
+
+
+def test_teacher_may_be_a_run_folder(tmp_path, monkeypatch):
+    taught = suited(TrainParameters(alpha=0.75), DATA.n_train)
+    (tmp_path / "manifest.json").touch()
+    monkeypatch.setattr(manifest, "read", lambda folder: {"parameters": asdict(taught)})
+    by_run = identify(TrainParameters(teacher=str(tmp_path)), DATA)
+    assert by_run.teacher.run_id == run_id(taught)
+
+
+def test_teacher_that_is_nothing_of_the_kind_is_named():
+    message = "teacher: no recipe or run folder 'efficientnet', and as a network: unknown 'efficientnet': did you mean"
+    with pytest.raises(WorkbookError, match=message):
+        identify(TrainParameters(teacher="efficientnet"), DATA)
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,13 @@ def test_folding_leaves_the_scores_and_names(small_network, folded, noise_images
     assert not any(name.endswith("_bn") or name == "dropout" for name in names)
 
 
+def test_network_with_shortcuts_is_not_converted():
+    image = keras.Input((8, 8, 3))
+    network = keras.Model(image, keras.layers.Add()([image, keras.layers.ReLU()(image)]), name="residual")
+    with pytest.raises(WorkbookError, match="network residual is not a chain of layers: it can teach a MobileNet v1"):
+        quantization.fold(network)
+
+
 @pytest.mark.parametrize("count", [1, 40])
 def test_equalization_leaves_the_scores_of_calibration_images(folded, noise_images, count):
     calibration = noise_images[:count]

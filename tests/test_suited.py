@@ -50,6 +50,11 @@ def test_few_images_adapt_the_features_of_the_start_weights(n_train, epochs, wei
     assert used(n_train, weights=weights)[:4] == ["frozen", "probe", 16, epochs]
 
 
+@pytest.mark.parametrize(("n_train", "epochs"), [(10, 100), (120, 50), (100_000, 11)])
+def test_network_that_teaches_learns_in_fewer_epochs(n_train, epochs):
+    assert suited(TrainParameters(network="efficientnet_lite0"), n_train).epochs == epochs
+
+
 @pytest.mark.parametrize("n_train", [10, 87, 1080, 2642])
 def test_without_start_weights_nothing_is_adapted(n_train):
     assert used(n_train, weights="none")[:2] == ["batch", "random"]

@@ -227,6 +227,17 @@ def test_students_train_after_their_teacher(tmp_path):
     assert teacher.key in student.after
 
 
+def test_network_that_only_teaches_is_neither_converted_nor_evaluated(tmp_path):
+    plan = sweep.read(write(tmp_path, "defaults: {dataset: digits, teacher: efficientnet_lite0}"))
+    names = {}
+    for stage in plan.stages:
+        if stage.notebook in ("train", "convert", "evaluate"):
+            names.setdefault(stage.group, []).append(stage.notebook)
+    teacher, student = names
+    assert teacher.startswith("digits_efficientnet_lite0_224_rgb_s0_") and names[teacher] == ["train"]
+    assert names[student] == ["train", "convert", "evaluate"]
+
+
 def test_every_notebook_is_rendered_after_it_was_executed(tmp_path):
     plan = sweep.read(write(tmp_path, "defaults: {dataset: digits}"))
     rendered = {stage.after[0]: stage.kept for stage in plan.stages if stage.notebook == RENDER}

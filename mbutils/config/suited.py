@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mbutils.config.networks import MOBILENET
 from mbutils.config.training import PrepareParameters, TrainParameters
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ AnyParameters = TypeVar("AnyParameters", bound=PrepareParameters)
 # Below it, start weights are adapted: batch normalization frozen, starting from the linear probe, docs/small_data.md.
 FEW_IMAGES = 1000
 LEAST_VIEWS = 16_000  # augmented views of the training images that a training takes at least
+LEAST_VIEWS_TO_TEACH = 6_000  # the same for a network that is not MobileNet v1
 Rule = Callable[[Any, int], tuple[Any, str]]
 
 
@@ -54,6 +56,9 @@ def _batch_size(parameters: TrainParameters, n_train: int) -> tuple[int, str]:
 
 
 def _epochs(parameters: TrainParameters, n_train: int) -> tuple[int, str]:
+    if parameters.network != MOBILENET:
+        epochs = min(100, max(11, math.ceil(LEAST_VIEWS_TO_TEACH / n_train)))
+        return epochs, "a network that teaches is larger, and learns in fewer epochs"
     if 30 * n_train < LEAST_VIEWS:
         epochs = min(500, math.ceil(LEAST_VIEWS / n_train))
         return epochs, f"{n_train:,} images: {LEAST_VIEWS:,} views of them, at most 500 of each"

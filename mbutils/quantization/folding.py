@@ -25,8 +25,12 @@ def fold(network: keras.Model) -> keras.Model:
         A new model with the same layer names and scores. Its classifier returns logits, its layer "softmax" the scores.
 
     Raises:
-        WorkbookError: If a convolution is not followed by batch normalization.
+        WorkbookError: If it is not a chain of layers, or a convolution is not followed by batch normalization.
     """
+    if any(isinstance(layer.input, list) for layer in network.layers[1:]):
+        raise WorkbookError(
+            f"network {network.name} is not a chain of layers: it can teach a MobileNet v1, convert that"
+        )
     image = x = keras.Input(network.input_shape[1:], name="image")
     weights = {}
     for layer, following in itertools.pairwise([*network.layers[1:], None]):
