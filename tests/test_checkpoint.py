@@ -108,23 +108,47 @@ def test_checkpoints_take_a_hundredth_of_the_time_at_most(kept, variables, monke
     assert 4 <= len(written) <= 5
 
 
-def test_training_that_was_killed_after_an_epoch_ends_as_if_it_had_not_been(digits, tmp_path, monkeypatch, capsys):
-    """With dropout, mixed images, and images of another size and whole ones: all that differs between epochs."""
-    monkeypatch.setattr(checkpoint, "_LARGEST_SHARE", np.inf)
+@pytest.fixture(scope="module")
+def changing(digits):
+    """Parameters of two epochs, with all that differs between epochs: dropout, mixed, small and whole images."""
     small = {"dataset": "digits", "image_size": 32, "color_mode": "gray", "weights": "none", "alpha": 0.1}
-    changing = {"epochs": 2, "mixup": 0.2, "early_epochs": 1, "early_image_size": 40, "late_epochs": 1}
-    parameters = suited(TrainParameters(**small, **changing, batch_size=256, learning_rate=0.01), digits.n_train)
+    epochs = {"epochs": 2, "mixup": 0.2, "early_epochs": 1, "early_image_size": 40, "late_epochs": 1}
+    return suited(TrainParameters(**small, **epochs, batch_size=256, learning_rate=0.01), digits.n_train)
+
+
+def trained(digits, parameters, path, stop=None):
+    """Returns the weights and the history, without times, of a training with a checkpoint."""
+    network = training.build_model(parameters, digits)
     images = preprocessing.cached_images(digits, parameters.preprocessing)
-    path, networks, histories = tmp_path / "x.checkpoint", [], []
-    for _ in range(2):  # the first leaves its checkpoint, as if it had been killed in the second epoch
-        networks.append(training.build_model(parameters, digits))
-        histories.append(training.fit(networks[-1], images, digits, parameters, checkpoint=path))
+    history = training.fit(network, images, digits, parameters, checkpoint=path, stop=stop)
+    assert history["seconds"].is_monotonic_increasing
+    return network.get_weights(), history.drop(columns="seconds")
+
+
+def are_same(one, other):
+    return one[1].equals(other[1]) and all(np.array_equal(*pair) for pair in zip(one[0], other[0], strict=True))
+
+
+def test_training_that_was_killed_after_an_epoch_ends_as_if_it_had_not_been(
+    digits, changing, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(checkpoint, "_LARGEST_SHARE", np.inf)
+    # The first leaves its checkpoint, as if it had been killed in the second epoch.
+    undisturbed, continued = (trained(digits, changing, tmp_path / "x.checkpoint") for _ in range(2))
     assert capsys.readouterr().out == "continues at epoch 2 of 2, from a training that was interrupted\n"
-    undisturbed, continued = (network.get_weights() for network in networks)
-    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(continued, undisturbed, strict=True))
-    undisturbed, continued = (history.drop(columns="seconds") for history in histories)
-    assert continued.equals(undisturbed)
-    assert histories[1]["seconds"].is_monotonic_increasing
+    assert are_same(continued, undisturbed)
+
+
+def test_training_that_was_stopped_at_an_epoch_continues_from_there(digits, changing, tmp_path, capsys):
+    path = tmp_path / "x.checkpoint"
+    stopped = trained(digits, changing, path, stop=1)
+    assert stopped[1]["epoch"].tolist() == [1]
+    again = trained(digits, changing, path, stop=1)
+    assert are_same(again, stopped)
+    capsys.readouterr()
+    continued = trained(digits, changing, path)
+    assert capsys.readouterr().out == "continues at epoch 2 of 2, from a training that was interrupted\n"
+    assert are_same(continued, trained(digits, changing, tmp_path / "other.checkpoint"))
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ def fit(
     lesson: Lesson | None = None,
     checkpoint: Path | None = None,
     logs: Path | None = None,
+    stop: int | None = None,
 ) -> pd.DataFrame:
     """Trains every layer with AdamW, linear warm-up and cosine decay to zero. The model of the last epoch is kept.
 
@@ -65,6 +66,7 @@ def fit(
         checkpoint: The file from which a training with these arguments continues when it was interrupted, see
             `Training.checkpoint`; None to keep none.
         logs: The folder for logs that TensorBoard shows; those of an earlier training are replaced. None for none.
+        stop: The epoch after which to stop, with a checkpoint from which the same training continues; None for its end.
 
     Returns:
         One row for each epoch: `epoch` (from 1), `image_size` and `whole` (whether the training images are whole
@@ -90,9 +92,11 @@ def fit(
     history = kept.restore() if kept else pd.DataFrame()
     if history.empty and parameters.initial_classifier == "probe":
         start_from_probe(network, images, dataset)
-    epochs = range(len(history), parameters.epochs)
+    epochs = range(len(history), parameters.epochs if stop is None else min(stop, parameters.epochs))
+    if not epochs:
+        return history
     steps_per_epoch = pipeline.steps_per_epoch(dataset, parameters)
-    recorder = _Recorder(history, parameters, kept)
+    recorder = _Recorder(history, parameters, kept, epochs.stop)
     logging = [_tensorboard(logs, anew=history.empty)] if logs else []
     diverged = StopOnDivergence(
         f"lower learning_rate ({parameters.learning_rate:g}), or raise warmup_epochs ({parameters.warmup_epochs:g})"
@@ -200,17 +204,19 @@ class _Schedule(keras.callbacks.Callback):
 class _Recorder(keras.callbacks.Callback):
     """Shows one progress bar, collects the history, and keeps checkpoints."""
 
-    def __init__(self, history: pd.DataFrame, parameters: TrainParameters, checkpoint: Checkpoint | None) -> None:
+    def __init__(
+        self, history: pd.DataFrame, parameters: TrainParameters, checkpoint: Checkpoint | None, stop: int
+    ) -> None:
         super().__init__()
         self.history = history
-        self._parameters, self._checkpoint = parameters, checkpoint
+        self._parameters, self._checkpoint, self._stop = parameters, checkpoint, stop
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         done, epochs = len(self.history), self._parameters.epochs
         if done:
             print(f"continues at epoch {done + 1} of {epochs}, from a training that was interrupted")
         self._start = time.perf_counter() - (self.history["seconds"].iloc[-1] if done else 0)
-        self._bar = progress(epochs, "train", "epoch", done)
+        self._bar = progress(self._stop, "train", "epoch", done)
 
     def on_epoch_end(self, epoch: int, logs: dict) -> None:
         row = {
@@ -225,7 +231,7 @@ class _Recorder(keras.callbacks.Callback):
         }
         self.history = pd.concat([self.history, pd.DataFrame([row])], ignore_index=True)
         if self._checkpoint and epoch + 1 < self._parameters.epochs:
-            self._checkpoint.keep(self.history)
+            self._checkpoint.keep(self.history, always=epoch + 1 == self._stop)
         self._bar.set_postfix_str(f"validation top-1 {row['validation_top1']:.3f}")
         self._bar.update()
 
