@@ -1,4 +1,4 @@
-"""Accuracy on small folders: the linear probe, the values of a large dataset, and the values that suit the folder.
+"""Accuracy on small folders: the linear probe, the values of a large dataset, those that suit the folder, a teacher.
 
 `python -m bench.small_data FILE.csv` draws folders from `tf_flowers` and `digits`, trains and converts a model for each
 with the defaults, and adds a row to the file for each. A folder's test part is a few images; those that were not drawn,
@@ -8,6 +8,7 @@ at most `MOST_UNSEEN`, tell more.
 import io
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from mbutils.data import datasets, pipeline, preprocessing
 from mbutils.data.dataset import Dataset
 from mbutils.model import training
 from mbutils.model.probe import start_from_probe
+from mbutils.runs import teachers
 from mbutils.tflite.interpreter import TFLiteModel
 
 # Dataset, classes, images of each class.
@@ -51,7 +53,7 @@ FOR_LARGE_DATA = {
     "initial_classifier": "random",
     "horizontal_flip": True,
 }
-COMPARED = {"before": FOR_LARGE_DATA, "after": {}}
+COMPARED = {"before": FOR_LARGE_DATA, "after": {}, "taught": {"teacher": "efficientnet_lite0"}}
 KEYS = ["dataset", "n_classes", "images_per_class", "split"]
 
 
@@ -106,9 +108,12 @@ def measure(folder: Folder, **compared: dict[str, Any]) -> dict[str, Any]:
     row = {"n_train": folder.dataset.n_train} | _probe(folder)
     for name, values in (compared or COMPARED).items():
         parameters = suited(replace(folder.parameters, **values), folder.dataset.n_train)
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as results:
+            lesson = teachers.teacher_lesson(parameters, folder.dataset, Path(results))
         network = training.build_model(parameters, folder.dataset)
-        history = training.fit(network, folder.images, folder.dataset, parameters)
-        row[f"{name}_minutes"] = history["seconds"].iloc[-1] / 60
+        training.fit(network, folder.images, folder.dataset, parameters, lesson)
+        row[f"{name}_minutes"] = (time.perf_counter() - start) / 60
         row |= _accuracies(name, folder, partial(evaluation.predict_keras, network))
         row |= _accuracies(f"{name}_int8", folder, _converted(network, folder, parameters).predict)
     return row

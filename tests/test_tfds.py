@@ -8,10 +8,12 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.download import download_manager
 
-from mbutils.config import DataParameters, Preprocessing
+from mbutils.config import DataParameters, Preprocessing, TrainParameters, read_recipe, suited
 from mbutils.data import datasets, preprocessing
 from mbutils.data.photographs import prepared
 from mbutils.errors import WorkbookError
+from mbutils.model import training
+from mbutils.runs import teachers
 
 PER_CLASS = 5
 
@@ -87,6 +89,24 @@ def test_food101_keeps_its_official_test_part_and_loses_copies_of_it_in_train(fo
     assert total["train"] + total["validation"] == 202 and total["validation"] > 5
     labels = dataset.labels[dataset.positions("test")]
     assert sorted(labels) == list(range(101))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "fixture"), [("plant_village", "leaves"), ("food101", "food")])
+def test_recipe_trains_on_data_of_its_classes_by_a_teacher(recipe, fixture, request, tmp_path):
+    request.getfixturevalue(fixture)
+    teacher = tmp_path / "teacher.yaml"
+    network = "{recipe: teacher, network: efficientnet_lite0, image_size: 32, epochs: 1, initial_classifier: random}"
+    teacher.write_text(network)
+    short = {"epochs": 3, "early_epochs": 1, "late_epochs": 1, "teacher_views": 2, "alpha": 0.25, "weights": "none"}
+    asked = TrainParameters.from_dict(read_recipe(recipe) | short | {"image_size": 48, "teacher": str(teacher)})
+    dataset = datasets.load(asked)
+    parameters = suited(asked, dataset.n_train)
+    lesson = teachers.teacher_lesson(parameters, dataset, tmp_path / "results")
+    assert lesson.scores.shape == (3, dataset.n_train, dataset.n_classes)
+    images = preprocessing.cached_images(dataset, parameters.preprocessing)
+    history = training.fit(training.build_model(parameters, dataset), images, dataset, parameters, lesson)
+    assert history["image_size"].tolist() == [160, 48, 48] and history["whole"].tolist() == [False, False, True]
 
 
 def test_images_are_read_once(food, monkeypatch):
