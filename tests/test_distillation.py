@@ -186,6 +186,16 @@ def test_a_student_learns_from_its_teacher(student, digits, lesson, weight):
     assert network.output_shape == (None, 10)  # what learned the features is not kept
 
 
+def test_what_learns_the_features_begins_by_saying_their_mean_and_disturbs_nothing(student, digits, lesson):
+    images = preprocessing.cached_images(digits, student.preprocessing)
+    losses = []
+    for weight in (0.0, 2.0):
+        parameters = replace(student, epochs=1, learning_rate=1e-6, batch_norm_momentum=0.9, teacher_features=weight)
+        history = training.fit(training.build_model(parameters, digits), images, digits, parameters, lesson)
+        losses.append(history["loss"].iloc[0])
+    assert losses[1] - losses[0] == pytest.approx(2.0, abs=0.05)  # the weight times a variance of 1
+
+
 def test_features_change_what_a_student_learns(student, digits, lesson):
     images = preprocessing.cached_images(digits, student.preprocessing)
     kernels = []

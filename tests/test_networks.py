@@ -13,6 +13,7 @@ from mbutils.errors import WorkbookError
 from mbutils.model import networks, training
 from mbutils.model.batch_normalization import FrozenBatchNormalization, FusedBatchNormalization, with_keras_layers
 from mbutils.model.mobilenet import count_macs, layer_table
+from mbutils.model.probe import linear_probe
 from mbutils.model.weights import read_model
 
 LITE0 = "efficientnet_lite0"
@@ -74,6 +75,14 @@ def test_file_may_be_of_another_size_and_sequential(tmp_path):
     network = networks.build(teaching(str(tmp_path / "mine.keras")), 7)
     assert network.input_shape == (None, 64, 64, 3) and network.name == "mine_64"
     assert np.array_equal(network.layers[1].get_weights()[0], saved.layers[0].get_weights()[0])
+
+
+def test_linear_probe_is_on_the_pooled_features_whatever_the_layer_is_called(tmp_path, digits):
+    sequential().save(tmp_path / "mine.keras")
+    parameters = replace(teaching(str(tmp_path / "mine.keras")), image_size=48)
+    images = preprocessing.cached_images(digits, parameters.preprocessing)
+    found = linear_probe(networks.build(parameters, 10), images, digits)
+    assert found.kernel.shape == (4, 10)
 
 
 def test_network_is_trained_on_images_of_several_sizes(digits):

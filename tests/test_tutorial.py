@@ -56,8 +56,8 @@ def workbook(tmp_path):
     return tmp_path
 
 
-def test_the_tutorial_is_eleven_commands():
-    assert len(COMMANDS) == 11
+def test_the_tutorial_is_fourteen_commands():
+    assert len(COMMANDS) == 14
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 from mbutils.backend import keras, tf
 from mbutils.config import normalize
 from mbutils.data.dataset import Dataset
+from mbutils.model import networks
 from mbutils.progress import progress
 
 # The most images that it learns from, and is validated with: for large data it then takes seconds as well.
@@ -68,7 +69,7 @@ def _at_most(dataset: Dataset, part: str) -> np.ndarray:
 
 def _features(network: keras.Model, images: np.ndarray, positions: np.ndarray, batch_size: int = 64) -> np.ndarray:
     """Returns the pooled features of images: float32, shape (len(positions), n_features)."""
-    pooled = keras.Model(network.input, network.get_layer("pool").output)
+    pooled = keras.Model(network.input, networks.pooled(network))
     compute = tf.function(lambda batch: pooled(batch, training=False), reduce_retracing=True)
     batches = []
     with progress(len(positions), "linear probe", "image") as bar:

@@ -84,7 +84,9 @@ def fit(
         )
     trained = network
     if lesson and parameters.teacher_features:
-        taught = keras.layers.Dense(lesson.features.shape[-1], name="taught_features")(networks.pooled(network))
+        # From zeros: a random layer would spoil the features of the start weights before it has learned anything.
+        linear = keras.layers.Dense(lesson.features.shape[-1], kernel_initializer="zeros", name="taught_features")
+        taught = linear(networks.pooled(network))
         trained = keras.Model(network.input, keras.layers.Concatenate(name="taught")([network.output, taught]))
     trained = networks.with_size(trained, (None, None, images.shape[-1]))
     compile_model(trained, parameters, dataset.n_classes)
