@@ -58,6 +58,14 @@ def test_list_has_every_run_the_newest_last_with_its_accuracies_and_its_note(of_
     assert rows[2] == [first.run_id, "50.00%", "50.00%", *named, "0"] and last.startswith("2 runs in ")
 
 
+def test_network_without_a_width_is_listed_without_one(of_results, pair, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    rewrite(pair[0].path / "manifest.json", lambda m: m["parameters"].update(network="efficientnet_lite0"))
+    assert of_results() == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert ["0.25" in rows[run.run_id] for run in pair] == [False, True]
+
+
 @pytest.mark.parametrize("width", [50, 60, 80, 100, 150])
 def test_list_is_no_wider_than_the_terminal_and_has_whole_ids_and_notes(of_results, pair, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))

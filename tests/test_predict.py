@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from test_records import rewrite
 
 import mbutils
 from mbutils import runs
@@ -54,6 +55,12 @@ def test_table_has_a_row_for_each_class_the_highest_int8_score_first(workbook, p
     assert list(table.columns) == ["float32", "int8_per_channel"]
     assert sorted(table.index) == list(DIGITS) and table.index.name == "class"
     assert table["int8_per_channel"].is_monotonic_decreasing
+
+
+def test_run_that_is_only_trained_has_its_float_model(run, photographs, tmp_path):
+    trained = shutil.copytree(run.path, tmp_path / run.run_id)
+    rewrite(trained / "manifest.json", lambda manifest: manifest.update(variants={}))
+    assert list(mbutils.load(trained).predict(photographs[0]).columns) == ["float32"]
 
 
 def test_path_bytes_and_pixels_are_the_same_photograph(workbook, photographs):

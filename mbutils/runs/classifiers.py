@@ -148,7 +148,7 @@ def load(model: str | Path, contract: Preprocessing | None, class_names: Sequenc
 def of_run(run: Run, only: str = "") -> Classifier:
     """Returns the float32 model of a run and its int8 models, or one of them alone."""
     manifest = run.manifest
-    wanted = [only] if only else sorted(manifest["variants"], key=lambda variant: variant != FLOAT32)
+    wanted = [only] if only else sorted({FLOAT32, *manifest["variants"]}, key=lambda name: (name != FLOAT32, name))
     models = {variant: _model(run, variant) for variant in wanted}
     return Classifier(run.parameters.preprocessing, tuple(manifest["dataset"]["class_names"]), models)
 

@@ -1,6 +1,7 @@
 """What becomes of finished runs: they are listed, noted and deleted."""
 
 import contextlib
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from filelock import Timeout
 
 from mbutils import files
 from mbutils.columns import aligned, by_name, terminal_width
-from mbutils.config import INT8_VARIANTS, check_text
+from mbutils.config import INT8_VARIANTS, MOBILENET, check_text
 from mbutils.errors import WorkbookError, printable
 from mbutils.runs import manifest as manifests
 from mbutils.runs.folder import DELETED, FLOAT32, LOGS_LOCK, Run, all_runs, remove_deleted
@@ -33,6 +34,8 @@ def listing(runs: Sequence[Run]) -> str:
 
 def _facts(manifest: dict[str, Any], variants: Sequence[str]) -> list[str]:
     named = {**manifest["parameters"], "dataset": manifest["dataset"]["name"]}
+    if named.get("network", MOBILENET) != MOBILENET:
+        named["alpha"] = math.nan  # it has no width multiplier
     return [
         manifest["run_id"],
         *(_accuracy(manifest["variants"].get(variant)) for variant in variants),
