@@ -27,18 +27,15 @@ def build(parameters: TrainParameters, n_classes: int) -> keras.Model:
     Raises:
         WorkbookError: If the network or its weights are not available, or do not fit.
     """
-    training = {
-        "batch_norm_momentum": parameters.batch_norm_momentum,
-        "frozen_statistics": parameters.batch_norm_statistics == "frozen",
-    }
     shape = parameters.preprocessing.shape
+    statistics = parameters.batch_norm_momentum, parameters.batch_norm_statistics == "frozen"
     if parameters.network == MOBILENET:
-        network = mobilenet.build(parameters.alpha, shape, n_classes, parameters.dropout, **training)
+        network = mobilenet.build(parameters.alpha, shape, n_classes, parameters.dropout, *statistics)
         load_weights(network, parameters.weights, parameters.alpha)
         return network
     path = network_file(parameters.network)
     source = _from_file(path, shape) if path else _application(parameters.network, parameters.weights, shape)
-    features = trainable_copy(source, *training.values())
+    features = trainable_copy(source, *statistics)
     x = keras.layers.Dropout(parameters.dropout, name="dropout_of_features")(features.output)
     scores = keras.layers.Dense(n_classes, activation="softmax", name="classifier")(x)
     return keras.Model(features.input, scores, name=f"{network_name(parameters.network)}_{shape[0]}")
