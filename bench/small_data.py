@@ -78,9 +78,9 @@ def main(path: str) -> None:
     done = pd.read_csv(path)[KEYS].apply(tuple, axis=1).tolist() if Path(path).exists() else []
     for split in range(SPLITS):
         for key in [(*folder, split) for folder in FOLDERS if (*folder, split) not in done]:
-            with tempfile.TemporaryDirectory() as place:
-                row = pd.DataFrame([dict(zip(KEYS, key, strict=True)) | measure(draw(*key, Path(place)))])
-            row.to_csv(path, mode="a", index=False, header=not Path(path).exists())
+            with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as results:
+                row = dict(zip(KEYS, key, strict=True)) | measure(draw(*key, Path(place)), Path(results))
+            pd.DataFrame([row]).to_csv(path, mode="a", index=False, header=not Path(path).exists())
             keras.backend.clear_session()
 
 
@@ -98,19 +98,19 @@ def draw(name: str, n_classes: int, per_class: int, split: int, place: Path) -> 
     return Folder(parameters, dataset, images, {"test": (images[test], dataset.labels[test]), "unseen": others})
 
 
-def measure(folder: Folder, **compared: dict[str, Any]) -> dict[str, Any]:
+def measure(folder: Folder, results: Path, **compared: dict[str, Any]) -> dict[str, Any]:
     """Returns the accuracy of the linear probe, and for each set of values minutes and accuracy, float and int8.
 
     Args:
         folder: The images.
+        results: The folder for runs of teachers.
         **compared: Values that differ from the defaults, by the name of the columns; else `COMPARED`.
     """
     row = {"n_train": folder.dataset.n_train} | _probe(folder)
     for name, values in (compared or COMPARED).items():
         parameters = suited(replace(folder.parameters, **values), folder.dataset.n_train)
         start = time.perf_counter()
-        with tempfile.TemporaryDirectory() as results:
-            lesson = teachers.teacher_lesson(parameters, folder.dataset, Path(results))
+        lesson = teachers.teacher_lesson(parameters, folder.dataset, results)
         network = training.build_model(parameters, folder.dataset)
         training.fit(network, folder.images, folder.dataset, parameters, lesson)
         row[f"{name}_minutes"] = (time.perf_counter() - start) / 60

@@ -15,7 +15,7 @@ CHANCE, CHANCE_OF_INT8 = 0.03, 0.06
 def test_default_run_on_three_times_twenty_photographs_is_not_below_the_linear_probe(
     flowers, imagenet_weights, tmp_path
 ):
-    row = small_data.measure(small_data.draw("tf_flowers", 3, 20, 0, tmp_path), after={})
+    row = small_data.measure(small_data.draw("tf_flowers", 3, 20, 0, tmp_path), tmp_path, after={})
     assert row["probe_unseen"] > 0.4
     assert row["after_unseen"] >= row["probe_unseen"] - CHANCE
     assert row["after_int8_unseen"] >= row["after_unseen"] - CHANCE_OF_INT8
