@@ -58,15 +58,32 @@ def measure(folder: Path) -> Measurement | None:
         return None
     printed = _make(folder, "qemu")
     portable = _make(folder, "qemu", "PORTABLE=1", "CORE_CFLAGS=-O2 -DVECTORS=1")
-    sections = _sections(folder / "build" / "cortex-m7" / "network.o")
     return Measurement(
-        compiler=_run(folder, "arm-none-eabi-gcc", "--version").splitlines()[0],
-        **{f"{name}_bytes": sections[name] for name in _SECTIONS},
-        stack_bytes=_printed(printed, "stack"),
+        compiler=compiler(),
+        **_memory(folder, printed),
         instructions=_printed(printed, "inference"),
         portable_text_bytes=_sections(folder / "build" / "cortex-m7_portable" / "network.o")["text"],
         portable_instructions=_printed(portable, "inference"),
     )
+
+
+def memory(folder: Path) -> dict[str, int]:
+    """Compiles and runs a deployed folder like `measure`, which needs its tools, and returns its sections and stack.
+
+    Raises:
+        WorkbookError: As `measure`.
+    """
+    return _memory(folder, _make(folder, "qemu"))
+
+
+def compiler() -> str:
+    """Returns the name and version of the compiler."""
+    return _run(Path.cwd(), "arm-none-eabi-gcc", "--version").splitlines()[0]
+
+
+def _memory(folder: Path, printed: str) -> dict[str, int]:
+    sections = _sections(folder / "build" / "cortex-m7" / "network.o")
+    return {f"{name}_bytes": size for name, size in sections.items()} | {"stack_bytes": _printed(printed, "stack")}
 
 
 def check_on_host(folder: Path) -> bool | None:

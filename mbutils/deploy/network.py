@@ -39,12 +39,13 @@ class Network:
         return ceil(min_confidence / self.score_scale) + self.score_zero if min_confidence else None
 
     @classmethod
-    def from_graph(cls, graph: Graph, scaling: str = "") -> "Network":
+    def from_graph(cls, graph: Graph, scaling: str = "", is_trained: bool = True) -> "Network":
         """Returns what an int8 image classifier computes, without the channels that are the same for every image.
 
         Args:
             graph: The classifier.
             scaling: What pixels are for it, see `pixels.values`.
+            is_trained: Whether it is trained. In one that is not, such channels say nothing, and are kept.
 
         Raises:
             WorkbookError: If an op has no kernel here (it is named), the graph does not lead from one image to one
@@ -52,7 +53,7 @@ class Network:
         """
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
-                return _network(without_constant_channels(graph), scaling)
+                return _network(without_constant_channels(graph) if is_trained else graph, scaling)
         except (ArithmeticError, LookupError, ValueError) as error:
             raise WorkbookError(f"{graph.label}: {damaged(error)}") from None
         except WorkbookError as error:

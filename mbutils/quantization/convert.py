@@ -38,7 +38,7 @@ def to_int8(model: keras.Model, calibration: np.ndarray, variant: str) -> bytes:
     return _convert_calibrated(model, lambda: _representative(calibration), variant)
 
 
-def to_int8_uncalibrated(model: keras.Model) -> bytes:
+def to_int8_uncalibrated(model: keras.Model, variant: str = "int8_per_channel") -> bytes:
     """Converts a model to int8 with ranges from one image of noise: enough for its ops, shapes and sizes.
 
     Footprint, operation counts and latency are those of the trained and calibrated model; its scores are meaningless.
@@ -47,7 +47,7 @@ def to_int8_uncalibrated(model: keras.Model) -> bytes:
         WorkbookError: If the converter refuses the model.
     """
     noise = np.random.default_rng(0).uniform(-1, 1, (1, *model.input_shape[1:])).astype(np.float32)
-    return _convert_calibrated(model, lambda: iter([[noise]]), "int8_per_channel")
+    return _convert_calibrated(model, lambda: iter([[noise]]), variant)
 
 
 def to_int8_with_ranges(model: FakeQuantized) -> bytes:

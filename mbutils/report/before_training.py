@@ -10,6 +10,7 @@ from importlib import metadata
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mbutils.config import COLOR_MODES, ModelParameters
@@ -22,23 +23,24 @@ from mbutils.progress import progress
 
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 IMAGE_SIZES = (96, 128, 160, 192, 224)
+_NOISE_IMAGES = 8
 _PACKAGE = Path(__file__).parent.parent
 _KEYS = ["alpha", "image_size", "color_mode", "n_classes"]
 
 
-def tflite(parameters: ModelParameters) -> bytes:
+def tflite(parameters: ModelParameters, variant: str = "int8_per_channel") -> bytes:
     """Returns the untrained model as int8 .tflite: from the cache, or in about 2 seconds and TensorFlow's import.
 
     Raises:
         WorkbookError: If the cache folder cannot be written.
     """
-    path = _cache_path(parameters)
+    path = _cache_path(parameters, variant)
     content = _read(path)
     if content is None:
         with cache.made_once(path):
             content = _read(path)  # made by another process while this one waited
             if content is None:
-                content = _converted(parameters)
+                content = _converted(parameters, variant)
                 with cache.written(path) as partial:
                     partial.write_bytes(gzip.compress(content, compresslevel=0, mtime=0))
     return content
@@ -52,23 +54,27 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
-def _cache_path(parameters: ModelParameters) -> Path:
+def _cache_path(parameters: ModelParameters, variant: str) -> Path:
     name = f"mobilenet_v1_{parameters.alpha}_{parameters.image_size}_{parameters.color_mode}_{parameters.n_classes}"
     # The model changes with the code that makes it and with the converter.
-    sources = [(_PACKAGE / module).read_bytes() for module in ("model/mobilenet.py", "quantization/convert.py")]
+    modules = ("model/mobilenet.py", "quantization/convert.py", "report/before_training.py")
+    sources = [(_PACKAGE / module).read_bytes() for module in modules]
     made_by = b"".join([*sources, metadata.version("tensorflow").encode()])
-    return cache.folder(cache.UNTRAINED) / f"{name}_{hashlib.sha256(made_by).hexdigest()[:8]}.tflite.gz"
+    return cache.folder(cache.UNTRAINED) / f"{name}_{variant}_{hashlib.sha256(made_by).hexdigest()[:8]}.tflite.gz"
 
 
-def _converted(parameters: ModelParameters) -> bytes:
+def _converted(parameters: ModelParameters, variant: str) -> bytes:
     from mbutils import quantization
     from mbutils.model import mobilenet
 
-    network = mobilenet.build(parameters.alpha, parameters.shape, parameters.n_classes)
+    network = mobilenet.build(parameters.alpha, parameters.shape, parameters.n_classes, batch_norm_momentum=0.0)
+    # With the statistics of its activations every channel varies, and is rounded, as in a trained model.
+    noise = np.random.default_rng(0).uniform(-1, 1, (_NOISE_IMAGES, *parameters.shape))
+    network(noise.astype(np.float32), training=True)
     # The converter drops a bias that is all zero, as that of a new classifier is; no trained one is.
     bias = network.get_layer("classifier").bias
     bias.assign(bias + 1.0)
-    return quantization.to_int8_uncalibrated(network)
+    return quantization.to_int8_uncalibrated(network, variant)
 
 
 def row(parameters: ModelParameters) -> dict[str, float | str]:
