@@ -21,6 +21,8 @@ VOLATILE = ("started", "finished", "git_commit", "train_seconds")
 class Sweep:
     """A sweep file and the notebooks that it runs, in a folder of its own."""
 
+    command = ("sweep",)
+
     def __init__(self, folder, text):
         self.folder, self.file = folder, folder / "sweep.yaml"
         self.file.write_text(text)
@@ -31,9 +33,9 @@ class Sweep:
 
     def start(self, results, *options, **variables):
         """Starts the command as a user would, with additional environment variables, and returns its process."""
-        command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, "sweep", self.file, "--results-dir", results]
+        command = [sys.executable, TESTS / "stand_ins.py", self.notebooks, *self.command, self.file]
         process = subprocess.Popen(
-            [*command, *map(str, options)],
+            [*command, "--results-dir", results, *map(str, options)],
             env=environment() | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -55,6 +57,12 @@ class Sweep:
         process = self.start(results, *options)
         out, err = process.communicate()
         return process.returncode, out, err
+
+
+class Search(Sweep):
+    """A space of models that is searched in the same way."""
+
+    command = ("search", "--space")
 
 
 def environment():

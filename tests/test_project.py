@@ -34,6 +34,7 @@ LAYERS = [
     "report",
     "explore",
     "sweep",
+    "search",
     "cli",
 ]
 

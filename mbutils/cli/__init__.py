@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
-from mbutils.cli import check, evaluate, models, predict, runs, sweeps
+from mbutils.cli import check, evaluate, models, predict, runs, search, sweeps
 from mbutils.config import resolve_results_dir
 from mbutils.errors import WorkbookError
 
@@ -61,6 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"mb {version('mobilenet-v1-int8-workbook')}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     parser.set_defaults(results_dir=resolve_results_dir(""))
-    for group in (sweeps, runs, evaluate, predict, models, check):
+    for group in (sweeps, search, runs, evaluate, predict, models, check):
         group.add_commands(commands)
     return parser

@@ -133,7 +133,7 @@ def sweep_settings(options: argparse.Namespace, plan: "Plan") -> "tuple[Settings
     if options.scheduler and load.workers:
         raise WorkbookError("--workers is for this machine: a scheduler has its own workers")
     cores, gpus = clusters.physical_cores(), () if options.scheduler else clusters.gpus()
-    workers = load.workers or min(len(gpus) or cores, max(1, len(plan.configurations)))
+    workers = load.workers or clusters.suited_workers(len(plan.configurations), gpus)
     if gpus and workers > len(gpus):
         raise WorkbookError(f"--workers {workers}: there are {len(gpus)} GPUs, and each takes one run at a time")
     threads = load.threads or (1 if options.scheduler else max(1, cores // workers))

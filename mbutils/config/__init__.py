@@ -30,6 +30,7 @@ from mbutils.config.preprocessing import (
     to_pixels,
 )
 from mbutils.config.recipes import is_recipe, read_recipe, with_recipe
+from mbutils.config.search import SearchParameters
 from mbutils.config.suited import reasons, suited
 from mbutils.config.training import (
     CLASS_WEIGHTS,

@@ -70,6 +70,15 @@ def deploy(parameters: DeployParameters) -> Deployment:
     return replace(deployed, configuration=configuration)
 
 
+def holds(parameters: DeployParameters) -> bool:
+    """Returns whether the output folder holds the C code of the run and variant that the parameters name."""
+    try:
+        facts = folder.facts(full_path(parameters.out))
+    except WorkbookError:
+        return False
+    return (facts.get("run_id"), facts.get("variant")) == (parameters.run_id, parameters.variant)
+
+
 def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
     """Writes the C code of a model, checks it on this computer, and measures it on an emulated Cortex-M7.
 

@@ -74,6 +74,11 @@ def fits(table: pd.DataFrame, budget: Budget) -> pd.Series:
     return pd.concat([pd.Series(True, table.index), *inside], axis=1).all(axis=1)
 
 
+def ratios(table: pd.DataFrame, budget: Budget) -> pd.DataFrame:
+    """Returns for each row which part of each limit of the budget it takes, by column; more than 1 is too much."""
+    return pd.DataFrame({column: (table[column] / limit).astype(float) for column, limit in budget.limits.items()})
+
+
 def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     """Returns the int8 model that is most accurate on validation images among those that fit the budget.
 
@@ -87,14 +92,18 @@ def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     models = int8_models(results)
     fitting = models[fits(models, budget)]
     if len(fitting):
-        ranked = fitting.sort_values(["validation_top1", *COSTS], ascending=[False, True, True, True])
-        return Answer(ranked.iloc[0], True, len(models), len(fitting), {})
+        return Answer(ranked(fitting).iloc[0], True, len(models), len(fitting), {})
     if models.empty:
         return Answer(None, False, 0, 0, {})
-    ratios = pd.DataFrame({column: models[column] / limit for column, limit in budget.limits.items()})
-    nearest = ratios.max(axis=1).astype(float).idxmin()
-    over = {column: float(ratio) for column, ratio in ratios.loc[nearest].items() if ratio > 1}
+    parts = ratios(models, budget)
+    nearest = parts.max(axis=1).idxmin()
+    over = {column: float(ratio) for column, ratio in parts.loc[nearest].items() if ratio > 1}
     return Answer(models.loc[nearest], False, len(models), 0, over)
+
+
+def ranked(models: pd.DataFrame) -> pd.DataFrame:
+    """Returns the rows of models, the most accurate on the validation images first, then those of the least cost."""
+    return models.sort_values(["validation_top1", *COSTS], ascending=[False, True, True, True], kind="stable")
 
 
 def answers(results: pd.DataFrame, budget: Budget) -> dict[str, Answer]:

@@ -13,6 +13,7 @@ from mbutils.runs.folder import (
     notebook_of,
     predictions_name,
 )
+from mbutils.runs.histories import history, record_history
 from mbutils.runs.identity import Identity, identify
 from mbutils.runs.predictions import Predictions, predictions, save_test_images, test_images
 from mbutils.runs.provenance import git_commit, machine

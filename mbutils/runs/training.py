@@ -14,6 +14,7 @@ from mbutils.data.dataset import EXCLUDED, PARTS, Dataset
 from mbutils.errors import WorkbookError
 from mbutils.runs import manifest as manifests
 from mbutils.runs.folder import Run, written
+from mbutils.runs.histories import of_stopped
 from mbutils.runs.identity import Identity, identify
 from mbutils.runs.provenance import made_by, now, versions
 
@@ -115,7 +116,7 @@ def _dataset_facts(dataset: Dataset) -> dict[str, Any]:
 def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any) -> Run:  # noqa: ANN401
     """Writes the folder of a run that has been trained; an earlier run of the same id is replaced as a whole.
 
-    The checkpoint of the training is removed.
+    What a training that was stopped is continued from is removed.
 
     Args:
         training: What `begin` returned.
@@ -146,7 +147,7 @@ def finish(training: Training, network: Any, history: pd.DataFrame, **facts: Any
     unfinished = training.path.parent.glob(
         f".{training.checkpoint.stem}.*{_CHECKPOINT}"
     )  # of a process that was killed
-    for path in (training.checkpoint, *unfinished):
+    for path in (training.checkpoint, of_stopped(training.path), *unfinished):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
     return Run(training.path)

@@ -55,6 +55,11 @@ def gpus() -> tuple[str, ...]:
     return tuple(str(number) for number in range(len(listed)))
 
 
+def suited_workers(runs: int, gpus: tuple[str, ...]) -> int:
+    """Returns how many stages of so many runs are best done at a time: one for each GPU, or else physical core."""
+    return min(len(gpus) or physical_cores(), max(1, runs))
+
+
 class _WithoutPages:
     """Serves no web pages: other users of this machine could open them."""
 

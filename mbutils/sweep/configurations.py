@@ -9,7 +9,7 @@ takes it.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +42,8 @@ _PARAMETERS: dict[str, type[Parameters]] = {
 }
 NOTEBOOKS = (*_PARAMETERS, "compare")
 _DEFAULT_NOTEBOOKS = tuple(name for name in NOTEBOOKS if name != "deploy")
-_KEYS = {"include": (str, list), "defaults": dict, "runs": list, "grid": dict, "seeds": list, "notebooks": list}
+MODEL_KEYS = {"include": (str, list), "defaults": dict, "runs": list, "grid": dict}
+_KEYS = {**MODEL_KEYS, "seeds": list, "notebooks": list}
 _FORMS = {
     "include": "file of parameters, or a list of them",
     "defaults": "mapping of parameters",
@@ -50,6 +51,8 @@ _FORMS = {
     "grid": "mapping of parameters",
     "seeds": "list of whole numbers",
     "notebooks": "list of notebooks",
+    "rungs": "list of parts of the epochs",
+    "keep": "number",
 }
 _MOST_CONFIGURATIONS = 10_000
 _SET_BY_SWEEP = ("run_id", "results_dir", "out")
@@ -63,12 +66,14 @@ class Configuration:
         run_id: The id of its run.
         overrides: The parameters of each notebook that the file sets.
         n_train: The images it is trained on.
+        n_classes: Their classes.
         teacher: The configuration whose run must be finished before this one is trained, if any.
     """
 
     run_id: str
     overrides: dict[str, dict[str, Any]]
     n_train: int
+    n_classes: int
     teacher: "Configuration | None" = None
 
     def parameters(self, notebook: str) -> Parameters:
@@ -87,25 +92,61 @@ def read(path: Path, seeds: list[int] | None = None) -> tuple[list[Configuration
     Raises:
         WorkbookError: If the file is missing or malformed, or a parameter is unknown or impossible.
     """
-    content = _read_yaml(path, {"seeds": seeds} if seeds else {})
-    _dataset.cache_clear()  # the images may have changed
+    content = read_keys(path, "a sweep file", _KEYS) | ({"seeds": seeds} if seeds else {})
     try:
-        configurations = [_configuration(values) for values in _points(content, path.parent)]
+        configurations = make(points(content, path))
     except WorkbookError as error:
         raise WorkbookError(f"{path}: {error}") from error
-    return _teachers_first(configurations), content.get("notebooks") or list(_DEFAULT_NOTEBOOKS)
+    return teachers_first(configurations), content.get("notebooks") or list(_DEFAULT_NOTEBOOKS)
 
 
-def _read_yaml(path: Path, overriding: dict[str, Any]) -> dict[str, Any]:
-    content = read_yaml(path, "a sweep file")
+def read_keys(path: Path, what: str, keys: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a YAML file holds under some keys, each optional.
+
+    Args:
+        path: The file.
+        what: What it should be, for errors, such as "a sweep file".
+        keys: The type of each key.
+
+    Raises:
+        WorkbookError: If it is missing or malformed.
+    """
+    _dataset.cache_clear()  # the images may have changed
+    content = read_yaml(path, what)
     if not isinstance(content, dict):
-        raise WorkbookError(f"{path}: a sweep file has the keys {', '.join(_KEYS)}: see params/sweeps/")
-    content |= overriding
+        raise WorkbookError(f"{path}: {what} has the keys {', '.join(keys)}: see params/")
     for key, part in content.items():
-        if key not in _KEYS:
-            raise WorkbookError(f"{path}: unknown key {key!r}: {nearest(str(key), tuple(_KEYS))}")
-        if part is not None and not isinstance(part, _KEYS[key]):
+        if key not in keys:
+            raise WorkbookError(f"{path}: unknown key {key!r}: {nearest(str(key), tuple(keys))}")
+        if part is not None and not isinstance(part, keys[key]):
             raise WorkbookError(f"{path}: {key} must be a {_FORMS[key]}")
+    return content
+
+
+def make(points: Iterable[dict[str, Any]]) -> list[Configuration]:
+    """Returns the configurations that some parameters make.
+
+    Raises:
+        WorkbookError: If a parameter is unknown or impossible.
+    """
+    return [_configuration(values) for values in points]
+
+
+def points(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """Returns the parameters of each configuration that a file lists.
+
+    Args:
+        content: What `read_keys` returned.
+        path: The file.
+
+    Raises:
+        WorkbookError: If it is malformed, or lists too many.
+    """
+    _check(content, path)
+    return list(_points(content, path.parent))
+
+
+def _check(content: dict[str, Any], path: Path) -> None:
     for name in content.get("notebooks") or []:
         if name not in NOTEBOOKS:
             raise WorkbookError(f"{path}: notebooks: unknown notebook {name!r}: {nearest(str(name), NOTEBOOKS)}")
@@ -120,7 +161,6 @@ def _read_yaml(path: Path, overriding: dict[str, Any]) -> dict[str, Any]:
         raise WorkbookError(
             f"{path}: each of runs must be a mapping of parameters, such as {{alpha: 0.5}}, or the name of a recipe"
         )
-    return content
 
 
 def _points(content: dict[str, Any], folder: Path) -> Iterator[dict[str, Any]]:
@@ -163,7 +203,7 @@ def _configuration(values: dict[str, Any]) -> Configuration:
     if identity.teacher:
         recipe = _recipe(identity.teacher.parameters)
         teacher = _configuration({**overrides["convert"], **overrides["evaluate"], **recipe})
-    return Configuration(identity.run_id, overrides, dataset.n_train, teacher)
+    return Configuration(identity.run_id, overrides, dataset.n_train, dataset.n_classes, teacher)
 
 
 @lru_cache(maxsize=1)
@@ -175,7 +215,8 @@ def _recipe(parameters: TrainParameters) -> dict[str, Any]:
     return {name: value for name, value in asdict(parameters).items() if name not in _SET_BY_SWEEP}
 
 
-def _teachers_first(listed: list[Configuration]) -> list[Configuration]:
+def teachers_first(listed: list[Configuration]) -> list[Configuration]:
+    """Returns configurations with those of their teachers, each before its students."""
     of_run: dict[str, list[Configuration]] = {}
     for configuration in listed:
         of_run.setdefault(configuration.run_id, []).append(configuration)

@@ -7,6 +7,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from distributed import Client, Future, as_completed
+from distributed import TimeoutError as TimeIsUp
 
 from mbutils import files, runs
 from mbutils.errors import WorkbookError
@@ -62,14 +63,39 @@ def run(
     Raises:
         WorkbookError: If the results folder cannot be written, or its disk is full.
     """
+    outcomes = run_stages(stages, settings, client, show)
+    if plan.compares and runs.all_runs(settings.results_dir):
+        outcomes += _outcomes([COMPARISON, REPORT], settings, client, show)
+    return outcomes
+
+
+def run_stages(
+    stages: list[Stage],
+    settings: Settings,
+    client: Client,
+    show: Callable[[Outcome], None],
+    seconds: float | None = None,
+) -> list[Outcome]:
+    """Runs stages, and continues when one fails.
+
+    Args:
+        stages: The stages, each after those that it needs.
+        settings: What holds for every stage.
+        client: The client of the cluster.
+        show: Called with each outcome as it comes.
+        seconds: When to stop those that have not ended, without an outcome; None for never.
+
+    Returns:
+        The outcomes.
+
+    Raises:
+        WorkbookError: If the results folder cannot be written, or its disk is full.
+    """
     for stage in stages:
         before = records.read(settings.results_dir, stage.key)
         if before is None or before.status != "running":  # by another sweep, or by one that was killed
             records.write(settings.results_dir, stage.key, records.Record("waiting"))
-    outcomes = list(_outcomes(stages, settings, client, show))
-    if plan.compares and runs.all_runs(settings.results_dir):
-        outcomes += _outcomes([COMPARISON, REPORT], settings, client, show)
-    return outcomes
+    return list(_outcomes(stages, settings, client, show, seconds))
 
 
 def report(results_dir: Path) -> None:
@@ -90,19 +116,25 @@ def report(results_dir: Path) -> None:
 
 
 def _outcomes(
-    stages: list[Stage], settings: Settings, client: Client, show: Callable[[Outcome], None]
+    stages: list[Stage],
+    settings: Settings,
+    client: Client,
+    show: Callable[[Outcome], None],
+    seconds: float | None = None,
 ) -> Iterator[Outcome]:
-    """Runs stages and yields how each ended."""
+    """Runs stages and yields how each ended, for so many seconds at most."""
     futures = _submit(stages, settings, client)
     keys = {future: key for key, future in futures.items()}
     try:
-        for future in as_completed(futures.values()):
+        for future in as_completed(futures.values(), timeout=seconds):
             outcome = _outcome(future, keys[future], settings.results_dir)
             show(outcome)
             _check_disk(outcome, settings.results_dir)
             yield outcome
             if outcome.status == "stopped":  # the scheduler is gone, or does not want us
                 return
+    except TimeIsUp:
+        return
     finally:
         with contextlib.suppress(Exception):  # a scheduler that is gone has nothing to cancel
             client.cancel(list(futures.values()), force=True)

@@ -8,10 +8,12 @@ from typing import Any
 from mbutils import runs
 from mbutils.config import MOBILENET, ConvertParameters, DeployParameters, PrepareParameters
 from mbutils.errors import WorkbookError
+from mbutils.runs.folder import LOGS
 from mbutils.sweep import configurations, records
 from mbutils.sweep.configurations import Configuration
 
 RENDER = "render"
+RUNG = "rung"
 
 
 @dataclass(frozen=True)
@@ -21,12 +23,13 @@ class Stage:
     Attributes:
         group: The run that it belongs to, the cache that it prepares, or "compare": the folder of its log.
         name: Its name among those of its group.
-        notebook: The notebook to execute, or "render".
+        notebook: The notebook to execute, or "render". That of a "rung" trains a run up to an epoch, see `rung`.
         parameters: The values that override its parameters cell.
         kept: Where the executed notebook, or the HTML, is kept in the results folder.
         configuration: The configuration that it belongs to, if it belongs to one.
         after: The keys of the stages that it needs.
         needs_all: Whether it needs all of them, or any one.
+        start: The epochs that its run is trained before.
     """
 
     group: str
@@ -37,6 +40,7 @@ class Stage:
     configuration: Configuration | None = None
     after: tuple[str, ...] = ()
     needs_all: bool = True
+    start: int = 0
 
     @property
     def key(self) -> str:
@@ -52,10 +56,12 @@ class Stage:
         kept = results_dir / self.kept
         if self.notebook == "prepare":
             return kept.exists()
+        if self.notebook == RUNG:
+            return len(runs.history(results_dir, self.group)) >= self.parameters["stop"]
         if self.notebook == RENDER:
             source = results_dir / self.parameters["source"]
             return not source.exists() or (kept.exists() and kept.stat().st_mtime >= source.stat().st_mtime)
-        if self.notebook == "compare" or (record and record.status != "finished" and not kept.exists()):
+        if self.notebook in ("compare", "search") or (record and record.status != "finished" and not kept.exists()):
             return False  # the latter was killed, and the next sweep was killed before it came to it
         run = runs.Run(results_dir / "runs" / self.group)
         return run.path.exists() and not self.damage(results_dir) and self._is_in(run.manifest)
@@ -63,7 +69,7 @@ class Stage:
     def damage(self, results_dir: Path) -> str:
         """Returns what is wrong with what it made of its run, in one line; empty where nothing is."""
         run = runs.Run(results_dir / "runs" / self.group)
-        if self.notebook in ("prepare", "compare", RENDER) or not run.path.exists():
+        if self.notebook in ("prepare", "compare", "search", RENDER, RUNG) or not run.path.exists():
             return ""
         try:
             for name in run.manifest["artefacts"]:
@@ -97,6 +103,8 @@ def _is_deployed(variants: dict[str, Any], parameters: DeployParameters) -> bool
         return False
     from mbutils import deploy  # and with it TensorFlow
 
+    if parameters.out and not deploy.holds(parameters):
+        return False
     return any(column in facts for column in runs.MEASURED_COLUMNS) or bool(deploy.missing_tools())
 
 
@@ -137,18 +145,40 @@ def read(path: Path, seeds: list[int] | None = None) -> Plan:
     """
     listed, notebooks = configurations.read(path, seeds)
     try:
-        return Plan(tuple(listed), tuple(_stages(listed, notebooks)), "compare" in notebooks)
+        return Plan(tuple(listed), tuple(stages(listed, notebooks)), "compare" in notebooks)
     except WorkbookError as error:
         raise WorkbookError(f"{path}: {error}") from error
 
 
-def _stages(listed: list[Configuration], notebooks: list[str]) -> list[Stage]:
-    """Returns the stages of all configurations, each once and after those that it needs."""
-    stages: dict[str, Stage] = {}
+def rung(configuration: Configuration, start: int, stop: int) -> Stage:
+    """Returns the stage that trains a run from one epoch up to another, from where it continues later.
+
+    Args:
+        configuration: The configuration of the run.
+        start: The epochs that it is trained before.
+        stop: The epochs that it is trained then.
+    """
+    name = f"{RUNG}_{stop}"
+    parameters = {"parameters": configuration.overrides["train"], "stop": stop}
+    kept = f"{LOGS}/{configuration.run_id}/{name}.ipynb"
+    return Stage(configuration.run_id, name, RUNG, parameters, kept, configuration, start=start)
+
+
+def stages(listed: list[Configuration], notebooks: list[str]) -> list[Stage]:
+    """Returns the stages of configurations, each once and after those that it needs.
+
+    Args:
+        listed: The configurations, teachers before their students.
+        notebooks: The notebooks to execute.
+
+    Raises:
+        WorkbookError: If two of them convert one run in different ways to one variant.
+    """
+    planned: dict[str, Stage] = {}
     for stage in (stage for configuration in listed for stage in _stages_of(configuration)):
         if stage.notebook not in notebooks:
             continue
-        known = stages.setdefault(stage.key, stage)
+        known = planned.setdefault(stage.key, stage)
         if stage.notebook == "convert" and stage.parameters != known.parameters:
             raise WorkbookError(
                 f"{stage.group}: {stage.configuration.parameters('convert').variant} is made with "
@@ -156,8 +186,8 @@ def _stages(listed: list[Configuration], notebooks: list[str]) -> list[Stage]:
                 "write two sweep files, and give each a --results-dir of its own"
             )
         if stage.after != known.after:
-            stages[stage.key] = replace(known, after=tuple(dict.fromkeys(known.after + stage.after)))
-    needed = {key: replace(s, after=tuple(k for k in s.after if k in stages)) for key, s in stages.items()}
+            planned[stage.key] = replace(known, after=tuple(dict.fromkeys(known.after + stage.after)))
+    needed = {key: replace(s, after=tuple(k for k in s.after if k in planned)) for key, s in planned.items()}
     ordered: dict[str, Stage] = {}
 
     def place(stage: Stage) -> None:

@@ -6,6 +6,7 @@ from mbutils.report.plots.accuracy import (
     confusion,
     curves,
     float_against_int8,
+    halving,
     history,
     schedule,
 )

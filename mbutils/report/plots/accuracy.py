@@ -121,6 +121,28 @@ def curves(histories: pd.DataFrame) -> Figure:
     return figure
 
 
+def halving(histories: pd.DataFrame) -> Axes:
+    """Shows successive halving: validation accuracy over the epochs, a line for each model up to where it stopped.
+
+    Args:
+        histories: The `histories` of an answer of a search.
+    """
+    _, ax = plt.subplots(figsize=(WIDEST, 4.5), layout="constrained")
+    for _, line in histories[histories["place"] == 0].groupby("run_id"):
+        ax.plot(line["epoch"], line["validation_top1"], color="0.7", linewidth=1)
+        ax.plot(line["epoch"].iloc[-1:], line["validation_top1"].iloc[-1:], "x", color="0.5", markersize=5)
+    ends = histories.groupby("run_id")["epoch"].max().unique()
+    for epoch in ends[ends < histories["epoch"].max()]:
+        ax.axvline(epoch, color="0.5", linewidth=1, linestyle=":")
+    for (place, model), line in histories[histories["place"] > 0].groupby(["place", "model"]):
+        ax.plot(line["epoch"], line["validation_top1"], color=PALETTE[place - 1], label=f"{place}. {model}")
+    ax.set(xlabel="epoch", ylabel=f"{ACCURACY} on validation")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower right")
+    return ax
+
+
 def confusion(titles: Sequence[str], matrices: Sequence[pd.DataFrame]) -> Figure:
     """Shows confusion matrices side by side; each is what `evaluation.confusion` returns."""
     n_classes = max(map(len, matrices))

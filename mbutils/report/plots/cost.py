@@ -1,5 +1,7 @@
 """Pictures of RAM, flash and latency."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -118,20 +120,22 @@ def _draw_buffer(ax: Axes, buffer: Buffer, top: float) -> None:
         ax.text(buffer.first_op, bottom + height / 2, buffer.name, ha="center", va="center", fontsize=7, rotation=90)
 
 
-def cost_grid(grid: pd.DataFrame, budget: Budget) -> Figure:
-    """Shows total RAM, total flash and latency of every alpha, image size and colour, and what fits a budget.
+def cost_grid(grid: pd.DataFrame, budget: Budget, columns: Sequence[str] = selection.COSTS) -> Figure:
+    """Shows RAM, flash and latency of every alpha, image size and colour, and what fits a budget.
 
     Args:
-        grid: What `before_training.grid` returned.
+        grid: What `before_training.grid` returned; of models that differ in other ways, the first of each is shown.
         budget: The limits; a frame marks what is within all of them, a hatch what is over the one shown.
+        columns: The costs.
     """
+    grid = grid.drop_duplicates(["alpha", "image_size", "color_mode"])
     colors = [color for color in _COLOR_NAMES if color in set(grid["color_mode"])]
     size = (WIDEST, 2.6 * len(colors) + 0.6)
-    figure, axes = plt.subplots(len(colors), len(selection.COSTS), figsize=size, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(len(colors), len(columns), figsize=size, squeeze=False, layout="constrained")
     fitting = selection.fits(grid, budget)
     for color, row in zip(colors, axes, strict=True):
         rows = grid[grid["color_mode"] == color]
-        for column, ax in zip(selection.COSTS, row, strict=True):
+        for column, ax in zip(columns, row, strict=True):
             limit = budget.limits.get(column, np.inf)
             _draw_heat_map(ax, rows, column, grid[column].max())
             _mark_cells(ax, rows, rows[column] > limit, fitting[rows.index])

@@ -27,4 +27,5 @@ from mbutils.report.tables.results import (
     results_text,
 )
 from mbutils.report.tables.scores import learned_text, photograph_scores, scores_text, unknown
+from mbutils.report.tables.search import candidates, search_answer, search_costs, search_text, worth_their_cost
 from mbutils.report.tables.style import facts, styled
