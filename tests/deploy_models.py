@@ -57,6 +57,10 @@ def _converted(alpha, size, channels, classes, variant, dead):
             beta[variance == 0] = np.resize([-1, 1, 9], (variance == 0).sum())  # what a ReLU6 clamps, and not
             layer.set_weights([gamma, beta, mean, variance + 1e-3])
         x = layer(x).numpy()
+    if variant == "int4_pointwise":
+        return quantization.to_int8_with_ranges(
+            quantization.fake_quantize(quantization.fold(network), calibration, variant)
+        )
     return quantization.to_int8(network, calibration, variant)
 
 

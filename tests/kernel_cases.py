@@ -136,7 +136,7 @@ def layer(kernel, input_shape, channels=0, window=(1, 1), stride=(1, 1), padding
         padding: "SAME", "VALID", or the rows and columns (top, left) of a layer of padding, as many at the other side.
         rng: The random numbers.
         settings: `zero_points`, `clamp`, `per_channel`, `gain` (1 spreads the outputs, less or more than that),
-            `bias` (the largest).
+            `bias` (the largest), `bits` (of a weight, 8 or 4).
     """
     zero_points = settings.get("zero_points", (-128, -128))
     sides = list(zip(input_shape[:2], window, stride, strict=True))
@@ -161,11 +161,13 @@ def layer(kernel, input_shape, channels=0, window=(1, 1), stride=(1, 1), padding
     if kernel == "nn_fully_connected":
         shape, each = [1, 1], int(np.prod(input_shape))
         common["input_shape"] = (1, 1, each)
-    weights = rng.integers(-127, 128, (channels, each))
-    weights[rng.random(weights.shape) < 0.1] = rng.choice([-127, 127])
+    bits = settings.get("bits", 8)
+    least, largest = (-127, 127) if bits == 8 else (-8, 7)
+    weights = rng.integers(least, largest + 1, (channels, each))
+    weights[rng.random(weights.shape) < 0.1] = rng.choice([least, largest])
     most = settings.get("bias", 2**12)
     bias = rng.integers(-most, most + 1, channels)
-    reals = settings.get("gain", 1) * rng.uniform(0.5, 2, channels) / (80 * np.sqrt(each))
+    reals = settings.get("gain", 1) * rng.uniform(0.5, 2, channels) / (80 * largest / 127 * np.sqrt(each))
     multiplier, shift = requantize.quantized_multipliers(reals if settings.get("per_channel", True) else reals[:1])
     return Layer(
         **common,
@@ -175,6 +177,7 @@ def layer(kernel, input_shape, channels=0, window=(1, 1), stride=(1, 1), padding
         padding=tuple(total // 2 if padding == "SAME" else 0 for total in missing),
         clamp=settings.get("clamp", (-128, 127)),
         weights=(weights.T if kernel == "nn_depthwise" else weights).astype(np.int8),
+        bits=bits,
         bias=(bias - zero_points[0] * weights.sum(axis=1)).astype(np.int32),
         multiplier=multiplier,
         shift=shift,

@@ -191,3 +191,20 @@ def test_what_start_weights_are_needed_for_is_refused_without_them(values):
 def test_a_hint_names_a_few_of_many_names(name, hint):
     runs = ["run_s3_aa", "run_s30_ac", "run_s13_ae"]
     assert nearest(name, [f"a{number}" for number in range(2012)] + runs) == hint
+
+
+@pytest.mark.parametrize(("variant", "expected"), [("int8_per_channel", (3, 0.0001)), ("int4_pointwise", (15, 0.0005))])
+def test_fine_tuning_left_open_suits_the_variant(variant, expected):
+    parameters = ConvertParameters(variant=variant)
+    assert (parameters.qat_epochs, parameters.qat_learning_rate) == expected
+    by_hand = ConvertParameters(variant=variant, qat_epochs=0, qat_learning_rate=0.1)
+    assert (by_hand.qat_epochs, by_hand.qat_learning_rate) == (0, 0.1)
+
+
+def test_layers_kept_at_int8_are_pointwise_ones_and_recorded_where_they_count():
+    parameters = ConvertParameters(variant="int4_pointwise", int8_layers="conv_pw_1, conv_pw_13")
+    assert parameters.kept_at_int8 == ("conv_pw_1", "conv_pw_13")
+    assert parameters.conversion["int8_layers"] == "conv_pw_1, conv_pw_13"
+    assert "int8_layers" not in ConvertParameters(int8_layers="conv_pw_1").conversion
+    with pytest.raises(WorkbookError, match="int8_layers: no pointwise layer 'conv_pw_14': did you mean 'conv_pw_1"):
+        ConvertParameters(int8_layers="conv_pw_14")

@@ -30,6 +30,7 @@ CLASSES = [str(digit) for digit in range(10)]
 MODELS = {
     "int8_per_channel": lambda: deploy_models.tflite(0.25, 32, 1, 10),
     "int8_per_tensor": lambda: deploy_models.tflite(0.25, 32, 1, 10, "int8_per_tensor"),
+    "int4_pointwise": lambda: deploy_models.tflite(0.25, 32, 1, 10, "int4_pointwise"),
     "float32": lambda: made_once("damaged float32", lambda: convert(mobilenet_v1(0.25, 32, 1, 10), "float32")),
 }
 READING = ("--part", "all", "--scaling", "1/127.5")
@@ -100,7 +101,7 @@ def test_damaged_models_are_sized_or_refused_with_one_line(name, seed, model_fil
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "seed"), [("int8_per_channel", 0), ("int8_per_tensor", 1)])
+@pytest.mark.parametrize(("name", "seed"), [("int8_per_channel", 0), ("int8_per_tensor", 1), ("int4_pointwise", 2)])
 def test_damaged_models_become_c_code_or_are_refused_with_one_line(name, seed, capfd):
     images, refused, others = deploy_models.images(1, (32, 32, 1)), 0, own_processes()
     for _, content in mutants(MODELS[name](), seed, 50):

@@ -6,6 +6,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from deploy_models import C99, host_network, images, network_of, tflite, write_folder
 from tflite_models import edited
 from tflite_models import tflite as other_tflite
@@ -24,8 +25,13 @@ ODD = [
     (0.25, 33, 1, 2, "int8_per_channel"),
     (0.25, 50, 3, 101, "int8_per_tensor"),
     (0.1, 127, 3, 7, "int8_per_channel"),
+    (0.1, 35, 1, 3, "int4_pointwise"),
 ]
-FAST = [((0.25, 96, 3), "int8_per_channel"), ((0.25, 96, 1), "int8_per_tensor")]
+FAST = [
+    ((0.25, 96, 3), "int8_per_channel"),
+    ((0.25, 96, 1), "int8_per_tensor"),
+    ((0.25, 96, 3), "int4_pointwise"),
+]
 TINY = (0.25, 32, 3, 5)
 
 
@@ -49,7 +55,29 @@ def assert_equals_reference(content, count, streamed_layers=(0,)):
 )
 def test_flowers_models_equal_the_reference_kernels(configuration, variant):
     (code,) = assert_equals_reference(tflite(*configuration, 5, variant), 16)
-    assert any("per_channel = 1" in line for line in code.text.splitlines()) == (variant == "int8_per_channel")
+    assert any("per_channel = 1" in line for line in code.text.splitlines()) == (variant != "int8_per_tensor")
+
+
+def test_weights_of_4_bits_take_half_the_flash_and_no_more_ram():
+    wide, narrow = (network_of(tflite(*TINY, variant)) for variant in ("int8_per_channel", "int4_pointwise"))
+    pointwise = sum(layer.weights.size for layer in wide.layers if layer.is_pointwise)
+    assert wide.constant_bytes - narrow.constant_bytes == pytest.approx(pointwise / 2, rel=0.02)
+    assert deploy.plan(narrow, 0).arena_bytes <= deploy.plan(wide, 0).arena_bytes
+    packed = [layer.name for layer in narrow.layers if layer.bits == 4]
+    assert packed == [f"conv_pw_{block}" for block in range(1, 14)]
+
+
+def test_4_bits_in_other_layers_than_convolutions_are_refused_by_name():
+    def narrow(model):
+        graph = model.subgraphs[0]
+        dense = next(op for op in graph.operators if isinstance(op.builtinOptions, schema.FullyConnectedOptionsT))
+        weights = graph.tensors[dense.inputs[1]]
+        weights.type = schema.TensorType.INT4
+        stored = model.buffers[weights.buffer]
+        stored.data = stored.data[: len(stored.data) // 2]
+
+    with pytest.raises(WorkbookError, match="weights of INT4 in "):
+        network_of(edited(tflite(*TINY), narrow))
 
 
 @needs_cc

@@ -134,7 +134,7 @@ def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(
         (["."], ". is not the folder of a run"),
         (["HERE/runs"], "runs is not the folder of a run"),
         ([""], "argument MODEL: is empty: leave it out"),
-        (["--variant", "int8"], "variant: unknown value 'int8': choose one of int8_per_channel, int8_per_tensor"),
+        (["--variant", "int8"], "variant: unknown value 'int8': choose one of int8_per_channel, int8_per_tensor, int4"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(results, tmp_path, capsys, options, message):

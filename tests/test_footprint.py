@@ -6,11 +6,12 @@ import sys
 from functools import cache
 from itertools import combinations, pairwise, product
 
+import deploy_models
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 from tflite_models import BUILDERS, convert, edited, mobilenet_v1, tflite, with_pad_ops
 
-from mbutils.device import estimates, published
+from mbutils.device import costs, estimates, published
 from mbutils.device.footprint import footprint
 from mbutils.tflite.ops import KERNEL_OPS
 from mbutils.tflite.reader import read_graph
@@ -294,3 +295,11 @@ def test_shared_weights_count_once():
     alone, shared = footprint(tflite("resnet8")), footprint(edited(tflite("resnet8"), share))
     assert shared.weights_flash_bytes == alone.weights_flash_bytes - 16 * 16 * 9
     assert shared.macs == alone.macs
+
+
+def test_weights_of_4_bits_count_as_8_and_a_note_says_so():
+    wide, narrow = (footprint(deploy_models.tflite(0.25, 32, 3, 5, v)) for v in ("int8_per_channel", "int4_pointwise"))
+    assert narrow.tflite_bytes < 0.8 * wide.tflite_bytes
+    figures = (*costs.FOOTPRINT_COLUMNS, "macs", "param_count")
+    assert [getattr(narrow, name) for name in figures] == [getattr(wide, name) for name in figures]
+    assert costs.INT4_NOTE in costs.notes(narrow) and costs.INT4_NOTE not in costs.notes(wide)

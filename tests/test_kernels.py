@@ -52,22 +52,29 @@ SCALES = [
 ]
 
 
-def pointwise(rng):
+def pointwise(rng, **common):
     for i, (inputs, outputs) in enumerate(CHANNELS):
         zeros, pixels = ZEROS[i % len(ZEROS)], (1 + i % 3, 1 + i // 2)
-        yield layer("nn_convolution", (*pixels, inputs), outputs, zero_points=zeros, rng=rng)
+        yield layer("nn_convolution", (*pixels, inputs), outputs, zero_points=zeros, rng=rng, **common)
     for i, settings in enumerate(SCALES):
-        yield layer("nn_convolution", (2, 3, 8), 6, rng=rng, zero_points=ZEROS[i % 4], **settings)
+        yield layer("nn_convolution", (2, 3, 8), 6, rng=rng, zero_points=ZEROS[i % 4], **settings, **common)
 
 
-def convolutions(rng):
+def convolutions(rng, **common):
     for i, (window, stride, padding) in enumerate(WINDOWS):
         for size, (inputs, outputs) in [((7, 6), CHANNELS[i]), ((5, 9), CHANNELS[-1 - i])]:
-            yield layer(
-                "nn_convolution", (*size, inputs), outputs, window, stride, padding, rng, zero_points=ZEROS[i % 4]
-            )
+            settings = {"zero_points": ZEROS[i % 4], **common}
+            yield layer("nn_convolution", (*size, inputs), outputs, window, stride, padding, rng, **settings)
     for size in (1, 2, 3, 4, 12):
-        yield layer("nn_convolution", (size, size, 3), 8, (3, 3), (2, 2), "SAME", rng, zero_points=(-1, -128))
+        settings = {"zero_points": (-1, -128), **common}
+        yield layer("nn_convolution", (size, size, 3), 8, (3, 3), (2, 2), "SAME", rng, **settings)
+
+
+def packed(rng):
+    """Convolutions with weights of 4 bits."""
+    yield from pointwise(rng, bits=4)
+    yield from convolutions(rng, bits=4)
+    yield layer("nn_convolution", (2, 4, 1024), 6, rng=rng, bits=4)
 
 
 def depthwise(rng):
@@ -101,7 +108,7 @@ def streamed(rng):
     for stride in ((1, 1), (2, 2)):
         first = layer("nn_convolution", (11, 10, 3), 9, (3, 3), (2, 2), "SAME", rng)
         second = layer("nn_depthwise", first.output_shape, 0, (3, 3), stride, "SAME", rng)
-        yield first, second, layer("nn_convolution", second.output_shape, 5, rng=rng)
+        yield first, second, layer("nn_convolution", second.output_shape, 5, rng=rng, bits=4)
     padded = layer("nn_pad", (6, 7, 5), padding=(1, 1))
     yield padded, layer("nn_depthwise", padded.output_shape, 0, (3, 3), (2, 2), "VALID", rng)
 
@@ -109,7 +116,7 @@ def streamed(rng):
 @pytest.fixture(scope="module")
 def cases():
     rng = np.random.default_rng(0)
-    groups = [(group, 0) for group in (pointwise, convolutions, depthwise, ends, streamed)]
+    groups = [(group, 0) for group in (pointwise, convolutions, packed, depthwise, ends, streamed)]
     groups += [(group, spare) for group in (depthwise, streamed) for spare in SPARE]
     return [
         case(f"{group.__name__}_{spare}_{i}", layers if isinstance(layers, tuple) else (layers,), rng, spare)

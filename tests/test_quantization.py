@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from mbutils import evaluation, quantization
-from mbutils.backend import keras
+from mbutils.backend import keras, tf
 from mbutils.config import INT8_VARIANTS, ConvertParameters
 from mbutils.errors import WorkbookError
+from mbutils.quantization.folding import kernel_layers
 from mbutils.tflite.interpreter import TFLiteModel
 from mbutils.tflite.reader import read_graph
 
@@ -49,7 +50,43 @@ def test_model_has_the_ops_of_mobilenet_and_no_others(converted):
 
 def test_variants_differ_in_the_number_of_weight_scales(converted, variant):
     most = max(len(kernel.scales) for _, kernel, _ in kernels_and_biases(converted))
-    assert most == (256 if variant == "int8_per_channel" else 1)
+    assert most == (1 if variant == "int8_per_tensor" else 256)
+
+
+def test_only_pointwise_convolutions_have_4_bits_and_only_where_wanted(prepared, variant):
+    graph = read_graph(quantization.to_int8_with_ranges(prepared[1]))
+    pointwise = [op.name for op in graph.ops if op.is_pointwise]
+    assert narrow(graph) == (pointwise if variant == "int4_pointwise" else [])
+
+
+def test_layers_kept_at_int8_have_8_bits(small_network, noise_images):
+    parameters = ConvertParameters(variant="int4_pointwise", int8_layers="conv_pw_13, conv_pw_1")
+    _, model = quantization.prepare(small_network, noise_images, parameters)
+    graph = read_graph(quantization.to_int8_with_ranges(model))
+    assert narrow(graph) == [f"conv_pw_{block}" for block in range(2, 13)]
+    by_name = {op.name: op.weights[0].values for op in graph.ops if op.weights}
+    assert np.abs(by_name["conv_pw_2"]).max() == 7 and np.abs(by_name["conv_pw_1"]).max() == 127
+
+
+def narrow(graph):
+    """The layers with weights of 4 bits."""
+    return [op.name for op in graph.ops if any(tensor.dtype == "INT4" for tensor in op.weights)]
+
+
+def test_file_with_4_bits_is_smaller_and_opens_in_every_interpreter(small_network, noise_images):
+    files = {}
+    for variant in ("int8_per_channel", "int4_pointwise"):
+        _, model = quantization.prepare(small_network, noise_images, ConvertParameters(variant=variant))
+        files[variant] = quantization.to_int8_with_ranges(model)
+    pointwise = sum(op.weights[0].size for op in read_graph(files["int4_pointwise"]).ops if op.is_pointwise)
+    saved = len(files["int8_per_channel"]) - len(files["int4_pointwise"])
+    assert saved == pytest.approx(pointwise / 2, rel=0.01)
+    stock = tf.lite.Interpreter(model_content=files["int4_pointwise"])
+    stock.allocate_tensors()
+    stock.set_tensor(stock.get_input_details()[0]["index"], noise_images[:1])
+    stock.invoke()
+    scores = stock.get_tensor(stock.get_output_details()[0]["index"])
+    np.testing.assert_allclose(scores, TFLiteModel(files["int4_pointwise"]).predict(noise_images[:1]), atol=0.02)
 
 
 def kernels_and_biases(tflite):
@@ -63,19 +100,16 @@ def fake_quantized(request, prepared, noise_images, variant):
         return prepared[1]
     folded = prepared[0]
     model = quantization.fake_quantize(folded, noise_images, variant)
-    for kernel in model.network.trainable_variables:
-        if len(kernel.shape) > 1:
-            kernel.assign(halfway(kernel.numpy(), model.per_channel))
+    for layer in kernel_layers(model.network):
+        layer.kernel.assign(
+            halfway(layer.kernel.numpy(), model.weight_scale(layer).numpy(), model.largest_weight(layer))
+        )
     return model
 
 
-def halfway(kernel, per_channel):
-    """A kernel whose weights, but for the largest, are moved halfway between two int8 steps, where training ends."""
-    is_depthwise = kernel.shape[-1] == 1
-    of_a_channel = (0, 1, 3) if is_depthwise else tuple(range(kernel.ndim - 1))
-    largest = np.abs(kernel).max(of_a_channel if per_channel else None, keepdims=True)
-    step = largest / 127
-    return np.where(np.abs(kernel) > 126 * step, kernel, (np.floor(kernel / step) + np.float32(0.5)) * step)
+def halfway(kernel, step, most):
+    """A kernel whose weights, but for the largest, are moved halfway between two steps, where training ends."""
+    return np.where(np.abs(kernel) > (most - 1) * step, kernel, (np.floor(kernel / step) + np.float32(0.5)) * step)
 
 
 def test_converter_rounds_to_the_weights_of_the_fake_quantized_model(fake_quantized):

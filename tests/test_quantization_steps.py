@@ -13,6 +13,8 @@ from mbutils.quantization.equalization import soften_outliers
 from mbutils.quantization.folding import copied, kernel_layers, output_ranges
 from mbutils.quantization.ranges import evenly_spaced
 from mbutils.report import plots
+from mbutils.tflite.interpreter import TFLiteModel
+from mbutils.tflite.reader import read_graph
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +97,27 @@ def test_bias_correction_gives_channels_their_mean_back(folded, rounded, noise_i
     assert after < before
 
 
-def test_a_kernel_of_zeros_stays_finite(folded, noise_images):
+def test_a_kernel_of_zeros_stays_finite(folded, noise_images, variant):
     folded = copied(folded)
     layer = folded.get_layer("conv_pw_5")
     layer.set_weights([np.zeros_like(values) for values in layer.get_weights()])
-    equalized = quantization.equalize(folded, noise_images, "int8_per_tensor")
-    model = quantization.fake_quantize(equalized, noise_images, "int8_per_tensor")
-    assert np.isfinite(scores(quantization.correct_biases(model, equalized, noise_images), noise_images)).all()
+    equalized = quantization.equalize(folded, noise_images, variant)
+    model = quantization.fake_quantize(equalized, noise_images, variant)
+    corrected = quantization.correct_biases(model, equalized, noise_images)
+    exact = scores(corrected, noise_images)
+    assert np.isfinite(exact).all()
+    assert np.abs(TFLiteModel(quantization.to_int8_with_ranges(corrected)).predict(noise_images) - exact).mean() < 0.01
+
+
+def test_biases_of_channels_with_weights_near_zero_are_kept_with_4_bits(folded, noise_images):
+    folded = copied(folded)
+    layer = folded.get_layer("conv_pw_2")
+    kernel, bias = layer.get_weights()
+    kernel[..., ::2], bias[::2] = 1e-12, 2.5
+    layer.set_weights([kernel, bias])
+    model = quantization.fake_quantize(folded, noise_images, "int4_pointwise")
+    (op,) = (op for op in read_graph(quantization.to_int8_with_ranges(model)).ops if op.name == "conv_pw_2")
+    np.testing.assert_allclose((op.weights[1].values * op.weights[1].scales)[::2], 2.5, rtol=0.01)
 
 
 def test_fine_tuning_lowers_the_divergence_from_the_float_scores(small_network, rounded, noise_images):
@@ -163,20 +179,36 @@ def test_table_of_steps_has_the_accuracy_after_each_and_names_those_that_are_off
 
 
 @pytest.mark.parametrize(("layer", "weights"), [("conv1", 27), ("conv_dw_2", 9), ("conv_pw_1", 8), ("classifier", 256)])
-def test_int8_kernel_is_a_real_channel_and_what_it_is_rounded_to(folded, rounded, variant, layer, weights):
-    table = quantization.int8_kernel(rounded, layer)
+def test_rounded_kernel_is_a_real_channel_and_what_it_is_rounded_to(folded, rounded, variant, layer, weights):
+    table = quantization.rounded_kernel(rounded, layer)
     assert len(table) == weights
     kernel, channel = folded.get_layer(layer).get_weights()[0], table["channel"][0]
     np.testing.assert_array_equal(table["weight"], np.take(kernel, channel, -2 if layer == "conv_dw_2" else -1).ravel())
-    assert (np.abs(table["int8"] - table["weight"] / table["scale"]) <= 0.5001).all()
+    is_narrow = variant == "int4_pointwise" and layer == "conv_pw_1"
+    assert (table["largest"] == (7 if is_narrow else 127)).all()
+    exact = (table["weight"] / table["scale"]).clip(-table["largest"], table["largest"])
+    assert (np.abs(table["integer"] - exact) <= 0.5001).all()
     most = np.abs(kernel).max() if variant == "int8_per_tensor" else table["weight"].abs().max()
-    assert table["scale"].to_numpy() == pytest.approx(most / 127)
-    assert plots.int8_kernel(table).axes[0].get_ylabel().startswith("int8 value")
+    if not is_narrow:
+        assert table["scale"].to_numpy() == pytest.approx(most / 127)
+    assert plots.rounded_kernel(table).axes[0].get_ylabel().startswith("integer value")
+
+
+def test_steps_of_4_bits_have_less_error_than_those_of_the_largest_weight(folded, noise_images):
+    model = quantization.fake_quantize(folded, noise_images, "int4_pointwise")
+    errors = {"chosen": 0.0, "largest weight": 0.0}
+    for name, scale in model.int4_scales.items():
+        kernel = folded.get_layer(name).get_weights()[0]
+        largest = np.abs(kernel).max(axis=(0, 1, 2), keepdims=True) / 7
+        for which, step in (("chosen", scale), ("largest weight", largest)):
+            errors[which] += np.sum((np.clip(np.rint(kernel / step), -7, 7) * step - kernel) ** 2)
+        assert (scale <= largest * 1.0001).all()
+    assert errors["chosen"] < 0.9 * errors["largest weight"]
 
 
 def test_kernel_of_an_unknown_layer_is_refused(rounded):
     with pytest.raises(WorkbookError, match="no layer 'conv_dw1' with a kernel: did you mean 'conv_dw_1'"):
-        quantization.int8_kernel(rounded, "conv_dw1")
+        quantization.rounded_kernel(rounded, "conv_dw1")
 
 
 def test_signal_to_noise_is_that_of_the_rounding_and_worst_first(small_network, noise_images):

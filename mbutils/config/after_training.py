@@ -5,8 +5,13 @@ from typing import Any
 
 from mbutils.config.base import Parameters, parameter
 from mbutils.config.preprocessing import COLOR_MODES
+from mbutils.errors import WorkbookError, nearest
 
-INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor")
+# All have int8 activations; the last one has weights of 4 bits in pointwise convolutions, of 8 bits elsewhere.
+INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor", "int4_pointwise")
+POINTWISE_LAYERS = tuple(f"conv_pw_{block}" for block in range(1, 14))
+# Epochs and learning rate of fine-tuning: steps of 4 bits are 18 times as large.
+_FINE_TUNING = {"int4_pointwise": (15, 0.0005)}
 
 
 @dataclass(frozen=True)
@@ -14,19 +19,44 @@ class ConvertParameters(Parameters):
     """Parameters of `convert.ipynb`."""
 
     run_id: str = parameter("", "empty for the newest finished run")
-    variant: str = parameter("int8_per_channel", "int8_per_channel or int8_per_tensor", choices=INT8_VARIANTS)
+    variant: str = parameter(
+        "int8_per_channel", "int8_per_channel, int8_per_tensor or int4_pointwise", choices=INT8_VARIANTS
+    )
+    int8_layers: str = parameter(
+        "", "pointwise layers that int4_pointwise keeps at 8 bits, such as conv_pw_1,conv_pw_2"
+    )
     calibration_images: int = parameter(500, "training images that calibrate the ranges", low=1)
     equalize: bool = parameter(True, "scale channels to weights of similar size, where ReLU6 allows it")
     bias_correction: bool = parameter(True, "take the mean rounding error of each channel out of its bias")
-    qat_epochs: int = parameter(3, "epochs of quantization-aware fine-tuning, 0 for none", low=0)
-    qat_learning_rate: float = parameter(0.0001, "its learning rate at the start", low=1e-7, high=1.0)
+    qat_epochs: int = parameter(
+        None, "epochs of quantization-aware fine-tuning, 0 for none, None to suit the variant", low=0
+    )
+    qat_learning_rate: float = parameter(
+        None, "its learning rate at the start, None to suit the variant", low=1e-7, high=1.0
+    )
     calibration_draws: int = parameter(3, "draws for accuracy against number of images, 0 to skip it", low=0)
     results_dir: str = parameter("", "empty for the project's own results folder")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for layer in self.kept_at_int8:
+            if layer not in POINTWISE_LAYERS:
+                raise WorkbookError(f"int8_layers: no pointwise layer {layer!r}: {nearest(layer, POINTWISE_LAYERS)}")
+        epochs, learning_rate = _FINE_TUNING.get(self.variant, (3, 0.0001))
+        for name, value in {"qat_epochs": epochs, "qat_learning_rate": learning_rate}.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    @property
+    def kept_at_int8(self) -> tuple[str, ...]:
+        """The pointwise layers that keep 8 bits, by name."""
+        return tuple(name.strip() for name in self.int8_layers.split(",") if name.strip())
 
     @property
     def conversion(self) -> dict[str, Any]:
         """The parameters that determine the int8 model, by name: recorded with it."""
-        names = ("calibration_images", "equalize", "bias_correction", "qat_epochs", "qat_learning_rate")
+        names = ["calibration_images", "equalize", "bias_correction", "qat_epochs", "qat_learning_rate"]
+        names += ["int8_layers"] if self.kept_at_int8 and self.variant == "int4_pointwise" else []
         return {name: getattr(self, name) for name in names}
 
 
@@ -59,7 +89,9 @@ class DeployParameters(Parameters):
     """Parameters of `deploy.ipynb`, and the options of `mb deploy`."""
 
     run_id: str = parameter("", "empty for the newest finished run")
-    variant: str = parameter("int8_per_channel", "int8_per_channel or int8_per_tensor", choices=INT8_VARIANTS)
+    variant: str = parameter(
+        "int8_per_channel", "int8_per_channel, int8_per_tensor or int4_pointwise", choices=INT8_VARIANTS
+    )
     out: str = parameter("", "output folder, empty for a folder in that of the run")
     streamed_layers: int = parameter(0, "first layers that run row by row together, for less RAM, 0 for none", low=0)
     vectors: int = parameter(8, "test images with expected scores, 1 to 100", low=1, high=100)

@@ -123,7 +123,7 @@ def deploy_model(model: Model, parameters: DeployParameters) -> Deployment:
         "constant_channels": predicted.constant_channels,
         "macs": computed.macs,
         "stages": figures.stages(memory, computed.ops),
-        "weights_flash_bytes": computed.weights_flash_bytes,
+        "weights_flash_bytes": network.constant_bytes,
         "predicted": predicted.to_dict(),
         "vectors": len(images),
         "vectors_pass_on_host": checked,

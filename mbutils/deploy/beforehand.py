@@ -12,7 +12,6 @@ from mbutils.config.json_files import COUNT, read_json, validator
 from mbutils.data import cache
 from mbutils.deploy import folder, measure
 from mbutils.deploy.figures import streaming
-from mbutils.deploy.limits import constants
 from mbutils.deploy.memory import Plan, plan
 from mbutils.deploy.models import Model, patterns
 from mbutils.deploy.network import Network
@@ -55,7 +54,7 @@ def sizes(tflite: bytes, contract: Preprocessing, ram_bytes: float = math.inf) -
 def _sizes(tflite: bytes, network: Network, contract: Preprocessing, streamed_layers: int) -> dict[str, int]:
     memory = plan(network, streamed_layers)
     if measure.missing_tools():
-        found = dict(zip(_SIZES, (memory.arena_bytes, constants(network)), strict=True))
+        found = dict(zip(_SIZES, (memory.arena_bytes, network.constant_bytes), strict=True))
     else:
         found = _kept(tflite, network, contract, streamed_layers, memory)
     return {"streamed_layers": streamed_layers, **found}

@@ -29,6 +29,7 @@ class Layer:
         zero_points: Those of input and output.
         clamp: The least and largest output.
         weights: int8; of a convolution (out, height * width * in), of a depthwise one (height * width, channels).
+        bits: Those of a weight: 8, or 4 in a convolution with weights from -8 to 7, which the C code packs.
         bias: int32, less the zero point of the input times the sum of the weights.
         multiplier, shift: One for each output channel, or one for all; see `requantize`.
         largest_sum: The most that a sum of products and bias can be, positive or negative.
@@ -46,6 +47,7 @@ class Layer:
     padding: tuple[int, int] = (0, 0)
     clamp: tuple[int, int] = (-128, 127)
     weights: np.ndarray | None = None
+    bits: int = 8
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
     shift: np.ndarray | None = None
@@ -57,6 +59,11 @@ class Layer:
     def is_pointwise(self) -> bool:
         """Whether this is a convolution of 1 x 1 with stride 1, to which a map is one row of pixels."""
         return self.kernel == "nn_convolution" and self.window == self.stride == _ONE_BY_ONE and not any(self.padding)
+
+    @property
+    def constant_bytes(self) -> int:
+        """The bytes of its weights and biases, those of 4 bits two in a byte."""
+        return 0 if self.weights is None else -(-self.weights.size * self.bits // 8) + self.bias.nbytes
 
     @property
     def kind(self) -> str:
@@ -93,10 +100,11 @@ def layer_of(op: Op) -> Layer:
 
 
 def _convolution(op: Op, layer: Layer) -> Layer:
-    kernel = _weights(op.weights[0])
+    kernel = _weights(op.weights[0], ("INT8", "INT4"))
     if kernel.shape[3] != layer.input_shape[2]:
         raise WorkbookError(f"no C kernel for the grouped convolution {op.name}: train without groups")
-    return _with_weights(op, _windowed(layer, op, "nn_convolution"), kernel.reshape(len(kernel), -1))
+    layer = replace(_windowed(layer, op, "nn_convolution"), bits=4 if op.weights[0].dtype == "INT4" else 8)
+    return _with_weights(op, layer, kernel.reshape(len(kernel), -1))
 
 
 def _depthwise(op: Op, layer: Layer) -> Layer:
@@ -180,8 +188,8 @@ _LAYERS: dict[str, Callable[[Op, Layer], Layer]] = {
 }
 
 
-def _weights(tensor: Tensor) -> np.ndarray:
-    if tensor.dtype != "INT8":
+def _weights(tensor: Tensor, dtypes: tuple[str, ...] = ("INT8",)) -> np.ndarray:
+    if tensor.dtype not in dtypes:
         raise WorkbookError(f"weights of {tensor.dtype} in {tensor.name!r}: {CONVERT_HINT}")
     requantize.quantization(tensor)  # refuses weights without a scale
     return tensor.values

@@ -17,7 +17,7 @@ def check(network: Network, memory: Plan, measured: Measurement | None, paramete
         WorkbookError: If something is too small; it says by how many bytes, and what they are for.
     """
     ram = {"arena": memory.arena_bytes}
-    flash = {"weights and biases": constants(network)}
+    flash = {"weights and biases": network.constant_bytes}
     if measured:
         ram |= {"stack": measured.stack_bytes, "data": measured.data_bytes + measured.bss_bytes}
         flash = {"code": measured.text_bytes, "constants": measured.rodata_bytes, "data": measured.data_bytes}
@@ -42,9 +42,3 @@ def _way_out(network: Network, memory: Plan, short: int) -> str:
     if memory.arena_bytes - smallest["arena_bytes"] < short:
         return "choose a smaller model"
     return f"{smallest['streamed_layers']} streamed layers need an arena of {smallest['arena_bytes']:,} bytes"
-
-
-def constants(network: Network) -> int:
-    """Returns the bytes of the weights and biases of a network."""
-    arrays = [array for layer in network.layers for array in (layer.weights, layer.bias) if array is not None]
-    return sum(array.nbytes for array in arrays)

@@ -60,6 +60,16 @@ class Network:
             raise WorkbookError(f"{graph.label}: {error}") from None
 
     @property
+    def constant_bytes(self) -> int:
+        """The bytes of its weights and biases in flash."""
+        return sum(layer.constant_bytes for layer in self.layers)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether there are weights of 4 bits."""
+        return any(layer.bits == 4 for layer in self.layers)
+
+    @property
     def n_classes(self) -> int:
         """The number of scores."""
         return self.layers[-1].output_shape[2]

@@ -77,7 +77,8 @@ def _arrays(layer: Layer) -> dict[str, np.ndarray]:
     if layer.bias is not None:
         arrays |= {"bias": layer.bias, "multiplier": layer.multiplier, "right": -1 - layer.shift}
     if layer.kernel == "nn_convolution":
-        arrays |= {"weights": _interleaved(layer.weights), "bias": np.pad(layer.bias, (0, len(layer.bias) % 2))}
+        weights = _packed(layer.weights) if layer.bits == 4 else _interleaved(layer.weights)
+        arrays |= {"weights": weights, "bias": np.pad(layer.bias, (0, len(layer.bias) % 2))}
     return arrays
 
 
@@ -86,10 +87,23 @@ def _interleaved(weights: np.ndarray) -> np.ndarray:
 
     Helium reads the last two channels to the end of a vector, so zeros follow them.
     """
+    pairs = _pairs(weights)
+    each = pairs.shape[2]
+    interleaved = pairs.reshape(len(pairs), 2, -1, 4).transpose(0, 2, 1, 3)
+    return np.pad(interleaved.ravel(), (0, 2 * (-each % VECTOR)))
+
+
+def _packed(weights: np.ndarray) -> np.ndarray:
+    """Returns the weights of 4 bits of a convolution, (out, each), as kernels.h reads them: (out / 2, padded each)."""
+    pairs = _pairs(weights)
+    packed = 16 * pairs[:, 0] + pairs[:, 1] + 8
+    return np.pad(packed.ravel(), (0, -pairs.shape[2] % VECTOR))
+
+
+def _pairs(weights: np.ndarray) -> np.ndarray:
+    """Returns the weights of pairs of channels, with zeros in what is missing: (out / 2, 2, padded each)."""
     channels, each = weights.shape
-    filled = np.pad(weights, ((0, channels % 2), (0, padded(each) - each)))
-    pairs = filled.reshape(len(filled) // 2, 2, -1, 4).transpose(0, 2, 1, 3)
-    return np.pad(pairs.ravel(), (0, 2 * (-filled.shape[1] % VECTOR)))
+    return np.pad(weights, ((0, channels % 2), (0, padded(each) - each))).reshape(-1, 2, padded(each))
 
 
 def _members(step: Step, flat: bool) -> dict[str, int]:
@@ -129,4 +143,5 @@ def _step(step: Step, symbols: dict[Layer, str], flat: bool) -> str:
 def _function(layer: Layer) -> str:
     """Returns the name of the kernel for what is known of the layer's outputs."""
     has_kinds = layer.kernel in ("nn_convolution", "nn_depthwise")
-    return f"{layer.kernel}_{layer.kind}" if has_kinds else layer.kernel
+    packed = "_int4" if layer.bits == 4 else ""
+    return f"{layer.kernel}{packed}_{layer.kind}" if has_kinds else layer.kernel

@@ -12,6 +12,10 @@ from mbutils.columns import KIB, by_name
 from mbutils.device import estimates, latency, published
 from mbutils.device.footprint import Footprint
 
+INT4_NOTE = (
+    "Weights of 4 bits: STM32Cube.AI has no kernels for them on Cortex-M and gives them 8 bits, so these figures are those "
+    "of int8. The C code that mb deploy writes keeps them at 4 bits."
+)
 # In the order in which one reads them.
 FOOTPRINT_COLUMNS = (
     "activation_ram_bytes",
@@ -80,7 +84,8 @@ def notes(model: Footprint) -> list[str]:
     """Returns how far the figures of a model hold, in sentences."""
     latencies = [f"Latency: {latency.estimate(model, board).note}." for board in latency.BOARDS]
     planner = [planner_note(), *([other_networks_note()] if "activation_ram_bytes" in model.ranges else [])]
-    return [*planner, *latencies, *([constant_channels_note(model)] if model.alive else [])]
+    packed = [INT4_NOTE] if any(tensor.dtype == "INT4" for op in model.ops for tensor in op.weights) else []
+    return [*planner, *latencies, *packed, *([constant_channels_note(model)] if model.alive else [])]
 
 
 def constant_channels_note(model: Footprint) -> str:

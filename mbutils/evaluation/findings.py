@@ -112,7 +112,7 @@ def _chance(part: str, result: Outcome, variant: str) -> Finding | None:
     return Finding(
         f"{result.correct} of {result.total} {part} images are right{_by(variant)} ({result.accuracy.top1:.1%}). "
         f"It may be chance: always naming the largest class gets {rate:.1%} (exact binomial test, p = {p_value:.2g}).",
-        int8_way_out if variant.startswith("int8") else float_way_out,
+        int8_way_out if variant.startswith("int") else float_way_out,
     )
 
 

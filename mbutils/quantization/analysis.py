@@ -76,16 +76,16 @@ def channel_ranges(folded: keras.Model, calibration: np.ndarray) -> pd.DataFrame
     return pd.concat(tables, ignore_index=True)
 
 
-def int8_kernel(model: FakeQuantized, layer: str) -> pd.DataFrame:
-    """Returns the weights of one channel of a layer and their int8 values; its range is the median of the layer's.
+def rounded_kernel(model: FakeQuantized, layer: str) -> pd.DataFrame:
+    """Returns the weights of one channel of a layer and what they become; its range is the median of the layer's.
 
     Args:
         model: The fake-quantized model.
         layer: The name of a convolution or of the classifier.
 
     Returns:
-        One row for each weight, in the order of the kernel: `layer`, `channel`, `weight` (float), `scale` (the size of
-        an int8 step) and `int8` (-127..127).
+        One row for each weight, in the order of the kernel: `layer`, `channel`, `largest` (integer: 127, or 7 with 4
+        bits), `weight` (float), `scale` (the size of a step) and `integer`.
 
     Raises:
         WorkbookError: If the model has no such layer with a kernel.
@@ -97,10 +97,12 @@ def int8_kernel(model: FakeQuantized, layer: str) -> pd.DataFrame:
     ranges = output_ranges(layers[layer], kernel.numpy())
     channel = np.argsort(ranges)[len(ranges) // 2]
     axis = -2 if is_depthwise(layers[layer]) else -1
-    scales = np.broadcast_to(model.weight_scale(kernel), kernel.shape)
+    scales = np.broadcast_to(model.weight_scale(layers[layer]), kernel.shape)
     weights, scales = (np.take(values, channel, axis).ravel() for values in (kernel.numpy(), scales))
-    int8 = np.rint(weights / scales).astype(int)
-    return pd.DataFrame({"layer": layer, "channel": channel, "weight": weights, "scale": scales, "int8": int8})
+    largest = model.largest_weight(layers[layer])
+    integers = np.clip(np.rint(weights / scales), -largest, largest).astype(int)
+    facts = {"layer": layer, "channel": channel, "largest": largest}
+    return pd.DataFrame({**facts, "weight": weights, "scale": scales, "integer": integers})
 
 
 def accuracy_by_calibration(

@@ -1,8 +1,9 @@
-"""Quantization-aware training: a float model that rounds its weights and activations as its int8 conversion does.
+"""Quantization-aware training: a float model that rounds its weights and activations as its conversion does.
 
 Jacob et al. 2018, arXiv:1712.05877, section 3.
 """
 
+from collections.abc import Collection
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +12,18 @@ from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
 from mbutils.model.divergence import StopOnDivergence
 from mbutils.progress import progress
-from mbutils.quantization.folding import copied
-from mbutils.quantization.ranges import ACTIVATION_STEPS, INPUT_SCALE, LARGEST_WEIGHT, activation_ranges
+from mbutils.quantization.folding import copied, is_pointwise, kernel_layers
+from mbutils.quantization.ranges import (
+    ACTIVATION_STEPS,
+    INPUT_SCALE,
+    LARGEST_INT4_WEIGHT,
+    LARGEST_WEIGHT,
+    activation_ranges,
+)
 
 _LEAST_SCALE = 1e-12
+_NEGLIGIBLE = 1e-4  # part of the largest weight of a kernel; with smaller scales, a bias may need more than 32 bits
+_INT4_RANGES = np.linspace(0.5, 1, 26, dtype=np.float32)  # parts of the largest weight of a channel
 
 
 class ActivationRange(keras.layers.Layer):
@@ -46,22 +55,24 @@ class FakeQuantized(keras.Model):
     """A folded model with weights and activations rounded to int8. Its own weights stay float and can be trained.
 
     The scales are those that the converter chooses: the largest absolute weight is 127, and the scale of a bias is that
-    of its kernel times that of the input.
+    of its kernel times that of the input. Kernels with 4 bits have scales of their own: larger weights become -7 or 7.
 
     Args:
         network: A folded model with an `ActivationRange` wherever a tensor becomes int8; see `fake_quantize`.
         per_channel: Whether each output channel of a kernel has its own scale; otherwise each kernel has one.
+        int4_scales: The scales of kernels with 4 bits by the name of their layer: shape (1, 1, 1, output channels).
     """
 
-    def __init__(self, network: keras.Model, per_channel: bool) -> None:
+    def __init__(self, network: keras.Model, per_channel: bool, int4_scales: dict[str, np.ndarray]) -> None:
         super().__init__(name=network.name)
         self.per_channel = per_channel
+        self.int4_scales = int4_scales
         self.network = network
         self.build((None, *network.input_shape[1:]))
 
     def copy(self) -> Self:
         """Returns the same model with weights of its own."""
-        return type(self)(copied(self.network), self.per_channel)
+        return type(self)(copied(self.network), self.per_channel, self.int4_scales)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the scores (batch, n_classes) of normalized images, float32 in [-1, 1]."""
@@ -73,38 +84,63 @@ class FakeQuantized(keras.Model):
         return self.network.stateless_call(weights, self.network.non_trainable_variables, images)[0]
 
     def rounded_weights(self) -> list[tf.Tensor]:
-        """Returns the int8 values of kernels and biases times their scale, in the order of `trainable_variables`."""
+        """Returns the integers of kernels and biases times their scale, in the order of `trainable_variables`."""
         rounded = []
         for layer, input_scale in _input_scales(self.network):
-            scale = self.weight_scale(layer.kernel)
+            scale = self.weight_scale(layer)
             bias_scale = input_scale * tf.reshape(scale, [-1])
-            rounded += [_rounded(layer.kernel, scale), _rounded(layer.bias, bias_scale)]
+            kernel = _rounded(layer.kernel, scale, self.largest_weight(layer))
+            rounded += [kernel, _rounded(layer.bias, bias_scale, np.inf)]
         return rounded
 
-    def weight_scale(self, kernel: keras.Variable) -> tf.Tensor:
-        """Returns the step of int8 for a kernel: a scale for each output channel, or one; broadcast over the kernel."""
-        axes = _shared_axes(kernel) if self.per_channel else None
-        largest = tf.reduce_max(tf.abs(tf.convert_to_tensor(kernel)), axes, keepdims=True)
+    def largest_weight(self, layer: keras.Layer) -> int:
+        """Returns the largest integer that a weight of a layer becomes: 127, or 7 with 4 bits."""
+        return LARGEST_INT4_WEIGHT if layer.name in self.int4_scales else LARGEST_WEIGHT
+
+    def weight_scale(self, layer: keras.Layer) -> tf.Tensor:
+        """Returns the step of a kernel: a scale for each output channel, or one; broadcast over the kernel."""
+        if layer.name in self.int4_scales:
+            return tf.constant(self.int4_scales[layer.name])
+        axes = _shared_axes(layer.kernel) if self.per_channel else None
+        largest = tf.reduce_max(tf.abs(tf.convert_to_tensor(layer.kernel)), axes, keepdims=True)
         return tf.maximum(largest / LARGEST_WEIGHT, _LEAST_SCALE)
 
 
-def fake_quantize(folded: keras.Model, calibration: np.ndarray, variant: str) -> FakeQuantized:
-    """Returns a model that rounds as the int8 conversion of a folded model does.
+def fake_quantize(
+    folded: keras.Model, calibration: np.ndarray, variant: str, int8_layers: Collection[str] = ()
+) -> FakeQuantized:
+    """Returns a model that rounds as the conversion of a folded model does.
 
     Args:
         folded: What `folding.fold` returned, equalized or not; its weights are copied.
         calibration: Training images that the ranges of the activations come from: uint8, shape (n, height, width,
             channels).
-        variant: "int8_per_channel" or "int8_per_tensor".
+        variant: "int8_per_channel", "int8_per_tensor", or "int4_pointwise": as per channel, but with 4 bits for the
+            weights of pointwise convolutions.
+        int8_layers: Pointwise convolutions that keep 8 bits there.
     """
     network = _with_ranges(folded, activation_ranges(folded, calibration))
-    return FakeQuantized(network, variant == "int8_per_channel")
+    narrow = [layer for layer in kernel_layers(folded) if is_pointwise(layer) and layer.name not in int8_layers]
+    scales = {layer.name: _int4_scale(layer.get_weights()[0]) for layer in narrow if variant == "int4_pointwise"}
+    return FakeQuantized(network, variant != "int8_per_tensor", scales)
 
 
-def _rounded(variable: keras.Variable, scale: tf.Tensor) -> tf.Tensor:
+def _int4_scale(kernel: np.ndarray) -> np.ndarray:
+    """Returns the scale of each output channel of a kernel with the smallest squared error of its rounded weights."""
+    axes = tuple(range(kernel.ndim - 1))
+    largest = np.abs(kernel).max(axes, keepdims=True)
+    largest = np.maximum(largest, _NEGLIGIBLE * largest.max() or 1)
+    scales = [largest * part / LARGEST_INT4_WEIGHT for part in _INT4_RANGES]
+    rounded = [np.clip(np.rint(kernel / scale), -LARGEST_INT4_WEIGHT, LARGEST_INT4_WEIGHT) * scale for scale in scales]
+    errors = [((values - kernel) ** 2).sum(axes, keepdims=True) for values in rounded]
+    return np.take_along_axis(np.stack(scales), np.argmin(errors, axis=0)[None], axis=0)[0]
+
+
+def _rounded(variable: keras.Variable, scale: tf.Tensor, largest: float) -> tf.Tensor:
     """Returns multiples of the scale. Straight-through estimator: the gradient of the rounding is 1."""
     weights = tf.convert_to_tensor(variable)
-    return weights + tf.stop_gradient(tf.round(weights / scale) * scale - weights)
+    integers = tf.clip_by_value(tf.round(weights / scale), -largest, largest)
+    return weights + tf.stop_gradient(integers * scale - weights)
 
 
 def _shared_axes(variable: keras.Variable) -> tuple[int, ...]:

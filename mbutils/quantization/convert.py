@@ -15,6 +15,7 @@ from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
 from mbutils.quantization.aware import FakeQuantized
+from mbutils.quantization.ranges import LARGEST_INT4_WEIGHT
 from mbutils.tflite.reader import read_graph
 
 
@@ -26,8 +27,8 @@ def to_int8(model: keras.Model, calibration: np.ndarray, variant: str) -> bytes:
     Args:
         model: The float model; takes normalized images, float32 in [-1, 1], and returns softmax scores.
         calibration: The representative dataset, from training images: uint8, shape (n, height, width, channels).
-        variant: "int8_per_channel" (one weight scale for each output channel) or "int8_per_tensor" (one for each
-            tensor).
+        variant: "int8_per_tensor" for one weight scale for each kernel; the others have one for each output channel.
+            There are no 4-bit weights without quantization-aware training.
 
     Returns:
         The .tflite file: takes uint8 images 0..255, shape (1, height, width, channels), and returns float32 scores.
@@ -51,7 +52,7 @@ def to_int8_uncalibrated(model: keras.Model, variant: str = "int8_per_channel") 
 
 
 def to_int8_with_ranges(model: FakeQuantized) -> bytes:
-    """Converts a fake-quantized model to int8, with its rounded weights and its activation ranges.
+    """Converts a fake-quantized model, with its rounded weights and its activation ranges.
 
     Returns:
         The .tflite file, with inputs and outputs like those of `to_int8`.
@@ -61,14 +62,30 @@ def to_int8_with_ranges(model: FakeQuantized) -> bytes:
     """
     # Rounded beforehand: training with rounding leaves weights halfway between two steps (Nagel et al. 2022,
     # arXiv:2203.11086), where the converter's division may round them differently than the model's.
-    weights = [values.numpy() for values in model.rounded_weights()]
+    weights = dict(zip(_paths(model.network), (values.numpy() for values in model.rounded_weights()), strict=True))
+    int4_scales = {model.network.get_layer(name).kernel.path: scale for name, scale in model.int4_scales.items()}
 
     def scores(image: tf.Tensor) -> tf.Tensor:
-        # Without these nodes on the weights, the converter uses one scale for each output channel.
-        return model.scores(weights if model.per_channel else [_with_one_scale(values) for values in weights], image)
+        # Without nodes on the weights, the converter uses 8 bits and one scale for each output channel.
+        nodes = {path: _with_4_bits(weights[path], scale) for path, scale in int4_scales.items()}
+        if not model.per_channel:
+            nodes = {path: _with_one_scale(values) for path, values in weights.items()}
+        return model.scores(list({**weights, **nodes}.values()), image)
 
     with native_output_silenced():
         return _convert(_converter(scores, model.network), model.name)
+
+
+def _paths(network: keras.Model) -> list[str]:
+    return [variable.path for variable in network.trainable_variables]
+
+
+def _with_4_bits(values: np.ndarray, scale: np.ndarray) -> tf.Tensor:
+    """Returns a kernel with the node for 4 bits and a scale for each output channel."""
+    largest = LARGEST_INT4_WEIGHT * scale.ravel()
+    return tf.quantization.fake_quant_with_min_max_vars_per_channel(
+        values, -largest, largest, num_bits=4, narrow_range=True
+    )
 
 
 def _with_one_scale(values: np.ndarray) -> np.ndarray | tf.Tensor:

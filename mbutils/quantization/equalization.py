@@ -34,10 +34,10 @@ def equalize(folded: keras.Model, calibration: np.ndarray, variant: str) -> kera
     Args:
         folded: What `folding.fold` returned.
         calibration: Training images: uint8, shape (n, height, width, channels).
-        variant: "int8_per_channel", or "int8_per_tensor", for which outliers are softened as well.
+        variant: Of the conversion; for "int8_per_tensor" outliers are softened as well.
     """
     equalized = _equalized(folded, calibration)
-    return equalized if variant == "int8_per_channel" else soften_outliers(equalized, calibration)
+    return soften_outliers(equalized, calibration) if variant == "int8_per_tensor" else equalized
 
 
 def _equalized(folded: keras.Model, calibration: np.ndarray) -> keras.Model:

@@ -102,3 +102,8 @@ def _largest(kernel: np.ndarray, axis: int) -> np.ndarray:
 def is_depthwise(layer: keras.Layer) -> bool:
     """Returns whether the kernel of a layer has the shape (height, width, channels, 1)."""
     return isinstance(layer, keras.layers.DepthwiseConv2D)
+
+
+def is_pointwise(layer: keras.Layer) -> bool:
+    """Returns whether a layer is a convolution of 1 x 1."""
+    return isinstance(layer, keras.layers.Conv2D) and layer.kernel_size == (1, 1)

@@ -7,6 +7,7 @@ from mbutils.config import HALF_RANGE, normalize
 from mbutils.quantization.folding import kernel_layers
 
 LARGEST_WEIGHT = 127  # int8 weights are -127..127, so that 0 is in the middle
+LARGEST_INT4_WEIGHT = 7
 ACTIVATION_STEPS = 255  # from the lowest to the highest value of an int8 or uint8 tensor
 INPUT_SCALE = 1 / HALF_RANGE
 # The device computes with (pixel - 127) / 127.5, half a step more than `normalize` does.

@@ -32,7 +32,7 @@ def prepare(
     folded = fold(network)
     if parameters.equalize:
         folded = equalize(folded, calibration, parameters.variant)
-    model = fake_quantize(folded, calibration, parameters.variant)
+    model = fake_quantize(folded, calibration, parameters.variant, parameters.kept_at_int8)
     if parameters.bias_correction:
         model = correct_biases(model, folded, calibration)
     return folded, model

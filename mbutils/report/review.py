@@ -79,7 +79,7 @@ def findings(run: Run) -> list[Finding]:
     """Returns what stands out about a run: its data, its training, and its predictions, as far as they are recorded."""
     manifest, history = run.manifest, _history(run)
     parts = {part: Outcome(**facts) for part, facts in manifest.get("outcomes", {}).items()}
-    variants = sorted(manifest["variants"].items())  # "float32" sorts before "int8_..."
+    variants = sorted(manifest["variants"].items())  # "float32" sorts before "int..."
     tests = {variant: Outcome(**facts["outcome"]) for variant, facts in variants if "outcome" in facts}
     return evaluation.findings.find(manifest["dataset"], history, parts, tests)
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mbutils.config import Budget
 from mbutils.report.labels import labelled
+from mbutils.runs import FLOAT32
 
 COSTS = ("total_ram_bytes", "total_flash_bytes", "latency_ms_stm32h747")  # those that a budget limits
 
@@ -59,7 +60,7 @@ def _averaged(rows: pd.DataFrame) -> dict[str, object]:
 
 def int8_models(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of a results table that are int8 models of known cost."""
-    return results[results["variant"].str.startswith("int8")].dropna(subset=list(COSTS))
+    return results[results["variant"] != FLOAT32].dropna(subset=list(COSTS))
 
 
 def with_rivals(results: pd.DataFrame) -> pd.DataFrame:

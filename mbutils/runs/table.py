@@ -25,7 +25,7 @@ def results_table(results_dir: Path) -> pd.DataFrame:
 
 def _rows(manifest: dict[str, Any]) -> Iterator[dict[str, Any]]:
     shared = {**manifest["parameters"], **manifest["dataset"], **manifest, "dataset": manifest["dataset"]["name"]}
-    for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int8_..."
+    for variant, facts in sorted(manifest["variants"].items()):  # "float32" sorts before "int..."
         if "top1" in facts:
             conversion = digest_of(facts["conversion"]) if "conversion" in facts else None
             recorded = _determining(manifest["parameters"]) | facts.get("conversion", {})

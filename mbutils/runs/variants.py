@@ -39,7 +39,7 @@ def save_variant(run: Run, variant: str, tflite: bytes, conversion: Mapping[str,
 
     Args:
         run: The run.
-        variant: "int8_per_channel" or "int8_per_tensor".
+        variant: One of `config.INT8_VARIANTS`.
         tflite: The model.
         conversion: The parameters that determine it, by name.
         **costs: What it takes on the device, by the columns of `results.csv`.

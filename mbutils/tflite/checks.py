@@ -66,7 +66,7 @@ def graph(graph: Graph) -> None:
 
 def _is_int8(op: Op) -> None:
     activations = () if op.code in CONVERSIONS else (*op.inputs, *op.outputs)
-    weights = [tensor for tensor in op.weights if tensor.dtype != "INT32"]  # biases are int32
+    weights = [tensor for tensor in op.weights if tensor.dtype not in ("INT4", "INT32")]  # biases are int32
     for tensor in (*activations, *weights):
         if tensor.dtype not in _QUANTIZED:
             raise WorkbookError(

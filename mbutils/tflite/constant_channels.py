@@ -111,7 +111,7 @@ def _has_rules(op: Op) -> bool:
     if op.code not in _WITH_RULES or op.activation not in requantize.CLAMPS or len(op.inputs + op.outputs) != 2:
         return False
     (source, output), kernels = (*op.inputs, *op.outputs), op.weights[:1]
-    if any(tensor.dtype != "INT8" or not len(tensor.scales) for tensor in (source, output, *kernels)):
+    if any(tensor.dtype not in ("INT8", "INT4") or not len(tensor.scales) for tensor in (source, output, *kernels)):
         return False
     each = [tensor.shape[3 if op.code == "DEPTHWISE_CONV_2D" else 0] for tensor in kernels]
     each += [bias.size for bias in op.weights[1:]]

@@ -9,6 +9,7 @@ from mbutils.tflite.ops import CONVERSIONS, CONVOLUTIONS, WITH_WEIGHTS
 
 DTYPES = {
     "BOOL": np.dtype(np.bool_),
+    "INT4": np.dtype(np.int8),  # a byte each, once the reader has unpacked them
     "INT8": np.dtype(np.int8),
     "UINT8": np.dtype(np.uint8),
     "INT16": np.dtype(np.int16),
@@ -28,7 +29,7 @@ class Tensor:
         name: The name that the converter gave it.
         shape: Its shape, the batch first.
         dtype: Its TFLite type, such as "INT8".
-        data: The bytes that the file holds for it, uint8; None for an activation.
+        data: The bytes that the file holds for it, uint8, INT4 unpacked to int8; None for an activation.
         scales: The scales of its quantization: float32, one for the tensor or one for each channel, or none.
         zero_point: The integer that stands for 0; the zero points of a tensor with several scales are all 0.
     """
@@ -48,7 +49,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """The bytes of its data, one an element where the type is unknown."""
+        """The bytes of its data, one an element for INT4 and where the type is unknown."""
         return self.size * (DTYPES[self.dtype].itemsize if self.dtype in DTYPES else 1)
 
     @property

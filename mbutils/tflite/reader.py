@@ -1,5 +1,6 @@
 """Reads the op graph of an int8 .tflite: the only place that turns decoded tables into records."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,20 +59,22 @@ def _graph(model: Any, label: str, tflite_bytes: int) -> Graph:  # noqa: ANN401
 
 
 def _tensor(model: Any, index: int, record: Any) -> Tensor:  # noqa: ANN401
-    data = model.buffers[record.buffer].data
-    tensor = Tensor(
-        index,
-        schema.text(record.name),
-        schema.numbers(record.shape),
-        schema.DTYPE_NAMES[record.type],
-        None if data is None or isinstance(data, int) or not len(data) else np.asarray(data, np.uint8),
-        *_quantization(record.quantization),
-    )
-    if tensor.is_constant and tensor.dtype in DTYPES and len(data) != tensor.bytes:
-        raise ValueError(
-            f"tensor {index} has {len(data)} bytes of data, its shape {list(tensor.shape)} needs {tensor.bytes}"
-        )
-    return tensor
+    stored = model.buffers[record.buffer].data
+    data = None if stored is None or isinstance(stored, int) or not len(stored) else np.asarray(stored, np.uint8)
+    shape, dtype = schema.numbers(record.shape), schema.DTYPE_NAMES[record.type]
+    tensor = Tensor(index, schema.text(record.name), shape, dtype, data, *_quantization(record.quantization))
+    if not tensor.is_constant or dtype not in DTYPES:
+        return tensor
+    needed = -(-tensor.size // 2) if dtype == "INT4" else tensor.bytes
+    if len(data) != needed:
+        raise ValueError(f"tensor {index} has {len(data)} bytes of data, its shape {list(shape)} needs {needed}")
+    return replace(tensor, data=_unpacked(data)[: tensor.size]) if dtype == "INT4" else tensor
+
+
+def _unpacked(data: np.ndarray) -> np.ndarray:
+    """Returns the bytes of int8 values from -8 to 7 that lie two in a byte, the first one in its lower half."""
+    halves = np.column_stack([data & 15, data >> 4]).ravel()
+    return (halves ^ 8) - np.uint8(8)
 
 
 def _quantization(record: Any) -> tuple[np.ndarray, int]:  # noqa: ANN401

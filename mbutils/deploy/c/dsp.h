@@ -43,51 +43,85 @@ static inline uint32_t nn_upper_halves(uint32_t a, uint32_t b)
 
 /* ---- Convolution ----------------------------------------------------------------------------------------------- */
 
-/* Writes `count` values, a multiple of 4, to one of the lanes, nn_times as large: [count / 4][even and odd ones][lane]. */
-NN_SPECIALIZED void nn_widen(const int8_t *from, int count, uint32_t *lane, nn_kind kind)
+/* Writes `count` values, a multiple of 4, to one of the lanes, nn_times as large: [count / 4][even and odd ones][lane].
+ * Returns what the second of two channels with packed weights starts with: -8 times their sum. */
+NN_SPECIALIZED int32_t nn_widen(const int8_t *from, int count, uint32_t *lane, nn_kind kind, const int bits)
 {
+    int32_t offset = 0;
     for (const int8_t *const end = from + count; from != end; from += 4, lane += 2 * NN_LANES) {
         const uint32_t word = nn_load4(from);
         uint32_t even = nn_even(word), odd = nn_odd(word);
         if (nn_times(kind) == 2) even = __sadd16(even, even);
         if (nn_times(kind) == 2) odd = __sadd16(odd, odd);
+        if (bits == 4) offset = __smlad(odd, 0xFFF8FFF8u, __smlad(even, 0xFFF8FFF8u, offset));
         lane[0] = even;
         lane[NN_LANES] = odd;
     }
+    return offset;
 }
 
-/* Four lanes times the weights of two channels: two values of each. `weights` loads four of both, `unpack` takes two. */
-#define NN_CONVOLVE_2X4(weights, unpack)     \
-    "ldrd %[a], %[b], [%[weights]]" weights  \
-    "ldrd %[x0], %[x1], [%[lanes]], #8\n\t"  \
-    "sxtb16 %[a], %[a]" unpack               \
-    "sxtb16 %[b], %[b]" unpack               \
-    "smlad %[a0], %[x0], %[a], %[a0]\n\t"    \
-    "smlad %[b0], %[x0], %[b], %[b0]\n\t"    \
-    "smlad %[a1], %[x1], %[a], %[a1]\n\t"    \
-    "smlad %[b1], %[x1], %[b], %[b1]\n\t"    \
-    "ldrd %[x0], %[x1], [%[lanes]], #8\n\t"  \
-    "smlad %[a2], %[x0], %[a], %[a2]\n\t"    \
-    "smlad %[b2], %[x0], %[b], %[b2]\n\t"    \
-    "smlad %[a3], %[x1], %[a], %[a3]\n\t"    \
+/* Four lanes times the weights of two channels: two values of each. `load` leaves the weights in a and b, as halfwords. */
+#define NN_CONVOLVE_2X4(load)               \
+    load                                    \
+    "ldrd %[x0], %[x1], [%[lanes]], #8\n\t" \
+    "smlad %[a0], %[x0], %[a], %[a0]\n\t"   \
+    "smlad %[b0], %[x0], %[b], %[b0]\n\t"   \
+    "smlad %[a1], %[x1], %[a], %[a1]\n\t"   \
+    "smlad %[b1], %[x1], %[b], %[b1]\n\t"   \
+    "ldrd %[x0], %[x1], [%[lanes]], #8\n\t" \
+    "smlad %[a2], %[x0], %[a], %[a2]\n\t"   \
+    "smlad %[b2], %[x0], %[b], %[b2]\n\t"   \
+    "smlad %[a3], %[x1], %[a], %[a3]\n\t"   \
     "smlad %[b3], %[x1], %[b], %[b3]\n\t"
-#define NN_CONVOLVE_8X4 NN_CONVOLVE_2X4("\n\t", "\n\t") NN_CONVOLVE_2X4(", #8\n\t", ", ror #8\n\t")
+/* Four weights of both channels; `step` goes on to the next ones, `rotate` takes the odd ones. */
+#define NN_LOAD_INT8(step, rotate)                \
+    "ldrd %[a], %[b], [%[weights]]" step "\n\t"   \
+    "sxtb16 %[a], %[a]" rotate "\n\t"             \
+    "sxtb16 %[b], %[b]" rotate "\n\t"
+#define NN_LOAD_INT4(step, rotate)        \
+    "ldr %[a], [%[weights]]" step "\n\t"  \
+    "sxtb16 %[a], %[a]" rotate "\n\t"     \
+    "and %[b], %[a], #0x000F000F\n\t"
+#define NN_CONVOLVE_8X4(load, step) NN_CONVOLVE_2X4(load("", "")) NN_CONVOLVE_2X4(load(step, ", ror #8"))
+#define NN_CONVOLVE(load, step)                                                                                         \
+    __asm__ volatile("1:\n\t" NN_CONVOLVE_8X4(load, step) NN_CONVOLVE_8X4(load, step)                                   \
+                     "ldr %[x0], %[end]\n\t"                                                                            \
+                     "cmp %[x0], %[weights]\n\t"                                                                        \
+                     "bne 1b"                                                                                           \
+                     : [a0] "+r"(sa[0]), [a1] "+r"(sa[1]), [a2] "+r"(sa[2]), [a3] "+r"(sa[3]), [b0] "+r"(sb[0]),        \
+                       [b1] "+r"(sb[1]), [b2] "+r"(sb[2]), [b3] "+r"(sb[3]), [lanes] "+r"(lanes),                       \
+                       [weights] "+r"(weights), [a] "=&r"(a), [b] "=&r"(b), [x0] "=&r"(x0), [x1] "=&r"(x1)              \
+                     : [end] "m"(end)                                                                                   \
+                     : "cc", "memory")
 
 /* Adds the products of four lanes and the weights of two channels, up to `end`. Returns that. */
-static inline const int8_t *nn_convolve_2x4(
-    const uint32_t *lanes, const int8_t *weights, const int8_t *end, int32_t sums[2][NN_LANES])
+NN_SPECIALIZED const int8_t *nn_convolve_2x4(
+    const uint32_t *lanes, const int8_t *weights, const int8_t *end, int32_t sums[2][NN_LANES], const int bits)
 {
     int32_t a, b, x0, x1, *const sa = sums[0], *const sb = sums[1];
-    __asm__ volatile("1:\n\t" NN_CONVOLVE_8X4 NN_CONVOLVE_8X4
-                     "ldr %[x0], %[end]\n\t"
-                     "cmp %[x0], %[weights]\n\t"
-                     "bne 1b"
-                     : [a0] "+r"(sa[0]), [a1] "+r"(sa[1]), [a2] "+r"(sa[2]), [a3] "+r"(sa[3]), [b0] "+r"(sb[0]),
-                       [b1] "+r"(sb[1]), [b2] "+r"(sb[2]), [b3] "+r"(sb[3]), [lanes] "+r"(lanes),
-                       [weights] "+r"(weights), [a] "=&r"(a), [b] "=&r"(b), [x0] "=&r"(x0), [x1] "=&r"(x1)
-                     : [end] "m"(end)
-                     : "cc", "memory");
+    if (bits == 4) NN_CONVOLVE(NN_LOAD_INT4, ", #4");
+    else NN_CONVOLVE(NN_LOAD_INT8, ", #8");
     return weights;
+}
+
+/* a + b modulo 2^32: a sum with packed weights may start with more than an int32 holds, but does not end with it. */
+static inline int32_t nn_wrapping_sum(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
+
+/* Sums with packed weights, before and after the products are added; the second channel has the bias b, the first one a. */
+static inline void nn_start_packed(int32_t b, const int32_t *offsets, int32_t sums[2][NN_LANES])
+{
+    sums[0][0] = sums[1][0] = nn_wrapping_sum(b, offsets[0]);
+    sums[0][1] = sums[1][1] = nn_wrapping_sum(b, offsets[1]);
+    sums[0][2] = sums[1][2] = nn_wrapping_sum(b, offsets[2]);
+    sums[0][3] = sums[1][3] = nn_wrapping_sum(b, offsets[3]);
+}
+
+static inline void nn_end_packed(int32_t a, int32_t sums[2][NN_LANES])
+{
+    sums[0][0] = a + nn_first_of_packed(sums[0][0], sums[1][0]);
+    sums[0][1] = a + nn_first_of_packed(sums[0][1], sums[1][1]);
+    sums[0][2] = a + nn_first_of_packed(sums[0][2], sums[1][2]);
+    sums[0][3] = a + nn_first_of_packed(sums[0][3], sums[1][3]);
 }
 
 /* Writes the outputs of one channel at four pixels. */
@@ -99,15 +133,18 @@ NN_SPECIALIZED void nn_write_lanes(nn_scale scale, const int32_t *sums, int chan
     out[3 * channels] = nn_requantize(scale, sums[3], kind);
 }
 
-/* Convolves four pixels. */
-NN_SPECIALIZED void nn_convolve_lanes(const nn_layer *layer, const uint32_t *lanes, int8_t *out, nn_kind kind)
+/* Convolves four pixels; `offsets` are what nn_widen returned for them. */
+NN_SPECIALIZED void nn_convolve_lanes(
+    const nn_layer *layer, const uint32_t *lanes, const int32_t *offsets, int8_t *out, nn_kind kind, const int bits)
 {
     const int8_t *weights = layer->weights;
-    const int channels = layer->out_channels, each = layer->weights_each;
+    const int channels = layer->out_channels, bytes = layer->weights_each * bits / 4;
     for (int c = 0; c < channels; c += 2) {
         const int32_t a = layer->bias[c] * nn_times(kind), b = layer->bias[c + 1] * nn_times(kind);
         int32_t sums[2][NN_LANES] = {{a, a, a, a}, {b, b, b, b}};
-        weights = nn_convolve_2x4(lanes, weights, weights + 2 * each, sums);
+        if (bits == 4) nn_start_packed(b, offsets, sums);
+        weights = nn_convolve_2x4(lanes, weights, weights + bytes, sums, bits);
+        if (bits == 4) nn_end_packed(a, sums);
         nn_write_lanes(nn_scale_of(layer, c, kind), sums[0], channels, out + c, kind);
         if (c + 1 == channels) break;
         nn_write_lanes(nn_scale_of(layer, c + 1, kind), sums[1], channels, out + c + 1, kind);
@@ -115,18 +152,25 @@ NN_SPECIALIZED void nn_convolve_lanes(const nn_layer *layer, const uint32_t *lan
 }
 
 /* Convolves one pixel, the first of the lanes. */
-NN_SPECIALIZED void nn_convolve_lane(const nn_layer *layer, const uint32_t *lanes, int8_t *out, nn_kind kind)
+NN_SPECIALIZED void nn_convolve_lane(
+    const nn_layer *layer, const uint32_t *lanes, int32_t offset, int8_t *out, nn_kind kind, const int bits)
 {
     const int8_t *weights = layer->weights;
-    const int channels = layer->out_channels, each = layer->weights_each;
+    const int channels = layer->out_channels, bytes = layer->weights_each * bits / 4;
     for (int c = 0; c < channels; c += 2) {
-        int32_t a = layer->bias[c] * nn_times(kind), b = layer->bias[c + 1] * nn_times(kind);
+        const int32_t bias_a = layer->bias[c] * nn_times(kind);
+        int32_t b = layer->bias[c + 1] * nn_times(kind), a = bias_a;
         const uint32_t *lane = lanes;
-        for (const int8_t *const end = weights + 2 * each; weights != end; weights += 8, lane += 2 * NN_LANES) {
-            const uint32_t even = lane[0], odd = lane[NN_LANES], word_a = nn_load4(weights), word_b = nn_load4(weights + 4);
-            a = __smlad(odd, nn_odd(word_a), __smlad(even, nn_even(word_a), a));
-            b = __smlad(odd, nn_odd(word_b), __smlad(even, nn_even(word_b), b));
+        if (bits == 4) a = b = nn_wrapping_sum(b, offset);
+        for (const int8_t *const end = weights + bytes; weights != end; weights += bits, lane += 2 * NN_LANES) {
+            const uint32_t even = lane[0], odd = lane[NN_LANES], word = nn_load4(weights);
+            const uint32_t even_a = nn_even(word), odd_a = nn_odd(word);
+            uint32_t even_b = even_a & 0x000F000Fu, odd_b = odd_a & 0x000F000Fu;
+            if (bits == 8) even_b = nn_even(nn_load4(weights + 4)), odd_b = nn_odd(nn_load4(weights + 4));
+            a = __smlad(odd, odd_a, __smlad(even, even_a, a));
+            b = __smlad(odd, odd_b, __smlad(even, even_b, b));
         }
+        if (bits == 4) a = bias_a + nn_first_of_packed(a, b);
         out[c] = nn_requantize(nn_scale_of(layer, c, kind), a, kind);
         if (c + 1 < channels) out[c + 1] = nn_requantize(nn_scale_of(layer, c + 1, kind), b, kind);
     }
@@ -145,13 +189,14 @@ static inline void nn_copy_inside(const nn_layer *layer, const int8_t *const *ro
 
 /* Computes row y of a convolution of any kernel. */
 NN_SPECIALIZED void nn_convolve_halfwords(
-    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind, const int bits)
 {
     const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
     const int top = y * layer->stride_height - layer->pad_top, is_point = layer->patch == layer->in_channels;
     uint32_t *const lanes = (uint32_t *)__builtin_assume_aligned(scratch, 4);
     int8_t *const patch = scratch + 2 * NN_LANES * each;
     const int8_t *rows[NN_MAX_ROWS];
+    int32_t offsets[NN_LANES];
     for (int ky = 0; ky < layer->kernel_height; ky++) rows[ky] = nn_row(in, top + ky < 0 ? 0 : top + ky);
     for (int x = 0, pixels; x < width; x += pixels, out += pixels * channels) {
         pixels = width - x < NN_LANES ? 1 : NN_LANES;
@@ -159,10 +204,11 @@ NN_SPECIALIZED void nn_convolve_halfwords(
             const int left = (x + lane) * layer->stride_width - layer->pad_left;
             if (!is_point && nn_is_inside(layer, top, left)) nn_copy_inside(layer, rows, left, patch);
             else if (!is_point) nn_copy_padded(layer, in, top, left, patch);
-            nn_widen(is_point ? rows[0] + left * layer->in_channels : patch, each, lanes + lane, kind);
+            const int8_t *const from = is_point ? rows[0] + left * layer->in_channels : patch;
+            offsets[lane] = nn_widen(from, each, lanes + lane, kind, bits);
         }
-        if (pixels == 1) nn_convolve_lane(layer, lanes, out, kind);
-        else nn_convolve_lanes(layer, lanes, out, kind);
+        if (pixels == 1) nn_convolve_lane(layer, lanes, offsets[0], out, kind, bits);
+        else nn_convolve_lanes(layer, lanes, offsets, out, kind, bits);
     }
 }
 

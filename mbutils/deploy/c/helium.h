@@ -95,56 +95,78 @@ static inline void nn_fill_groups(
     }
 }
 
-/* The products of the weights of two channels, a and b, with four lanes, added to their biases. */
-static inline void nn_dot_2x4(
-    const int8_t *weights, const int8_t *lanes, int blocks, const int32_t *bias, int32x4_t *a, int32x4_t *b)
+/* Four lanes times the weights of two channels, which `load` leaves in q0 and q1: 16 values of each. */
+#define NN_DOT_2X4(load)                                                                                              \
+    __asm__("1: " load                                                                                                \
+            "vldrb.8 q2, [%[lane]], #64\n"                                                                            \
+            "vmladava.s8 %[a0], q0, q2\n"                                                                             \
+            "vldrb.8 q3, [%[lane], #-48]\n"                                                                           \
+            "vmladava.s8 %[b0], q1, q2\n"                                                                             \
+            "vmladava.s8 %[a1], q0, q3\n"                                                                             \
+            "vldrb.8 q2, [%[lane], #-32]\n"                                                                           \
+            "vmladava.s8 %[b1], q1, q3\n"                                                                             \
+            "vmladava.s8 %[a2], q0, q2\n"                                                                             \
+            "vldrb.8 q3, [%[lane], #-16]\n"                                                                           \
+            "vmladava.s8 %[b2], q1, q2\n"                                                                             \
+            "vmladava.s8 %[a3], q0, q3\n"                                                                             \
+            "vmladava.s8 %[b3], q1, q3\n"                                                                             \
+            "subs %[blocks], #1\n"                                                                                    \
+            "bne 1b"                                                                                                  \
+            : [a0] "+Te"(a0), [a1] "+Te"(a1), [a2] "+Te"(a2), [a3] "+Te"(a3), [b0] "+Te"(b0), [b1] "+Te"(b1),         \
+              [b2] "+Te"(b2), [b3] "+Te"(b3), [weights] "+r"(weights), [lane] "+r"(lane), [blocks] "+r"(blocks)       \
+            : [lower] "w"(lower)                                                                                      \
+            : "q0", "q1", "q2", "q3", "cc", "memory")
+#define NN_LOAD_INT8 "vld20.32 {q0, q1}, [%[weights]]\nvld21.32 {q0, q1}, [%[weights]]!\n"
+#define NN_LOAD_INT4 "vldrb.8 q0, [%[weights]], #16\nvand q1, q0, %q[lower]\n"
+
+/* -8 times the sum of the values in each of four lanes: what the second of two channels with packed weights starts with. */
+static inline int32x4_t nn_offsets(const int8_t *lanes, int blocks)
 {
-    int32_t a0 = bias[0], a1 = a0, a2 = a0, a3 = a0, b0 = bias[1], b1 = b0, b2 = b0, b3 = b0;
+    int32_t sums[NN_LANES] = {0};
+    for (; blocks > 0; blocks--)
+        for (int lane = 0; lane < NN_LANES; lane++, lanes += NN_VECTOR)
+            sums[lane] = vaddvaq_s8(sums[lane], vld1q_s8(lanes));
+    return vmulq_n_s32(vld1q_s32(sums), -8);
+}
+
+/* The products of the weights of two channels, a and b, with four lanes, added to their biases. */
+NN_SPECIALIZED void nn_dot_2x4(const int8_t *weights, const int8_t *lanes, int blocks, const int32_t *bias,
+    int32x4_t offsets, int32x4_t *a, int32x4_t *b, const int bits)
+{
+    int32_t a0 = bits == 4 ? bias[1] : bias[0], a1 = a0, a2 = a0, a3 = a0, b0 = bias[1], b1 = b0, b2 = b0, b3 = b0;
     const int8_t *lane = lanes;
-    __asm__("1: vld20.32 {q0, q1}, [%[weights]]\n"
-            "vld21.32 {q0, q1}, [%[weights]]!\n"
-            "vldrb.8 q2, [%[lane]], #64\n"
-            "vmladava.s8 %[a0], q0, q2\n"
-            "vldrb.8 q3, [%[lane], #-48]\n"
-            "vmladava.s8 %[b0], q1, q2\n"
-            "vmladava.s8 %[a1], q0, q3\n"
-            "vldrb.8 q2, [%[lane], #-32]\n"
-            "vmladava.s8 %[b1], q1, q3\n"
-            "vmladava.s8 %[a2], q0, q2\n"
-            "vldrb.8 q3, [%[lane], #-16]\n"
-            "vmladava.s8 %[b2], q1, q2\n"
-            "vmladava.s8 %[a3], q0, q3\n"
-            "vmladava.s8 %[b3], q1, q3\n"
-            "subs %[blocks], #1\n"
-            "bne 1b"
-            : [a0] "+Te"(a0), [a1] "+Te"(a1), [a2] "+Te"(a2), [a3] "+Te"(a3), [b0] "+Te"(b0), [b1] "+Te"(b1),
-              [b2] "+Te"(b2), [b3] "+Te"(b3), [weights] "+r"(weights), [lane] "+r"(lane), [blocks] "+r"(blocks)
-            :
-            : "q0", "q1", "q2", "q3", "cc", "memory");
+    const int8x16_t lower = vdupq_n_s8(15);
+    if (bits == 4) NN_DOT_2X4(NN_LOAD_INT4);
+    else NN_DOT_2X4(NN_LOAD_INT8);
     *a = nn_vector(a0, a1, a2, a3);
     *b = nn_vector(b0, b1, b2, b3);
+    if (bits == 8) return;
+    *a = vaddq_n_s32(vshrq_n_s32(vsubq_s32(*a, *b), 4), bias[0]);
+    *b = vaddq_s32(*b, offsets);
 }
 
 /* Convolves groups of four pixels with the weights of two channels after the other. The outputs of a pixel that is in
  * the lanes again are written again. */
 NN_SPECIALIZED void nn_convolve_groups(
-    const nn_layer *layer, const int8_t *lanes, int pixels, int8_t *out, nn_kind kind)
+    const nn_layer *layer, const int8_t *lanes, int pixels, int8_t *out, nn_kind kind, const int bits)
 {
     const int8_t *weights = layer->weights;
     const int channels = layer->out_channels, blocks = nn_blocks(layer), group_bytes = nn_group_bytes(layer);
     uint32x4_t places[NN_GROUPS];
+    int32x4_t offsets[NN_GROUPS];
     for (int i = 0; i < NN_GROUPS; i++) {
+        offsets[i] = bits == 4 ? nn_offsets(lanes + i * group_bytes, blocks) : vdupq_n_s32(0);
         const uint32x4_t pixel = vidupq_n_u32((uint32_t)(i * NN_LANES), 1), last = vdupq_n_u32((uint32_t)pixels - 1);
         places[i] = vmulq_n_u32(vminq_u32(pixel, last), (uint32_t)channels);
     }
-    for (int c = 0; c < channels; c += 2, weights += 2 * layer->weights_each) {
+    for (int c = 0; c < channels; c += 2, weights += layer->weights_each * bits / 4) {
         const int place = c * layer->per_channel, next = c + 1 < channels ? place + layer->per_channel : place;
         const int32x4_t multiplier_a = vdupq_n_s32(layer->multiplier[place]);
         const int32x4_t multiplier_b = vdupq_n_s32(layer->multiplier[next]);
         const int32x4_t right_a = vdupq_n_s32(layer->right[place]), right_b = vdupq_n_s32(layer->right[next]);
         for (int i = 0; i * NN_LANES < pixels; i++) {
             int32x4_t a, b;
-            nn_dot_2x4(weights, lanes + i * group_bytes, blocks, layer->bias + c, &a, &b);
+            nn_dot_2x4(weights, lanes + i * group_bytes, blocks, layer->bias + c, offsets[i], &a, &b, bits);
             vstrbq_scatter_offset_s32(out + c, places[i], nn_requantize_4(layer, a, multiplier_a, right_a, kind));
             if (c + 1 == channels) continue;
             vstrbq_scatter_offset_s32(out + c + 1, places[i], nn_requantize_4(layer, b, multiplier_b, right_b, kind));
@@ -154,7 +176,7 @@ NN_SPECIALIZED void nn_convolve_groups(
 
 /* Computes row y of a convolution of any kernel. */
 NN_SPECIALIZED void nn_convolve_vectors(
-    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind, const int bits)
 {
     const int lanes_bytes = NN_GROUPS * nn_group_bytes(layer);
     /* The last vector may be filled in part; the weights that it meets there are of other channels. */
@@ -162,7 +184,7 @@ NN_SPECIALIZED void nn_convolve_vectors(
     for (int x = 0; x < layer->out_width; x += NN_GROUPS * NN_LANES) {
         const int pixels = nn_minimum(NN_GROUPS * NN_LANES, layer->out_width - x);
         nn_fill_groups(layer, in, y, x, pixels, scratch, scratch + lanes_bytes);
-        nn_convolve_groups(layer, scratch, pixels, out + x * layer->out_channels, kind);
+        nn_convolve_groups(layer, scratch, pixels, out + x * layer->out_channels, kind, bits);
     }
 }
 

@@ -48,14 +48,14 @@ static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int co
         kernel(layer, in, y, out, scratch, kind);                                                   \
     }
 
-/* A convolution of any kernel. */
-NN_SPECIALIZED void nn_convolution(
-    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
+/* A convolution of any kernel, with weights of 8 or 4 bits. */
+NN_SPECIALIZED void nn_convolve(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind, const int bits)
 {
 #if NN_HELIUM
-    nn_convolve_vectors(layer, in, y, out, scratch, kind);
+    nn_convolve_vectors(layer, in, y, out, scratch, kind, bits);
 #elif NN_DSP
-    nn_convolve_halfwords(layer, in, y, out, scratch, kind);
+    nn_convolve_halfwords(layer, in, y, out, scratch, kind, bits);
 #else
     const int width = layer->out_width, channels = layer->out_channels, each = layer->weights_each;
     for (int x = 0; x < width; x += 2) {
@@ -63,16 +63,32 @@ NN_SPECIALIZED void nn_convolution(
         const int8_t *const first = nn_patch(layer, in, y, x, scratch);
         const int8_t *const second = nn_patch(layer, in, y, x + count - 1, scratch + each);
         const int8_t *weights = layer->weights;
+        int32_t offset0 = 0, offset1 = 0; /* what sums with packed weights start with */
+        for (int i = 0; bits == 4 && i < each; i++) {
+            offset0 -= 8 * first[i];
+            offset1 -= 8 * second[i];
+        }
         for (int c = 0; c < channels; c += 2) {
             int32_t a0 = layer->bias[c], a1 = a0, b0 = layer->bias[c + 1], b1 = b0;
-            for (int i = 0; i < each; i += 4, weights += 8)
+            if (bits == 4) {
+                a0 = b0 = offset0;
+                a1 = b1 = offset1;
+            }
+            for (int i = 0; i < each; i += 4, weights += bits)
                 for (int j = 0; j < 4; j++) {
-                    const int32_t x0 = first[i + j], x1 = second[i + j], a = weights[j], b = weights[4 + j];
+                    const int32_t x0 = first[i + j], x1 = second[i + j], a = weights[j];
+                    const int32_t b = bits == 4 ? a & 15 : weights[4 + j];
                     a0 += x0 * a;
                     a1 += x1 * a;
                     b0 += x0 * b;
                     b1 += x1 * b;
                 }
+            if (bits == 4) {
+                a0 = layer->bias[c] + nn_first_of_packed(a0, b0);
+                a1 = layer->bias[c] + nn_first_of_packed(a1, b1);
+                b0 += layer->bias[c + 1];
+                b1 += layer->bias[c + 1];
+            }
             const int32_t sums[2][2] = {{a0, a1}, {b0, b1}};
             for (int i = 0; i < nn_minimum(2, channels - c); i++)
                 for (int lane = 0; lane < count; lane++)
@@ -82,9 +98,24 @@ NN_SPECIALIZED void nn_convolution(
     }
 #endif
 }
+
+NN_SPECIALIZED void nn_convolution(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
+{
+    nn_convolve(layer, in, y, out, scratch, kind, 8);
+}
 NN_COMPILED_FOR(nn_convolution, rectified, NN_RECTIFIED)
 NN_COMPILED_FOR(nn_convolution, small, NN_SMALL)
 NN_COMPILED_FOR(nn_convolution, any, NN_ANY)
+
+NN_SPECIALIZED void nn_convolution_int4(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
+{
+    nn_convolve(layer, in, y, out, scratch, kind, 4);
+}
+NN_COMPILED_FOR(nn_convolution_int4, rectified, NN_RECTIFIED)
+NN_COMPILED_FOR(nn_convolution_int4, small, NN_SMALL)
+NN_COMPILED_FOR(nn_convolution_int4, any, NN_ANY)
 
 /* A depthwise convolution with one output channel for each input channel. */
 NN_SPECIALIZED void nn_depthwise(

@@ -39,7 +39,12 @@
 /* A layer over a map of height, width and channels.
  *
  * The weights of a convolution are interleaved for two output channels: [out / 2][weights_each / 4][2][4]. Zeros fill the
- * last pair of channels, and each channel to a multiple of 8. */
+ * last pair of channels, and each channel to a multiple of 8.
+ *
+ * Weights of 4 bits are packed: [out / 2][weights_each], in each byte 16 a + b + 8 for the weights a and b of two channels.
+ * Its lower four bits are b + 8, so that with the byte as it is, values x give both sums without unpacking a:
+ *     sum of x * b = sum of x * (byte & 15) - 8 * sum of x,    sum of x * a = (sum of x * byte - sum of x * (byte & 15)) / 16
+ * The sum of x is the same for all output channels. */
 typedef struct {
     int32_t in_width, out_width; /* all pixels of the map if a kernel of 1 x 1 treats them as one row */
     int16_t in_height, in_channels, out_height, out_channels;
@@ -129,6 +134,12 @@ static inline int8_t nn_saturated_half(int32_t value)
 #else
     return (int8_t)(value < -256 ? -128 : value > 255 ? 127 : value >> 1);
 #endif
+}
+
+/* The sum of the first of two channels with packed weights, from the sums with whole bytes and with their lower bits. */
+static inline int32_t nn_first_of_packed(int32_t whole, int32_t lower)
+{
+    return (int32_t)((uint32_t)whole - (uint32_t)lower) >> 4;
 }
 
 /* How much larger than in the layer sums are kept. */

@@ -27,7 +27,8 @@ from mbutils.report.plots.style import (
     wrapped,
 )
 
-_OFFSETS = {"float32": -0.2, "int8_per_channel": 0.0, "int8_per_tensor": 0.2}  # of the lines of a configuration
+# Of the lines of a configuration.
+_OFFSETS = {"float32": -0.3, "int8_per_channel": -0.1, "int8_per_tensor": 0.1, "int4_pointwise": 0.3}
 _FEW_CLASSES = 12  # as many have room for numbers and for names of several lines in a matrix
 _NARROWEST = 0.02  # range of accuracies, so that a chance difference does not look large
 

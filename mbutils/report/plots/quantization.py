@@ -60,23 +60,27 @@ def _log_limits(tables: dict[str, pd.DataFrame]) -> tuple[float, float]:
     return max(weights.max() * 1e-5, weights.min() / 2), weights.max() * 2
 
 
-def int8_kernel(table: pd.DataFrame) -> Figure:
-    """Shows the weights of one channel on the grid of int8, before and after rounding, and the rounding errors.
+def rounded_kernel(table: pd.DataFrame) -> Figure:
+    """Shows the weights of one channel on the grid of integers, before and after rounding, and the rounding errors.
 
     Args:
-        table: What `quantization.int8_kernel` returned.
+        table: What `quantization.rounded_kernel` returned.
     """
     figure, (grid, errors) = plt.subplots(1, 2, figsize=(10, 4), width_ratios=(3, 2), layout="constrained")
-    first, exact, rounded = table.iloc[0], table["weight"] / table["scale"], table["int8"]
+    first, exact, rounded = table.iloc[0], table["weight"] / table["scale"], table["integer"]
+    most, furthest = first["largest"], max(0.55, 1.1 * (rounded - exact).abs().max())
     grid.scatter(table.index, exact, facecolor="none", edgecolor=PALETTE[0], s=90, label="float")
     grid.scatter(table.index, rounded, color=PALETTE[1], s=36, linewidth=0, label="rounded")
-    grid.set(xlabel="weight of the kernel", ylabel=f"int8 value (one step is {first['scale']:.2g})", ylim=(-135, 135))
-    grid.set(title=f"{first['layer']}, channel {first['channel']}: {rounded.nunique()} of 255 values")
-    grid.set_yticks((-127, -64, 0, 64, 127))
+    grid.set(xlabel="weight of the kernel", ylabel=f"integer value (one step is {first['scale']:.2g})")
+    grid.set(title=f"{first['layer']}, channel {first['channel']}: {rounded.nunique()} of {2 * most + 1} values")
+    grid.set(ylim=(1.06 * min(exact.min(), -most), 1.06 * max(exact.max(), most)))
+    grid.set_yticks((-most, -(most // 2 + 1), 0, most // 2 + 1, most))
     grid.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     errors.vlines(table.index, 0, rounded - exact, color=PALETTE[1])
     errors.scatter(table.index, rounded - exact, color=PALETTE[1], s=36, linewidth=0)
-    errors.set(xlabel="weight of the kernel", ylabel="error (steps)", title="Rounding errors", ylim=(-0.55, 0.55))
+    errors.set(
+        xlabel="weight of the kernel", ylabel="error (steps)", title="Rounding errors", ylim=(-furthest, furthest)
+    )
     return figure
 
 

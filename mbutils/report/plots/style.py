@@ -16,6 +16,7 @@ VARIANT_COLORS = {
     "float32": PALETTE[7],
     "int8_per_channel": PALETTE[0],
     "int8_per_tensor": PALETTE[1],
+    "int4_pointwise": PALETTE[4],
     "C code": PALETTE[2],
 }
 PART_COLORS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2], "excluded": PALETTE[7]}
