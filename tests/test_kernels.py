@@ -75,6 +75,11 @@ def packed(rng):
     yield from pointwise(rng, bits=4)
     yield from convolutions(rng, bits=4)
     yield layer("nn_convolution", (2, 4, 1024), 6, rng=rng, bits=4)
+    for gain in (1, 3, 6):  # the last one has multipliers above and below a half
+        yield layer("nn_convolution", (3, 3, 40), 10, rng=rng, zero_points=(-1, -128), gain=gain, bits=4)
+    for i, settings in enumerate(SCALES):  # with weights of 8 bits before them
+        first = layer("nn_convolution", (5, 6, 3), 7, (3, 3), (1, 1), "SAME", rng, zero_points=ZEROS[i % 4], **settings)
+        yield first, layer("nn_convolution", first.output_shape, 5, rng=rng, bits=4)
 
 
 def depthwise(rng):
@@ -129,6 +134,12 @@ def test_cases_reach_many_outputs(cases):
     """So that equal outputs mean something."""
     spread = [len(np.unique(one.output)) / min(one.output.size, 256) for one in cases]
     assert np.median(spread) > 0.4
+
+
+def test_cases_with_4_bits_reach_every_kind(cases):
+    packed = [one.layers[-1] for one in cases if one.network.is_packed]
+    assert {layer.packed_kind for layer in packed} == {"steep", "small", "any"}
+    assert any(layer.packed_kind == "steep" and {-1, 0} <= {*layer.shift.tolist()} for layer in packed)
 
 
 @needs_cc

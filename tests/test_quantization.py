@@ -134,11 +134,12 @@ def test_converter_rounds_to_the_biases_of_the_fake_quantized_model(fake_quantiz
         assert np.abs(bias.values - expected / bias.scales).max() < 0.1
 
 
-def test_int8_scores_are_those_of_the_fake_quantized_model(prepared, noise_images):
+def test_int8_scores_are_those_of_the_fake_quantized_model(prepared, noise_images, variant):
     scores = TFLiteModel(quantization.to_int8_with_ranges(prepared[1])).predict(noise_images)
     expected = evaluation.predict_keras(prepared[1], noise_images)
     # Scores are rounded to 1/256, and activations halfway between two steps may be rounded the other way.
-    assert np.abs(scores - expected).mean() < 0.005
+    # Where weights are coarse, such a step of an activation counts for more.
+    assert np.abs(scores - expected).mean() < (0.02 if variant == "int4_pointwise" else 0.005)
     assert np.mean(scores.argmax(1) == expected.argmax(1)) >= 0.95
 
 

@@ -262,3 +262,23 @@ def test_range_of_seeds_is_drawn_only_where_there_are_several():
     (ax,) = plots.pareto(table, "total_ram_bytes").axes
     (bars,) = [part for part in ax.collections if hasattr(part, "get_segments")]
     assert [sorted(segment[:, 1]) for segment in bars.get_segments()] == [pytest.approx([0.80, 0.84])]
+
+
+def test_answer_with_4_bits_names_the_flash_of_its_c_code():
+    models = SMALL_MIDDLE_LARGE.assign(measured_flash_bytes=[np.nan, np.nan, 140 * KIB])
+    answers = selection.answers(models.assign(variant="int4_pointwise"), Budget())
+    assert "900 KiB of flash (140 KiB as our C code), and" in tables.answer_sentences(answers)
+    assert "900 KiB of flash, and" in tables.answer_sentences(selection.answers(models, Budget()))
+
+
+def test_flash_of_the_c_code_is_a_cost_where_it_was_measured():
+    unmeasured = SMALL_MIDDLE_LARGE.assign(measured_flash_bytes=np.nan)
+    assert selection.known_costs(unmeasured) == selection.COSTS
+    measured = SMALL_MIDDLE_LARGE.assign(measured_flash_bytes=[100.0, np.nan, 300.0])
+    assert selection.known_costs(measured) == (*selection.COSTS, "measured_flash_bytes")
+
+
+@pytest.mark.parametrize("variant", ["int8_per_tensor", "int4_pointwise"])
+def test_every_variant_but_float32_is_an_int8_model(variant):
+    models = SMALL_MIDDLE_LARGE.assign(variant=["float32", variant, "int8_per_channel"])
+    assert selection.int8_models(models)["run_id"].tolist() == ["middle", "large"]

@@ -13,6 +13,7 @@ from mbutils.tflite.schema import CONVERT_HINT
 
 _ONE_BY_ONE = (1, 1)
 _LEAST_SHIFT = -23  # of a rectified layer: 2^30 and 255 << 22 have a sum of 32 bits
+_LEAST_STEEP_SHIFT = -22
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,15 @@ class Layer:
         if not small:
             return "any"
         return "rectified" if self.zero_points[1] == -128 and (self.shift >= _LEAST_SHIFT).all() else "small"
+
+    @property
+    def packed_kind(self) -> str:
+        """The kind in a network with weights of 4 bits: "steep" instead of "rectified" and some of the others."""
+        has_range = self.zero_points[1] == -128 and self.clamp == (-128, 127)
+        has_shifts = (self.shift <= 0).all() and (self.shift >= _LEAST_STEEP_SHIFT).all()
+        if has_range and has_shifts and self.largest_sum < requantize.SMALL_SUM // 2:
+            return "steep"
+        return "small" if self.kind == "rectified" else self.kind
 
     @property
     def works_by_rows(self) -> bool:

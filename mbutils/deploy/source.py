@@ -47,7 +47,10 @@ def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
         layers=[
             _layer(step, symbols[step.layer], is_flat(stage, step.layer)) for stage in plan.stages for step in stage
         ],
-        stages=[(stage, [_step(step, symbols, is_flat(stage, step.layer)) for step in stage]) for stage in plan.stages],
+        stages=[
+            (stage, [_step(step, symbols, is_flat(stage, step.layer), network.is_packed) for step in stage])
+            for stage in plan.stages
+        ],
     )
 
 
@@ -129,19 +132,19 @@ def _members(step: Step, flat: bool) -> dict[str, int]:
     if layer.kernel == "nn_fully_connected":
         members |= {"patch": layer.weights.shape[1], "weights_each": layer.weights.shape[1]}
     if layer.kernel == "nn_convolution":
-        members |= {"patch": layer.weights.shape[1], "weights_each": padded(layer.weights.shape[1])}
+        members |= {"patch": layer.weights.shape[1], "weights_each": padded(layer.weights.shape[1]), "bits": layer.bits}
     return members
 
 
-def _step(step: Step, symbols: dict[Layer, str], flat: bool) -> str:
+def _step(step: Step, symbols: dict[Layer, str], flat: bool, packed: bool) -> str:
     """Returns the initializer of an `nn_step`."""
     rows = (1, 1) if flat else (step.input_rows, step.output_rows)
     buffers = (step.input, rows[0], step.output, rows[1], step.scratch)
-    return braced((_function(step.layer), f"&{symbols[step.layer]}", *buffers))
+    return braced((_function(step.layer, packed), f"&{symbols[step.layer]}", *buffers))
 
 
-def _function(layer: Layer) -> str:
-    """Returns the name of the kernel for what is known of the layer's outputs."""
-    has_kinds = layer.kernel in ("nn_convolution", "nn_depthwise")
-    packed = "_int4" if layer.bits == 4 else ""
-    return f"{layer.kernel}{packed}_{layer.kind}" if has_kinds else layer.kernel
+def _function(layer: Layer, packed: bool) -> str:
+    """Returns the name of the kernel for what is known of the outputs, and whether the network packs weights."""
+    if layer.kernel == "nn_convolution" and packed:
+        return f"nn_packed_convolution_{layer.packed_kind}"
+    return f"{layer.kernel}_{layer.kind}" if layer.kernel in ("nn_convolution", "nn_depthwise") else layer.kernel

@@ -13,8 +13,8 @@ from mbutils.device import estimates, latency, published
 from mbutils.device.footprint import Footprint
 
 INT4_NOTE = (
-    "Weights of 4 bits: STM32Cube.AI has no kernels for them on Cortex-M and gives them 8 bits, so these figures are those "
-    "of int8. The C code that mb deploy writes keeps them at 4 bits."
+    "Weights of 4 bits: STM32Cube.AI has no kernels for them on Cortex-M and gives them 8 bits, so these figures are "
+    "those of int8. The C code that mb deploy writes keeps them at 4 bits."
 )
 # In the order in which one reads them.
 FOOTPRINT_COLUMNS = (

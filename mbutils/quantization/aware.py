@@ -12,7 +12,7 @@ from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
 from mbutils.model.divergence import StopOnDivergence
 from mbutils.progress import progress
-from mbutils.quantization.folding import copied, is_pointwise, kernel_layers
+from mbutils.quantization.folding import copied, is_pointwise
 from mbutils.quantization.ranges import (
     ACTIVATION_STEPS,
     INPUT_SCALE,
@@ -23,6 +23,7 @@ from mbutils.quantization.ranges import (
 
 _LEAST_SCALE = 1e-12
 _NEGLIGIBLE = 1e-4  # part of the largest weight of a kernel; with smaller scales, a bias may need more than 32 bits
+_STEEPEST = 0.999  # steps of an output for one of an input times one of a weight; from 1 on, C code has a slower kernel
 _INT4_RANGES = np.linspace(0.5, 1, 26, dtype=np.float32)  # parts of the largest weight of a channel
 
 
@@ -86,7 +87,7 @@ class FakeQuantized(keras.Model):
     def rounded_weights(self) -> list[tf.Tensor]:
         """Returns the integers of kernels and biases times their scale, in the order of `trainable_variables`."""
         rounded = []
-        for layer, input_scale in _input_scales(self.network):
+        for layer, input_scale, _ in _with_scales(self.network):
             scale = self.weight_scale(layer)
             bias_scale = input_scale * tf.reshape(scale, [-1])
             kernel = _rounded(layer.kernel, scale, self.largest_weight(layer))
@@ -120,17 +121,20 @@ def fake_quantize(
         int8_layers: Pointwise convolutions that keep 8 bits there.
     """
     network = _with_ranges(folded, activation_ranges(folded, calibration))
-    narrow = [layer for layer in kernel_layers(folded) if is_pointwise(layer) and layer.name not in int8_layers]
-    scales = {layer.name: _int4_scale(layer.get_weights()[0]) for layer in narrow if variant == "int4_pointwise"}
+    scales = {}
+    if variant == "int4_pointwise":
+        for layer, input_scale, output_scale in _with_scales(network):
+            if is_pointwise(layer) and layer.name not in int8_layers:
+                scales[layer.name] = _int4_scale(layer.get_weights()[0], _STEEPEST * output_scale / input_scale)
     return FakeQuantized(network, variant != "int8_per_tensor", scales)
 
 
-def _int4_scale(kernel: np.ndarray) -> np.ndarray:
+def _int4_scale(kernel: np.ndarray, most: float) -> np.ndarray:
     """Returns the scale of each output channel of a kernel with the smallest squared error of its rounded weights."""
     axes = tuple(range(kernel.ndim - 1))
     largest = np.abs(kernel).max(axes, keepdims=True)
     largest = np.maximum(largest, _NEGLIGIBLE * largest.max() or 1)
-    scales = [largest * part / LARGEST_INT4_WEIGHT for part in _INT4_RANGES]
+    scales = [np.minimum(largest * part / LARGEST_INT4_WEIGHT, most) for part in _INT4_RANGES]
     rounded = [np.clip(np.rint(kernel / scale), -LARGEST_INT4_WEIGHT, LARGEST_INT4_WEIGHT) * scale for scale in scales]
     errors = [((values - kernel) ** 2).sum(axes, keepdims=True) for values in rounded]
     return np.take_along_axis(np.stack(scales), np.argmin(errors, axis=0)[None], axis=0)[0]
@@ -161,15 +165,11 @@ def _with_ranges(folded: keras.Model, ranges: dict[str, tuple[float, float]]) ->
     return keras.Model(image, x, name=folded.name)
 
 
-def _input_scales(network: keras.Model) -> list[tuple[keras.Layer, float]]:
-    """Returns the layers with a kernel, each with the scale of its input."""
-    scales = []
-    for layer in network.layers:
-        if isinstance(layer, ActivationRange):
-            scale = layer.scale
-        elif layer.weights:
-            scales.append((layer, scale))
-    return scales
+def _with_scales(network: keras.Model) -> list[tuple[keras.Layer, float, float]]:
+    """Returns the layers with a kernel, each with the scales of its input and its output."""
+    ranges_or_kernels = [layer for layer in network.layers if isinstance(layer, ActivationRange) or layer.weights]
+    found = zip(ranges_or_kernels, ranges_or_kernels[1:], ranges_or_kernels[2:], strict=False)
+    return [(layer, before.scale, after.scale) for before, layer, after in found if layer.weights]
 
 
 def soft_targets(network: keras.Model, batches: tf.data.Dataset) -> tf.data.Dataset:

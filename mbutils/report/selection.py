@@ -63,6 +63,12 @@ def int8_models(results: pd.DataFrame) -> pd.DataFrame:
     return results[results["variant"] != FLOAT32].dropna(subset=list(COSTS))
 
 
+def known_costs(results: pd.DataFrame) -> tuple[str, ...]:
+    """Returns the columns of costs that a results table has: the flash of C code only where it was measured."""
+    measured = ("measured_flash_bytes",) if results["measured_flash_bytes"].notna().any() else ()
+    return (*COSTS, *measured)
+
+
 def with_rivals(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of the tasks that have several int8 models of known cost: only there is something to compare."""
     counts = int8_models(results)["task"].value_counts()

@@ -48,10 +48,51 @@ static inline int32_t nn_dot(const int8_t *values, const int8_t *weights, int co
         kernel(layer, in, y, out, scratch, kind);                                                   \
     }
 
-/* A convolution of any kernel, with weights of 8 or 4 bits. */
-NN_SPECIALIZED void nn_convolve(
-    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind, const int bits)
+/* Adds the products of two patches with the weights of two channels: sums[channel][patch]. */
+NN_SPECIALIZED void nn_dot_2x2(const int8_t *first, const int8_t *second, const int8_t *weights, int count,
+    int32_t sums[2][2], const int bits)
 {
+    int32_t a0 = sums[0][0], a1 = sums[0][1], b0 = sums[1][0], b1 = sums[1][1];
+    for (int i = 0; i < count; i += 4, weights += bits)
+        for (int j = 0; j < 4; j++) {
+            const int32_t x0 = first[i + j], x1 = second[i + j], a = weights[j];
+            const int32_t b = bits == 4 ? a & 15 : weights[4 + j];
+            a0 += x0 * a;
+            a1 += x1 * a;
+            b0 += x0 * b;
+            b1 += x1 * b;
+        }
+    sums[0][0] = a0;
+    sums[0][1] = a1;
+    sums[1][0] = b0;
+    sums[1][1] = b1;
+}
+
+/* The same for packed weights, with the biases of both channels. */
+static inline void nn_dot_2x2_packed(const int8_t *first, const int8_t *second, const int8_t *weights, int count,
+    const int32_t *bias, const int32_t *offsets, int32_t sums[2][2])
+{
+    for (int i = 0; i < 2; i++) sums[0][i] = sums[1][i] = offsets[i];
+    nn_dot_2x2(first, second, weights, count, sums, 4);
+    for (int i = 0; i < 2; i++) {
+        sums[0][i] = bias[0] + nn_first_of_packed(sums[0][i], sums[1][i]);
+        sums[1][i] += bias[1];
+    }
+}
+
+/* What the second of two channels with packed weights starts with. */
+static inline int32_t nn_offset(const int8_t *patch, int count)
+{
+    int32_t sum = 0;
+    for (int i = 0; i < count; i++) sum += patch[i];
+    return -8 * sum;
+}
+
+/* A convolution of any kernel; `may_pack` where its weights may have 4 bits. */
+NN_SPECIALIZED void nn_convolve(
+    const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind, const int may_pack)
+{
+    const int bits = may_pack ? layer->bits : 8;
 #if NN_HELIUM
     nn_convolve_vectors(layer, in, y, out, scratch, kind, bits);
 #elif NN_DSP
@@ -63,33 +104,12 @@ NN_SPECIALIZED void nn_convolve(
         const int8_t *const first = nn_patch(layer, in, y, x, scratch);
         const int8_t *const second = nn_patch(layer, in, y, x + count - 1, scratch + each);
         const int8_t *weights = layer->weights;
-        int32_t offset0 = 0, offset1 = 0; /* what sums with packed weights start with */
-        for (int i = 0; bits == 4 && i < each; i++) {
-            offset0 -= 8 * first[i];
-            offset1 -= 8 * second[i];
-        }
-        for (int c = 0; c < channels; c += 2) {
-            int32_t a0 = layer->bias[c], a1 = a0, b0 = layer->bias[c + 1], b1 = b0;
-            if (bits == 4) {
-                a0 = b0 = offset0;
-                a1 = b1 = offset1;
-            }
-            for (int i = 0; i < each; i += 4, weights += bits)
-                for (int j = 0; j < 4; j++) {
-                    const int32_t x0 = first[i + j], x1 = second[i + j], a = weights[j];
-                    const int32_t b = bits == 4 ? a & 15 : weights[4 + j];
-                    a0 += x0 * a;
-                    a1 += x1 * a;
-                    b0 += x0 * b;
-                    b1 += x1 * b;
-                }
-            if (bits == 4) {
-                a0 = layer->bias[c] + nn_first_of_packed(a0, b0);
-                a1 = layer->bias[c] + nn_first_of_packed(a1, b1);
-                b0 += layer->bias[c + 1];
-                b1 += layer->bias[c + 1];
-            }
-            const int32_t sums[2][2] = {{a0, a1}, {b0, b1}};
+        const int32_t offsets[2] = {bits == 4 ? nn_offset(first, each) : 0, bits == 4 ? nn_offset(second, each) : 0};
+        for (int c = 0; c < channels; c += 2, weights += each * bits / 4) {
+            const int32_t a = layer->bias[c], b = layer->bias[c + 1];
+            int32_t sums[2][2] = {{a, a}, {b, b}};
+            if (bits == 4) nn_dot_2x2_packed(first, second, weights, each, layer->bias + c, offsets, sums);
+            else nn_dot_2x2(first, second, weights, each, sums, 8);
             for (int i = 0; i < nn_minimum(2, channels - c); i++)
                 for (int lane = 0; lane < count; lane++)
                     out[(x + lane) * channels + c + i] =
@@ -102,20 +122,21 @@ NN_SPECIALIZED void nn_convolve(
 NN_SPECIALIZED void nn_convolution(
     const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
-    nn_convolve(layer, in, y, out, scratch, kind, 8);
+    nn_convolve(layer, in, y, out, scratch, kind, 0);
 }
 NN_COMPILED_FOR(nn_convolution, rectified, NN_RECTIFIED)
 NN_COMPILED_FOR(nn_convolution, small, NN_SMALL)
 NN_COMPILED_FOR(nn_convolution, any, NN_ANY)
 
-NN_SPECIALIZED void nn_convolution_int4(
+/* Where some convolutions of a network have weights of 4 bits, they share their code with those of 8 bits. */
+NN_SPECIALIZED void nn_packed_convolution(
     const nn_layer *layer, const nn_rows *in, int y, int8_t *out, int8_t *scratch, nn_kind kind)
 {
-    nn_convolve(layer, in, y, out, scratch, kind, 4);
+    nn_convolve(layer, in, y, out, scratch, kind, 1);
 }
-NN_COMPILED_FOR(nn_convolution_int4, rectified, NN_RECTIFIED)
-NN_COMPILED_FOR(nn_convolution_int4, small, NN_SMALL)
-NN_COMPILED_FOR(nn_convolution_int4, any, NN_ANY)
+NN_COMPILED_FOR(nn_packed_convolution, steep, NN_STEEP)
+NN_COMPILED_FOR(nn_packed_convolution, small, NN_SMALL)
+NN_COMPILED_FOR(nn_packed_convolution, any, NN_ANY)
 
 /* A depthwise convolution with one output channel for each input channel. */
 NN_SPECIALIZED void nn_depthwise(

@@ -54,6 +54,7 @@ typedef struct {
     int16_t per_channel;       /* 1: a multiplier for each output channel, 0: one for all */
     int16_t pairs;             /* pairs of columns that a depthwise layer has scratch memory for, 0 for none */
     int16_t keeps_pairs;       /* 1: of all channels, and nothing else uses this memory before the next row */
+    int16_t bits;              /* of a weight of a convolution: 8 or 4 */
     int32_t patch;             /* weights of one output channel of a convolution */
     int32_t weights_each;      /* the same, padded with zeros in a convolution */
     const int8_t *weights;     /* depthwise: [height][width][channel], fully connected: [out][in] */
@@ -104,6 +105,7 @@ static inline int32_t nn_round_shift(int32_t a, int exponent)
 /* What is known of the outputs of a layer when the network is generated. But for NN_ANY, sums are kept twice as large:
  * the upper half of their product with a multiplier is then what TensorFlow Lite computes. */
 typedef enum {
+    NN_STEEP,     /* as NN_RECTIFIED, with multipliers below 1 and sums below 2^29; `right` is -1 to 21 */
     NN_RECTIFIED, /* as NN_SMALL, with the zero point -128, so that negative values do not count; `right` is at most 22 */
     NN_SMALL,     /* sums below 2^30, multipliers below 0.5, and all of int8 as outputs */
     NN_ANY
@@ -112,14 +114,14 @@ typedef enum {
 /* How the sums of one output channel become int8. */
 typedef struct {
     int32_t multiplier, right;
-    int32_t offset;    /* twice the zero point, and 1 to round */
+    int32_t offset;    /* twice the zero point, and 1 to round; added before the shift where this is one to the right */
     int32_t low, high; /* clamps */
 } nn_scale;
 
 NN_SPECIALIZED nn_scale nn_scale_of(const nn_layer *layer, int c, nn_kind kind)
 {
-    const int place = c * layer->per_channel, right = layer->right[place];
-    const int32_t offset = kind == NN_RECTIFIED ? -255 * (1 << right) : 2 * layer->out_zero + 1;
+    const int place = c * layer->per_channel, right = layer->right[place] + (kind == NN_STEEP);
+    const int32_t offset = kind <= NN_RECTIFIED ? -255 * (1 << right) : 2 * layer->out_zero + 1;
     const nn_scale scale = {layer->multiplier[place], right, offset, layer->low, layer->high};
     return scale;
 }
@@ -163,6 +165,8 @@ NN_SPECIALIZED int8_t nn_requantize(nn_scale scale, int32_t sum, nn_kind kind)
 {
     const int right = scale.right;
     /* Negative values end at -128, however they are rounded. */
+    if (kind == NN_STEEP)
+        return nn_saturated_half((scale.offset + 2 * nn_multiply_add_high(sum, scale.multiplier, 0)) >> right);
     if (kind == NN_RECTIFIED) return nn_saturated_half(nn_multiply_add_high(sum, scale.multiplier, scale.offset) >> right);
     if (kind == NN_SMALL) {
         const int32_t scaled = nn_multiply_add_high(sum, scale.multiplier, 0);

@@ -179,7 +179,8 @@ def pareto(results: pd.DataFrame, column: str, limit: float | None = None) -> Fi
         limit: The budget, in the unit of the column; None for no limit.
     """
     kind = by_name[column]
-    figure, tasks = axes_of_tasks(selection.int8_models(results), 9, lambda rows: 4)
+    models = selection.int8_models(results).dropna(subset=[column])
+    figure, tasks = axes_of_tasks(models, 9, lambda rows: 4)
     figure.axes[0].set(xlabel=kind.axis, title="no int8 model of known cost yet")
     for task, rows, ax in tasks:
         rows = rows.assign(cost=rows[column].astype(float) / kind.scale)

@@ -149,10 +149,12 @@ def answer_sentences(answers: Mapping[str, selection.Answer]) -> str:
 def _answer_sentence(task: str, answer: selection.Answer) -> str:
     row = answer.row
     ram, flash, time = (by_name[column].with_unit(row[column], 0) for column in selection.COSTS)
+    measured = by_name["measured_flash_bytes"].with_unit(row.get("measured_flash_bytes"), 0)
+    c_code = f" ({measured} as our C code)" if measured and row["variant"] == "int4_pointwise" else ""
     lead = f"For {task} take" if answer.fits else f"Nothing fits for {task}; the nearest is"
     return (
         f"{lead} **{short_name(row)}**, {row['variant']}: it is right on {row['top1']:.0%} of {row['n_test']} test "
-        f"images, takes {ram} of RAM and {flash} of flash, and about {time} on an STM32H747."
+        f"images, takes {ram} of RAM and {flash} of flash{c_code}, and about {time} on an STM32H747."
     )
 
 
