@@ -75,7 +75,7 @@ def packed(rng):
     yield from pointwise(rng, bits=4)
     yield from convolutions(rng, bits=4)
     yield layer("nn_convolution", (2, 4, 1024), 6, rng=rng, bits=4)
-    for gain in (1, 3, 6):  # the last one has multipliers above and below a half
+    for gain in (1, 6, 12):  # the last one has multipliers above and below a half
         yield layer("nn_convolution", (3, 3, 40), 10, rng=rng, zero_points=(-1, -128), gain=gain, bits=4)
     for i, settings in enumerate(SCALES):  # with weights of 8 bits before them
         first = layer("nn_convolution", (5, 6, 3), 7, (3, 3), (1, 1), "SAME", rng, zero_points=ZEROS[i % 4], **settings)

@@ -76,6 +76,8 @@ def deployment_checks(deployed: Deployment) -> dict[str, str]:
     vectors = f"{deployed.facts['vectors']} test images"
     passed = deployed.facts["vectors_pass_on_host"]
     checks = {f"{vectors} on this computer": "PASS" if passed else "make or cc is missing", **_left_out(deployed)}
+    if deployed.network.is_packed:
+        checks["weights of 4 bits"] = "predicted with 8 bits, which STM32Cube.AI gives them on Cortex-M"
     if deployed.measured is None:
         return {**checks, "on an emulated Cortex-M7": f"not measured: {', '.join(missing_tools())} is missing"}
     ratio = deployed.measured.portable_instructions / deployed.measured.instructions
