@@ -106,7 +106,7 @@ def test_a_kernel_of_zeros_stays_finite(folded, noise_images, variant):
     corrected = quantization.correct_biases(model, equalized, noise_images)
     exact = scores(corrected, noise_images)
     assert np.isfinite(exact).all()
-    assert np.abs(TFLiteModel(quantization.to_int8_with_ranges(corrected)).predict(noise_images) - exact).mean() < 0.01
+    assert np.abs(TFLiteModel(quantization.to_int8_with_ranges(corrected)).predict(noise_images) - exact).mean() < 0.05
 
 
 def test_biases_of_channels_with_weights_near_zero_are_kept_with_4_bits(folded, noise_images):
@@ -200,10 +200,19 @@ def test_steps_of_4_bits_have_less_error_than_those_of_the_largest_weight(folded
     for name, scale in model.int4_scales.items():
         kernel = folded.get_layer(name).get_weights()[0]
         largest = np.abs(kernel).max(axis=(0, 1, 2), keepdims=True) / 7
-        for which, step in (("chosen", scale), ("largest weight", largest)):
-            errors[which] += np.sum((np.clip(np.rint(kernel / step), -7, 7) * step - kernel) ** 2)
         assert (scale <= largest * 1.0001).all()
-    assert errors["chosen"] < 0.9 * errors["largest weight"]
+        is_free = (scale < 0.99 * scale.max()).ravel()  # the others may have the largest step that C code is fast with
+        for which, step in (("chosen", scale), ("largest weight", largest)):
+            error = np.clip(np.rint(kernel / step), -7, 7) * step - kernel
+            errors[which] += np.sum(error[..., is_free] ** 2)
+    assert 0 < errors["chosen"] < 0.95 * errors["largest weight"]
+
+
+def test_steps_of_4_bits_times_those_of_the_input_stay_below_those_of_the_output(folded, noise_images):
+    model = quantization.fake_quantize(folded, noise_images, "int4_pointwise")
+    for op in read_graph(quantization.to_int8_with_ranges(model)).ops:
+        if op.is_pointwise:
+            assert (op.inputs[0].scales * op.weights[0].scales / op.outputs[0].scales).max() < 1
 
 
 def test_kernel_of_an_unknown_layer_is_refused(rounded):
