@@ -104,7 +104,7 @@ def test_an_untrained_model_is_named_by_options_with_defaults(compared, capsys):
 
 
 def test_an_untrained_model_is_converted_once(compared, monkeypatch):
-    def fail(parameters):
+    def fail(*arguments):
         raise AssertionError("converted again")
 
     monkeypatch.setattr(before_training, "_converted", fail)
