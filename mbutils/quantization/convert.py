@@ -14,7 +14,8 @@ from mbutils.backend import convert_variables_to_constants_v2, keras, native_out
 from mbutils.config import normalize
 from mbutils.errors import WorkbookError
 from mbutils.progress import progress
-from mbutils.quantization.aware import FakeQuantized
+from mbutils.quantization.aware import FakeQuantized, fake_quantize
+from mbutils.quantization.folding import fold
 from mbutils.quantization.ranges import LARGEST_INT4_WEIGHT
 from mbutils.tflite.reader import read_graph
 
@@ -48,6 +49,9 @@ def to_int8_uncalibrated(model: keras.Model, variant: str = "int8_per_channel") 
         WorkbookError: If the converter refuses the model.
     """
     noise = np.random.default_rng(0).uniform(-1, 1, (1, *model.input_shape[1:])).astype(np.float32)
+    if variant == "int4_pointwise":
+        pixels = np.random.default_rng(0).integers(0, 256, noise.shape).astype(np.uint8)
+        return to_int8_with_ranges(fake_quantize(fold(model), pixels, variant))
     return _convert_calibrated(model, lambda: iter([[noise]]), variant)
 
 
