@@ -19,7 +19,7 @@ def ours(
 ) -> Callable[[], float]:
     """Prepares training steps of the workbook's model."""
     network = mobilenet.build(alpha, (image_size, image_size, 3), N_CLASSES, dropout=DEFAULTS.dropout)
-    training.compile_model(network, DEFAULTS)
+    training.compile_model(network, DEFAULTS, N_CLASSES)
     return _steps(network, batch_size, steps_per_round)
 
 

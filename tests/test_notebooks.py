@@ -102,7 +102,7 @@ def test_misspelt_parameter_stops_papermill_at_its_first_cells_and_writes_nothin
         (
             "train",
             {"dataset": "digits", "weights": "gone.keras", "results_dir": "mine"},
-            "cannot read gone.keras",
+            "weights: no file gone.keras: give imagenet, none, or",
         ),
         ("convert", {"calibration_images": "many"}, "calibration_images: expected int, got str 'many'"),
         ("evaluate", {"run_id": "none_such", "results_dir": "mine"}, "no run 'none_such' in"),

@@ -90,6 +90,8 @@ def test_softening_lowers_the_error_of_one_scale_where_a_channel_dwarfs_the_othe
         np.testing.assert_array_equal(values, expected)
 
 
+# With 4 bits and random weights, what rounding scatters is more than what it shifts.
+@pytest.mark.parametrize("variant", ["int8_per_channel", "int8_per_tensor"], indirect=True)
 def test_bias_correction_gives_channels_their_mean_back(folded, rounded, noise_images):
     corrected = quantization.correct_biases(rounded, folded, noise_images)
     exact = scores(folded, noise_images)

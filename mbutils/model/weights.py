@@ -57,14 +57,14 @@ def _keras_models() -> Path:
 
 
 def _model_from_file(path: Path, like: keras.Model) -> keras.Model:
+    if not path.is_file():
+        raise WorkbookError(f"weights: no file {path}: give imagenet, none, or a .keras or .weights.h5 file")
     if path.name.endswith(".weights.h5"):
         return _weights_from_h5(path, like)
     return read_model(path)
 
 
 def _weights_from_h5(path: Path, like: keras.Model) -> keras.Model:
-    if not path.is_file():
-        raise WorkbookError(f"weights: no file {path}: give imagenet, none, or a .keras or .weights.h5 file")
     source = keras.models.clone_model(like)
     try:
         source.load_weights(path, skip_mismatch=False)

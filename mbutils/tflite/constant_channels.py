@@ -133,7 +133,7 @@ def _convolved(op: Op, read: np.ndarray) -> np.ndarray:
     ends = [list(map(requantize.scaled, sums.tolist(), multiplier, shift)) for sums in (least, largest)]
     overflows = np.ldexp(np.maximum(np.abs(least), np.abs(largest)), np.maximum(shift, 0)) > _LARGEST
     values = np.array(ends) + op.outputs[0].zero_point
-    return np.clip(np.where(overflows, [[-128], [127]], values), *requantize.clamp(op))
+    return np.clip(np.where(overflows, [[-128], [127]], values), *requantize.clamp(op)).astype(np.int64)
 
 
 def _carried(op: Op, read: np.ndarray) -> np.ndarray:
