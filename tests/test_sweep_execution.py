@@ -314,11 +314,13 @@ def test_workers_started_apart_do_a_sweep_over_tls(sweep, scheduler, certificate
 @pytest.mark.slow
 def test_scheduler_and_workers_show_nothing_to_those_without_the_key(sweep, scheduler, certificate):
     processes = scheduler[1]
-    ports = {
-        c.laddr.port for p in processes for c in psutil.Process(p.pid).net_connections("inet") if c.status == "LISTEN"
-    }
-    assert len(ports) >= len(processes)
-    for port, page in itertools.product(ports, ("status", "info/main/workers.html", "metrics", "health")):
+
+    def ports():
+        found = (c for p in processes for c in psutil.Process(p.pid).net_connections("inet") if c.status == "LISTEN")
+        return {connection.laddr.port for connection in found}
+
+    wait_for(lambda: len(ports()) >= len(processes))
+    for port, page in itertools.product(ports(), ("status", "info/main/workers.html", "metrics", "health")):
         with pytest.raises(OSError):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=5)
 

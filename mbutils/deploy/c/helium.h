@@ -96,7 +96,7 @@ static inline void nn_fill_groups(
 }
 
 /* Four lanes times the weights of two channels, which `load` leaves in q0 and q1: 16 values of each. */
-#define NN_DOT_2X4(load)                                                                                              \
+#define NN_DOT_2X4(load, inputs)                                                                                      \
     __asm__("1: " load                                                                                                \
             "vldrb.8 q2, [%[lane]], #64\n"                                                                            \
             "vmladava.s8 %[a0], q0, q2\n"                                                                             \
@@ -114,7 +114,7 @@ static inline void nn_fill_groups(
             "bne 1b"                                                                                                  \
             : [a0] "+Te"(a0), [a1] "+Te"(a1), [a2] "+Te"(a2), [a3] "+Te"(a3), [b0] "+Te"(b0), [b1] "+Te"(b1),         \
               [b2] "+Te"(b2), [b3] "+Te"(b3), [weights] "+r"(weights), [lane] "+r"(lane), [blocks] "+r"(blocks)       \
-            : [lower] "w"(lower)                                                                                      \
+            : inputs                                                                                                  \
             : "q0", "q1", "q2", "q3", "cc", "memory")
 #define NN_LOAD_INT8 "vld20.32 {q0, q1}, [%[weights]]\nvld21.32 {q0, q1}, [%[weights]]!\n"
 #define NN_LOAD_INT4 "vldrb.8 q0, [%[weights]], #16\nvand q1, q0, %q[lower]\n"
@@ -135,9 +135,8 @@ NN_SPECIALIZED void nn_dot_2x4(const int8_t *weights, const int8_t *lanes, int b
 {
     int32_t a0 = bits == 4 ? bias[1] : bias[0], a1 = a0, a2 = a0, a3 = a0, b0 = bias[1], b1 = b0, b2 = b0, b3 = b0;
     const int8_t *lane = lanes;
-    const int8x16_t lower = vdupq_n_s8(15);
-    if (bits == 4) NN_DOT_2X4(NN_LOAD_INT4);
-    else NN_DOT_2X4(NN_LOAD_INT8);
+    if (bits == 4) NN_DOT_2X4(NN_LOAD_INT4, [lower] "w"(vdupq_n_s8(15)));
+    else NN_DOT_2X4(NN_LOAD_INT8, );
     *a = nn_vector(a0, a1, a2, a3);
     *b = nn_vector(b0, b1, b2, b3);
     if (bits == 8) return;
