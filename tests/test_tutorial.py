@@ -48,7 +48,7 @@ def workbook(tmp_path):
         shutil.copytree(PROJECT / name, tmp_path / name)
     rng = np.random.default_rng(0)
     for name, low in (("night", 0), ("day", 128)):
-        for folder, count in (("my_photos", 15), ("new_photos", 5)):
+        for folder, count in (("my_photos", 40), ("new_photos", 5)):
             (tmp_path / folder / name).mkdir(parents=True)
             for number in range(count):
                 pixels = rng.integers(low, low + 128, (60, 80, 3), np.uint8)
