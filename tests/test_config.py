@@ -193,7 +193,7 @@ def test_a_hint_names_a_few_of_many_names(name, hint):
     assert nearest(name, [f"a{number}" for number in range(2012)] + runs) == hint
 
 
-@pytest.mark.parametrize(("variant", "expected"), [("int8_per_channel", (3, 0.0001)), ("int4_pointwise", (15, 0.0005))])
+@pytest.mark.parametrize(("variant", "expected"), [("int8_per_channel", (3, 0.0001)), ("int4_pointwise", (8, 0.0002))])
 def test_fine_tuning_left_open_suits_the_variant(variant, expected):
     parameters = ConvertParameters(variant=variant)
     assert (parameters.qat_epochs, parameters.qat_learning_rate) == expected

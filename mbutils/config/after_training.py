@@ -11,7 +11,7 @@ from mbutils.errors import WorkbookError, nearest
 INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor", "int4_pointwise")
 POINTWISE_LAYERS = tuple(f"conv_pw_{block}" for block in range(1, 14))
 # Epochs and learning rate of fine-tuning: steps of 4 bits are 18 times as large.
-_FINE_TUNING = {"int4_pointwise": (15, 0.0005)}
+_FINE_TUNING = {"int4_pointwise": (8, 0.0002)}
 
 
 @dataclass(frozen=True)
