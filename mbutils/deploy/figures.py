@@ -49,7 +49,7 @@ def comparison(
         One row for each figure, in bytes: `figure` (a column of `results.csv`), `published` (blank where this
         configuration is not), `predicted`, `c_code` (its counterpart in C), `measured` (blank without the tools).
     """
-    table = published.footprint_bytes()
+    table = published.flowers(published.footprint_bytes())
     known = dict(zip(published.footprint_configurations(), table.to_dict("records"), strict=True))
     page = known.get(configuration, {})
     values: dict[str, int] = {"activation_ram_bytes": memory.arena_bytes}
