@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise, product
 
@@ -148,6 +149,11 @@ def test_counts_of_the_published_networks_are_those_of_their_graphs(name):
 # What later versions of the tool take.
 
 
+def with_all_channels(name):
+    """Returns a footprint with the channels that are constant because the weights are random."""
+    return replace(predicted(name), alive=None)
+
+
 @pytest.mark.parametrize(
     ("column", "edition", "mean", "worst"),
     [
@@ -169,7 +175,7 @@ def test_later_versions_are_predicted_for_networks_left_out(column, edition, mea
 @pytest.mark.parametrize("name", PUBLISHED_V1)
 def test_the_published_lies_in_the_range_of_each_version(name, edition):
     row = published_row(name, published.flowers(published.footprint_bytes(edition)))
-    found = versions.footprint(predicted(name), edition)
+    found = versions.footprint(with_all_channels(name), edition)
     assert found["weights_flash_bytes"].bytes == predicted(name).weights_flash_bytes
     for column, estimate in found.items():
         slack = 6 if column == "weights_flash_bytes" else 0
@@ -178,7 +184,7 @@ def test_the_published_lies_in_the_range_of_each_version(name, edition):
 
 
 def test_today_s_tool_takes_more_activation_ram_and_far_less_code():
-    first, today = (costs.columns(predicted(V1_25), edition) for edition in (FIRST_EDITION, NEWEST_EDITION))
+    first, today = (costs.columns(with_all_channels(V1_25), edition) for edition in (FIRST_EDITION, NEWEST_EDITION))
     assert today["activation_ram_bytes"] > 1.2 * first["activation_ram_bytes"]
     assert today["code_flash_bytes"] < 0.6 * first["code_flash_bytes"]
     assert today["weights_flash_bytes"] == first["weights_flash_bytes"]

@@ -80,7 +80,7 @@ def test_a_file_is_sized_without_tensorflow(model_path):
 def test_an_edition_gives_the_figures_of_its_tool(model_path, capsys):
     assert cli.main(["footprint", model_path, "--edition", "4.1"]) == 0
     text = capsys.readouterr().out
-    assert "ST Edge AI Core 4.0.0" in text and "latency on STM32N6" in text and "7.3.0" not in text
+    assert "ST Edge AI Core 4.0.0" in text and "latency on STM32N6" in text
     assert cli.main(["footprint", model_path, "--edition", "4.1", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["activation_ram_bytes_low"] <= 277_545 <= values["activation_ram_bytes_high"]
