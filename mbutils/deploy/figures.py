@@ -80,7 +80,7 @@ def stages(memory: Plan, ops: tuple[Op, ...]) -> list[dict[str, Any]]:
         {
             "name": name,
             "macs": own["macs"],
-            "estimated_ms": {board: latency.estimate(own, board).milliseconds for board in latency.BOARDS},
+            "estimated_ms": {board: latency.estimate(own, board).milliseconds for board in latency.boards()},
         }
         for name, own in zip(memory.stage_names, counts, strict=True)
     ]
