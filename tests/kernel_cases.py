@@ -181,7 +181,6 @@ def layer(kernel, input_shape, channels=0, window=(1, 1), stride=(1, 1), padding
         bias=(bias - zero_points[0] * weights.sum(axis=1)).astype(np.int32),
         multiplier=multiplier,
         shift=shift,
-        largest_sum=int((np.abs(weights).sum(axis=1) * 255 + np.abs(bias)).max()),
     )
 
 

@@ -264,6 +264,37 @@ def test_values_are_rounded_twice():
     assert requantize.scaled(1, 2**30, -1) == 1  # a quarter: a half rounds up to 1, whose half rounds away from zero
 
 
+def outputs_of(multiplier, shift, sums, bounds):
+    """The output, less its zero point, of each sum."""
+    return [min(max(requantize.scaled(value, int(multiplier), int(shift)), bounds[0]), bounds[1]) for value in sums]
+
+
+@pytest.mark.parametrize("bounds", [(0, 255), (-128, 127), (3, 40)])
+@pytest.mark.parametrize("shift", [0, -1, -2, -4, -5, -15, -16, -21, -31])
+def test_a_multiplier_that_holds_its_shift_changes_no_output(bounds, shift):
+    rng = np.random.default_rng(-shift)
+    multipliers, shifts = rng.integers(2**30, 2**31, 8).astype(np.int32), np.full(8, shift, np.int8)
+    low, high = rng.integers(-3000, -1000, 8), rng.integers(1000, 3000, 8)
+    held = requantize.with_shifts(multipliers, shifts, low, high, bounds)
+    assert (held & requantize.SHIFT_BITS).tolist() == [min(-shift, 15)] * 8
+    assert (held != multipliers).any()
+    for one, multiplier, first, last in zip(held, multipliers, low, high, strict=True):
+        sums = range(first, last + 1)
+        expected = outputs_of(multiplier, shift, sums, bounds)
+        assert outputs_of(one, -(one & requantize.SHIFT_BITS), sums, bounds) == expected
+
+
+def test_a_multiplier_of_zero_stays_without_effect():
+    held = requantize.with_shifts(np.array([0], np.int32), np.array([-1], np.int8), *np.array([[-9], [9]]), (-128, 127))
+    assert outputs_of(held[0], -1, range(-9, 10), (-128, 127)) == [0] * 19
+
+
+def test_no_multipliers_hold_their_shifts_where_an_output_would_change():
+    # Every multiple of 2^8 begins an output: any other multiplier begins some of them at another sum.
+    exact = np.array([2**30], np.int32), np.array([-7], np.int8)
+    assert requantize.with_shifts(*exact, np.array([-(2**15)]), np.array([2**15]), (-100, 100)) is None
+
+
 @pytest.mark.parametrize("text", ['a "quoted" \\ name', "Gänseblümchen", "tab\there", "what??!", "1\\n2"])
 def test_class_names_are_c_strings(tmp_path, text):
     literal = string_literal(text)

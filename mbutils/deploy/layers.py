@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -33,7 +34,6 @@ class Layer:
         bits: Those of a weight: 8, or 4 in a convolution with weights from -8 to 7, which the C code packs.
         bias: int32, less the zero point of the input times the sum of the weights.
         multiplier, shift: One for each output channel, or one for all; see `requantize`.
-        largest_sum: The most that a sum of products and bias can be, positive or negative.
         macs: Multiply-accumulates.
         reads: Whose outputs it reads: 1 for the layer before it, 2 for the one before that; the image comes before all.
     """
@@ -52,7 +52,6 @@ class Layer:
     bias: np.ndarray | None = None
     multiplier: np.ndarray | None = None
     shift: np.ndarray | None = None
-    largest_sum: int = 0
     macs: int = 0
     reads: tuple[int, ...] = (1,)
 
@@ -65,6 +64,32 @@ class Layer:
     def constant_bytes(self) -> int:
         """The bytes of its weights and biases, those of 4 bits two in a byte."""
         return 0 if self.weights is None else -(-self.weights.size * self.bits // 8) + self.bias.nbytes
+
+    @cached_property
+    def sums(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the largest sum of products and bias of each output channel of a convolution: int64."""
+        axis = 0 if self.kernel == "nn_depthwise" else 1
+        positive = np.maximum(self.weights, 0).sum(axis=axis, dtype=np.int64)
+        negative = np.minimum(self.weights, 0).sum(axis=axis, dtype=np.int64)
+        return self.bias - 128 * positive + 127 * negative, self.bias + 127 * positive - 128 * negative
+
+    @property
+    def largest_sum(self) -> int:
+        """The most that a sum can be, positive or negative."""
+        low, high = self.sums
+        return int(np.maximum(-low, high).max())
+
+    @property
+    def multiplier_with_shift(self) -> np.ndarray | None:
+        """Multiplier and shift of each output channel of a convolution in one number; None where it cannot be."""
+        if len(self.multiplier) == 1 or self.largest_sum >= requantize.SMALL_SUM or (self.shift > 0).any():
+            return None
+        return requantize.with_shifts(self.multiplier, self.shift, *self.sums, self._bounds)
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        """The least and largest output less its zero point."""
+        return self.clamp[0] - self.zero_points[1], self.clamp[1] - self.zero_points[1]
 
     @property
     def kind(self) -> str:
@@ -229,15 +254,10 @@ def _with_bias(layer: Layer, bias: np.ndarray) -> Layer:
     """Returns the layer with its bias; a channel whose output is constant gets one with small sums instead."""
     if layer.kernel == "nn_fully_connected":
         return replace(layer, bias=bias.astype(np.int32))
-    axis = 0 if layer.kernel == "nn_depthwise" else 1
-    positive = np.maximum(layer.weights, 0).sum(axis=axis, dtype=np.int64)
-    negative = np.minimum(layer.weights, 0).sum(axis=axis, dtype=np.int64)
-    low, high = -128 * positive + 127 * negative, 127 * positive - 128 * negative  # without the bias
+    low, high = replace(layer, bias=bias).sums
     multiplier, shift = layer.multiplier.copy(), layer.shift.copy()
-    bounds = (layer.clamp[0] - layer.zero_points[1], layer.clamp[1] - layer.zero_points[1])
-    for c in np.flatnonzero(np.maximum(-(bias + low), bias + high) >= requantize.SMALL_SUM):
-        ends = int(bias[c] + low[c]), int(bias[c] + high[c])
-        if len(multiplier) > 1 and (same := requantize.constant(*ends, int(multiplier[c]), int(shift[c]), bounds)):
+    for c in np.flatnonzero(np.maximum(-low, high) >= requantize.SMALL_SUM):
+        given = int(low[c]), int(high[c]), int(multiplier[c]), int(shift[c])
+        if len(multiplier) > 1 and (same := requantize.constant(*given, layer._bounds)):
             bias[c], multiplier[c], shift[c] = same
-    largest = int(np.maximum(-(bias + low), bias + high).max())
-    return replace(layer, bias=bias.astype(np.int32), multiplier=multiplier, shift=shift, largest_sum=largest)
+    return replace(layer, bias=bias.astype(np.int32), multiplier=multiplier, shift=shift)

@@ -11,6 +11,9 @@ from mbutils.deploy.memory import ALIGNMENT, Plan, Step, is_flat
 from mbutils.deploy.network import Network
 from mbutils.deploy.render import braced, render
 from mbutils.deploy.scratch import VECTOR, padded
+from mbutils.tflite.requantize import SHIFT_BITS
+
+_WITH_KINDS = ("nn_convolution", "nn_depthwise")
 
 
 def network_h(network: Network, plan: Plan, has_threshold: bool = False, model_id: str = "") -> str:
@@ -32,7 +35,7 @@ def network_h(network: Network, plan: Plan, has_threshold: bool = False, model_i
 def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
     """Returns network.c: weights, and the calls of the kernels; with a threshold, that in labels.h is used."""
     layers = network.layers
-    heights = [layer.window[0] for layer in layers if layer.kernel in ("nn_convolution", "nn_depthwise")]
+    heights = [layer.window[0] for layer in layers if layer.kernel in _WITH_KINDS]
     symbols = _symbols(network)
     return render(
         "network.c",
@@ -40,12 +43,15 @@ def network_c(network: Network, plan: Plan, has_threshold: bool = False) -> str:
         plan=plan,
         max_rows=max(heights, default=1),
         max_steps=max(map(len, plan.stages)),
+        shift_bits=SHIFT_BITS if network.is_packed else 0,
         subtracts_128=bool((network.table == np.arange(-128, 128)).all()),
         score_scale=f"{np.float32(network.score_scale):.9g}f",
         has_threshold=has_threshold,
         symbols=symbols,
         layers=[
-            _layer(step, symbols[step.layer], is_flat(stage, step.layer)) for stage in plan.stages for step in stage
+            _layer(step, symbols[step.layer], is_flat(stage, step.layer), network.is_packed)
+            for stage in plan.stages
+            for step in stage
         ],
         stages=[
             (stage, [_step(step, symbols, is_flat(stage, step.layer), network.is_packed) for step in stage])
@@ -65,20 +71,26 @@ def _symbols(network: Network) -> dict[Layer, str]:
     return symbols
 
 
-def _layer(step: Step, symbol: str, flat: bool) -> tuple[str, dict[str, np.ndarray], list[str]]:
+def _layer(step: Step, symbol: str, flat: bool, packed: bool) -> tuple[str, dict[str, np.ndarray], list[str]]:
     """Returns the C name of a layer, its constant arrays, and the initializers of its `nn_layer`."""
-    arrays = _arrays(step.layer)
+    arrays = _arrays(step.layer, packed)
     members = {**_members(step, flat), **{name: f"{symbol}_{name}" for name in arrays}}
     return symbol, arrays, [f".{name} = {value}" for name, value in members.items()]
 
 
-def _arrays(layer: Layer) -> dict[str, np.ndarray]:
-    """Returns the constant arrays of a layer by member of `nn_layer`."""
+def _arrays(layer: Layer, packed: bool) -> dict[str, np.ndarray]:
+    """Returns the constant arrays of a layer by member of `nn_layer`.
+
+    Where weights are packed, flash counts more than a few instructions: multipliers hold their shifts.
+    """
     arrays: dict[str, np.ndarray] = {}
     if layer.weights is not None:
         arrays["weights"] = layer.weights
     if layer.bias is not None:
         arrays |= {"bias": layer.bias, "multiplier": layer.multiplier, "right": -1 - layer.shift}
+    if packed and layer.kernel in _WITH_KINDS and (held := layer.multiplier_with_shift) is not None:
+        arrays["multiplier"] = held
+        del arrays["right"]
     if layer.kernel == "nn_convolution":
         weights = _packed(layer.weights) if layer.bits == 4 else _interleaved(layer.weights)
         arrays |= {"weights": weights, "bias": np.pad(layer.bias, (0, len(layer.bias) % 2))}
@@ -147,4 +159,4 @@ def _function(layer: Layer, packed: bool) -> str:
     """Returns the name of the kernel for what is known of the outputs, and whether the network packs weights."""
     if layer.kernel == "nn_convolution" and packed:
         return f"nn_packed_convolution_{layer.packed_kind}"
-    return f"{layer.kernel}_{layer.kind}" if layer.kernel in ("nn_convolution", "nn_depthwise") else layer.kernel
+    return f"{layer.kernel}_{layer.kind}" if layer.kernel in _WITH_KINDS else layer.kernel

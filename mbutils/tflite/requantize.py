@@ -14,6 +14,8 @@ from mbutils.tflite.schema import CONVERT_HINT
 
 SMALL_SUM = 2**30  # below it the DSP extension can double a sum
 SOFTMAX_INTEGER_BITS = 5  # differences of logits are held in units of 2^-26
+SHIFT_BITS = 15  # the lowest bits of a multiplier that hold its shift
+_TRIED = 8  # numbers above and below them
 ADD_BITS = 20  # by which the inputs of a sum are shifted to the left
 CLAMPS = {"NONE": (-np.inf, np.inf), "RELU": (0.0, np.inf), "RELU_N1_TO_1": (-1.0, 1.0), "RELU6": (0.0, 6.0)}
 
@@ -40,6 +42,49 @@ def scaled(value: int, multiplier: int, shift: int) -> int:
     exponent = max(-shift, 0)
     rounded = (abs(product) + (1 << exponent >> 1)) >> exponent
     return rounded if product >= 0 else -rounded
+
+
+def with_shifts(
+    multiplier: np.ndarray, shift: np.ndarray, low: np.ndarray, high: np.ndarray, bounds: tuple[int, int]
+) -> np.ndarray | None:
+    """Returns multipliers that hold their shift, with the same output as the given ones for every sum that there is.
+
+    The lowest four bits are the shift to the right. A multiplier that is changed so little can only change the output
+    of a sum at which an output begins. These sums are compared, and the bits above tried until all are the same.
+
+    Args:
+        multiplier: int32, shape (n,).
+        shift: 0 to -31, shape (n,).
+        low: The least sum of each, shape (n,).
+        high: The largest, below `SMALL_SUM`.
+        bounds: The least and largest output less its zero point.
+
+    Returns:
+        The multipliers, int32, shape (n,); None if there is not one for each.
+    """
+    wanted = _first_sums(multiplier, shift, low, high, bounds)
+    found = np.zeros_like(multiplier)
+    held = np.maximum(shift, -SHIFT_BITS).astype(np.int32)
+    kept = multiplier >> held - shift & ~SHIFT_BITS
+    for change in sorted(range(-_TRIED, _TRIED + 1), key=abs):
+        near = kept + change * (SHIFT_BITS + 1) | -held
+        same = (_first_sums(near, held, low, high, bounds) == wanted).all(axis=1) & (found == 0)
+        found[same] = near[same]
+    return found if found.all() else None
+
+
+def _first_sums(
+    multiplier: np.ndarray, shift: np.ndarray, low: np.ndarray, high: np.ndarray, bounds: tuple[int, int]
+) -> np.ndarray:
+    """Returns the least sum from `low` to `high` that `scaled` takes to each output but the first, or `high` + 1."""
+    outputs, step = np.arange(bounds[0] + 1, bounds[1] + 1), np.int64(1) << -shift.astype(np.int64)[:, None]
+    half = step >> 1
+    # The least product after the first rounding; the second one rounds halves away from zero.
+    least = np.where(outputs > 0, outputs * step - half, (outputs - 1) * step + half + 1)
+    least = np.clip(least, -(2**31), 2**31)  # beyond all products
+    # A multiplier of 0 does what 1 does to sums below 2^30.
+    sums = -((1 - 2 * least) * 2**30 // np.maximum(multiplier, 1)[:, None].astype(np.int64))
+    return np.clip(sums, low[:, None], high[:, None] + 1)
 
 
 def multipliers(op: Op) -> tuple[np.ndarray, np.ndarray]:

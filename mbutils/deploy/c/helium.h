@@ -162,7 +162,7 @@ NN_SPECIALIZED void nn_convolve_groups(
         const int place = c * layer->per_channel, next = c + 1 < channels ? place + layer->per_channel : place;
         const int32x4_t multiplier_a = vdupq_n_s32(layer->multiplier[place]);
         const int32x4_t multiplier_b = vdupq_n_s32(layer->multiplier[next]);
-        const int32x4_t right_a = vdupq_n_s32(layer->right[place]), right_b = vdupq_n_s32(layer->right[next]);
+        const int32x4_t right_a = vdupq_n_s32(nn_right(layer, place)), right_b = vdupq_n_s32(nn_right(layer, next));
         for (int i = 0; i * NN_LANES < pixels; i++) {
             int32x4_t a, b;
             nn_dot_2x4(weights, lanes + i * group_bytes, blocks, layer->bias + c, offsets[i], &a, &b, bits);
@@ -231,12 +231,13 @@ NN_SPECIALIZED void nn_depthwise_16(const nn_layer *layer, int c, const int8_t *
     const uint32x4_t each = vidupq_n_u32(0, 1), scales = vmulq_n_u32(each, (uint32_t)step);
     const uint32x4_t places = vmulq_n_u32(each, NN_COLUMN);
     const int32_t *bias = layer->bias + c, *multiplier = layer->multiplier + c * step;
-    const int8_t *right = layer->right + c * step;
     for (int left = nn_minimum(channels - c, NN_VECTOR); left > 0; left -= 4) {
         const mve_pred16_t valid = vctp32q((uint32_t)left);
         const int32x4_t b = vldrwq_z_s32(bias, valid);
         const int32x4_t m = vldrwq_gather_shifted_offset_z_s32(multiplier, scales, valid);
-        const int32x4_t r = vldrbq_gather_offset_z_s32(right, scales, valid);
+        const int32x4_t r = NN_SHIFT_BITS && !layer->right
+                                ? vsubq_n_s32(vandq_s32(m, vdupq_n_s32(NN_SHIFT_BITS)), 1)
+                                : vldrbq_gather_offset_z_s32(layer->right + c * step, scales, valid);
         const uint32x4_t kernel_at = vaddq_n_u32(places, (uint32_t)kernel);
         const int8x16_t w0 = vreinterpretq_s8_s32(vldrwq_gather_base_s32(kernel_at, 0));
         const int8x16_t w1 = vreinterpretq_s8_s32(vldrwq_gather_base_s32(kernel_at, 4));
@@ -255,7 +256,7 @@ NN_SPECIALIZED void nn_depthwise_16(const nn_layer *layer, int c, const int8_t *
         }
         bias += 4;
         multiplier += 4 * step;
-        right += 4 * step;
+        c += 4;
         kernel += 16;
         columns += 16;
         out += 4;

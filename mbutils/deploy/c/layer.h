@@ -60,7 +60,7 @@ typedef struct {
     const int8_t *weights;     /* depthwise: [height][width][channel], fully connected: [out][in] */
     const int32_t *bias;       /* less the zero point of the input times the sum of the weights */
     const int32_t *multiplier; /* in units of 2^-31 */
-    const int8_t *right;       /* then a shift to the right by one more than this */
+    const int8_t *right;       /* then a shift to the right by one more; NULL where the multipliers hold that shift */
 } nn_layer;
 
 /* The rows of a map that are in memory: row y lies at place y modulo `held`. */
@@ -118,9 +118,17 @@ typedef struct {
     int32_t low, high; /* clamps */
 } nn_scale;
 
+/* The shift to the right of a channel, less one. In some networks the lowest bits of a multiplier may hold its shift: then
+ * the bits above were chosen so that no output changes. */
+static inline int nn_right(const nn_layer *layer, int place)
+{
+    const int is_held = NN_SHIFT_BITS && !layer->right;
+    return is_held ? (layer->multiplier[place] & NN_SHIFT_BITS) - 1 : layer->right[place];
+}
+
 NN_SPECIALIZED nn_scale nn_scale_of(const nn_layer *layer, int c, nn_kind kind)
 {
-    const int place = c * layer->per_channel, right = layer->right[place] + (kind == NN_STEEP);
+    const int place = c * layer->per_channel, right = nn_right(layer, place) + (kind == NN_STEEP);
     const int32_t offset = kind <= NN_RECTIFIED ? -255 * (1 << right) : 2 * layer->out_zero + 1;
     const nn_scale scale = {layer->multiplier[place], right, offset, layer->low, layer->high};
     return scale;
