@@ -29,11 +29,12 @@ def printable(text: str) -> str:
 
 
 def nearest(name: str, valid: list[str] | tuple[str, ...]) -> str:
-    """Returns a hint that names the nearest valid names, or the first of them where none is near."""
+    """Returns a hint that names the nearest valid names, or the first of them where none is near, as to a number."""
     from difflib import get_close_matches
 
     near, others = _NAMED
-    if matches := get_close_matches(name, valid, n=near, cutoff=0.8) or get_close_matches(name, valid, n=1):
+    matches = get_close_matches(name, valid, n=near, cutoff=0.8) or get_close_matches(name, valid, n=1)
+    if matches and any(map(str.isalpha, name)):
         return f"did you mean {' or '.join(map(repr, matches))}?"
     more = f" or {len(valid) - others} more" if len(valid) > others else ""
     return f"choose one of {', '.join(valid[:others])}{more}"

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 
 from mbutils.config import (
+    EDITIONS,
+    NEWEST_EDITION,
     PROJECT,
     RECIPES,
     Budget,
+    CompareParameters,
     ConvertParameters,
     DeployParameters,
     ModelParameters,
@@ -85,6 +88,16 @@ def test_no_number_is_infinite(kind, name):
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_every_recipe_holds_valid_values(recipe):
     assert suited(TrainParameters.from_dict(read_recipe(recipe)), 2000).epochs > 0
+
+
+def test_edition_that_papermill_takes_for_a_number_is_the_edition():
+    assert CompareParameters.from_dict({"edition": 4.0, "costs_of": 2.1}).edition == "4.0"
+    assert CompareParameters().edition == NEWEST_EDITION
+
+
+def test_unknown_edition_is_answered_with_all_there_are():
+    with pytest.raises(WorkbookError, match=f"edition: unknown value '4.2': choose one of {', '.join(EDITIONS)}$"):
+        CompareParameters(edition="4.2")
 
 
 def test_whole_number_serves_where_a_float_is_expected():

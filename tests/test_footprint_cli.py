@@ -13,7 +13,7 @@ from deploy_models import tflite as mobilenet
 from tflite_models import tflite
 
 from mbutils import cli, runs
-from mbutils.config import ModelParameters
+from mbutils.config import EDITIONS, FIRST_EDITION, ModelParameters
 from mbutils.device import costs, published
 from mbutils.report import before_training
 
@@ -75,6 +75,21 @@ def test_a_file_is_sized_without_tensorflow(model_path):
     )
     output = subprocess.check_output([sys.executable, "-c", code, "footprint", model_path], text=True)
     assert output.splitlines()[-1] == "[]"
+
+
+def test_an_edition_gives_the_figures_of_its_tool(model_path, capsys):
+    assert cli.main(["footprint", model_path, "--edition", "4.1"]) == 0
+    text = capsys.readouterr().out
+    assert "ST Edge AI Core 4.0.0" in text and "latency on STM32N6" in text
+    assert cli.main(["footprint", model_path, "--edition", "4.1", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["activation_ram_bytes_low"] <= 277_545 <= values["activation_ram_bytes_high"]
+    assert values["total_flash_bytes"] < 270_000
+
+
+def test_an_unknown_edition_is_answered_with_all_there_are(model_path, capsys):
+    assert cli.main(["footprint", model_path, "--edition", "4.2"]) == 2
+    assert f"edition: unknown value '4.2': choose one of {', '.join(EDITIONS)}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -154,7 +169,8 @@ def test_the_results_table_has_the_accuracy_of_the_int8_model_on_validation(tiny
 
 
 def test_every_published_cell_is_there_once(compared):
-    assert len(compared) == 4 * 6 + len(published.latency())
+    times = published.flowers(published.latency())
+    assert len(compared) == 4 * 6 + (times["edition"] == FIRST_EDITION).sum()
     assert not compared.duplicated(["alpha", "image_size", "color_mode", "column"]).any()
     assert compared["ours"].notna().all()
 

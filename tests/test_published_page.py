@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from mbutils import runs
-from mbutils.config import PLANT_VILLAGE_39
+from mbutils.config import FIRST_EDITION, PLANT_VILLAGE_39, CompareParameters
 from mbutils.report import published_page, tables
 from mbutils.report.published_page import BETTER, ESTIMATE, MATCHED, NOT_RUN, WORSE
 
@@ -60,16 +60,53 @@ def test_other_data_is_never_compared(dataset, n_classes):
 )
 def test_an_accuracy_is_matched_where_the_published_one_is_in_its_interval(top1, verdict, later_verdict):
     row = compared(configurations(top1=top1)).squeeze()  # published: 83.24 %, later 92.10 %
-    assert (row["verdict"], row["verdict_later"]) == (verdict, later_verdict)
+    assert (row["verdict"], row["verdict_edition"]) == (verdict, later_verdict)
     assert row["low"] < top1 < row["high"]
 
 
 def test_a_model_that_was_not_run_gets_the_command_that_runs_it():
     rows = published_page.accuracies(configurations().iloc[:0])
-    assert set(rows["verdict"]) == {NOT_RUN} and (rows["note"] != "").all()
-    assert len(rows) == 16
+    assert set(rows["verdict_edition"]) == {NOT_RUN} and (rows["note"] != "").all()
+    assert rows["verdict"].value_counts().to_dict() == {
+        NOT_RUN: 16,
+        "": 2,
+    }  # Food-101 with alpha 1.0 is in later editions
     html = tables.published_accuracies(rows).to_html()
     assert "params/sweeps/food101.yaml" in html and "nan" not in html
+
+
+def test_the_first_page_stands_alone_where_it_is_chosen():
+    rows = published_page.accuracies(configurations(), FIRST_EDITION)
+    assert len(rows) == 16
+    html = tables.published_accuracies(rows).to_html()
+    assert "edition 1.0" in html and "edition 4.1" not in html
+    assert set(published_page.costs(results(), FIRST_EDITION)["edition"]) == {FIRST_EDITION}
+
+
+def test_the_chosen_edition_stands_next_to_the_first_page():
+    html = tables.published_accuracies(published_page.accuracies(configurations(), "4.0")).to_html()
+    assert "edition 1.0" in html and "edition 4.0" in html
+    table = published_page.costs(results(), "4.0")
+    first, chosen = (table[table["edition"] == edition] for edition in (FIRST_EDITION, "4.0"))
+    assert first.drop(columns="edition").equals(published_page.costs(results()).drop(columns="edition"))
+    cells = chosen[chosen["alpha"] == 0.5].set_index("column")
+    assert cells.loc["activation_ram_bytes", "published"] == round(456.67 * KIB)
+    assert cells.loc["activation_ram_bytes", "verdict"] == ESTIMATE
+    assert cells.loc["weights_flash_bytes", "verdict"] == MATCHED
+    assert {"latency_ms_stm32mp135", "latency_ms_stm32mp257"} <= set(chosen["column"])
+    assert "edition 4.0" in tables.published_costs(table).to_html()
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentences"),
+    [
+        ({}, ["edition 1.0 (STM32Cube.AI 7.3.0) and edition 4.1 (ST Edge AI Core 4.0.0)", "with our C code"]),
+        ({"edition": "1.0", "costs_of": "2.1"}, ["edition 1.0 (STM32Cube.AI 7.3.0) of", "with STM32Cube.AI 9.1.0"]),
+    ],
+)
+def test_the_head_of_a_report_says_which_edition_and_whose_costs(chosen, sentences):
+    text = tables.editions_sentence(CompareParameters(**chosen))
+    assert all(sentence in text for sentence in sentences)
 
 
 def results(**measured):

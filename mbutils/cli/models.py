@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mbutils import files
 from mbutils.cli import named_model
 from mbutils.cli.options import add_command, add_parameters, parameters_in, path, text
-from mbutils.config import DeployParameters, ModelParameters, cache_dir
+from mbutils.config import DeployParameters, FootprintParameters, ModelParameters, cache_dir
 from mbutils.errors import WorkbookError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def add_commands(commands: Any) -> None:  # noqa: ANN401
     footprint.add_argument("model", type=path, nargs="?", metavar="MODEL.tflite")
     for name in _MODEL_PARAMETERS:
         add_parameters(footprint, ModelParameters, name, default=str(getattr(ModelParameters, name)))
+    add_parameters(footprint, FootprintParameters, "edition")
     footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
 
     deploy = add_command(
@@ -84,10 +85,11 @@ def _footprint(options: argparse.Namespace) -> int:
     model = footprint(source)
     if not options.model:  # random weights say nothing of the channels that a trained model has
         model = replace(model, constant_channels=0, alive=None)
+    edition = options.edition or FootprintParameters.edition
     if options.json:
-        print(json.dumps(costs.record(model)))
+        print(json.dumps(costs.record(model, edition)))
     else:
-        print(costs.text(model))
+        print(costs.text(model, edition))
     return 0
 
 

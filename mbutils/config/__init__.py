@@ -4,6 +4,7 @@ A notebook's parameters cell repeats the defaults, because papermill wants liter
 """
 
 from mbutils.config.after_training import (
+    C_CODE,
     INT8_VARIANTS,
     Budget,
     CompareParameters,
@@ -15,6 +16,7 @@ from mbutils.config.after_training import (
     ModelParameters,
 )
 from mbutils.config.base import Parameters, check_path, check_text, parameter
+from mbutils.config.editions import EDITIONS, FIRST_EDITION, NEWEST_EDITION
 from mbutils.config.networks import MOBILENET, network_file, network_name
 from mbutils.config.paths import PROJECT, RECIPES, cache_dir, full_path, resolve_results_dir
 from mbutils.config.preprocessing import (

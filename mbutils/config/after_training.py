@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mbutils.config.base import Parameters, parameter
+from mbutils.config.editions import EDITIONS, FIRST_EDITION, NEWEST_EDITION
 from mbutils.config.preprocessing import COLOR_MODES
 from mbutils.errors import WorkbookError, nearest
 
+C_CODE = "c_code"  # ours; the other ways to run a model are the tools of `EDITIONS`
 # All have int8 activations; the last one has weights of 4 bits in pointwise convolutions, of 8 bits elsewhere.
 INT8_VARIANTS = ("int8_per_channel", "int8_per_tensor", "int4_pointwise")
 POINTWISE_LAYERS = tuple(f"conv_pw_{block}" for block in range(1, 14))
@@ -136,12 +138,27 @@ class FootprintParameters(Budget):
     ram_kib: float = parameter(256.0, "most total RAM in KiB, 0 for no limit", low=0.0)
     flash_kib: float = parameter(1024.0, "most total flash in KiB, 0 for no limit", low=0.0)
     n_classes: int = parameter(5, "classes of the classifier, 2 to 10000", low=2, high=10000)
+    edition: str = parameter(
+        FIRST_EDITION,
+        "whose tool: 1.0 for STM32Cube.AI 7.3.0 to 4.1 for ST Edge AI Core 4.0.0",
+        choices=tuple(EDITIONS),
+    )
 
 
 @dataclass(frozen=True)
 class CompareParameters(Budget):
     """Parameters of `compare.ipynb`: the results folder, and the budget that the answer must fit."""
 
+    costs_of: str = parameter(
+        C_CODE,
+        "whose RAM and flash must fit: c_code for ours, or the tool of edition 1.0 to 4.1",
+        choices=(C_CODE, *EDITIONS),
+    )
+    edition: str = parameter(
+        NEWEST_EDITION,
+        "published values to stand next to, besides the first: edition 1.0 to 4.1",
+        choices=tuple(EDITIONS),
+    )
     results_dir: str = parameter("", "empty for the project's own results folder")
 
 

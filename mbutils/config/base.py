@@ -171,6 +171,8 @@ def _checked(name: str, value: Any, kind: type, rules: Mapping[str, Any]) -> Any
         raise WorkbookError(f"{name}: the number has {value.bit_length():,} bits, the most is 63")
     if kind is float and type(value) is int:
         value = float(value)
+    if type(value) is float and str(value) in rules["choices"]:
+        value = str(value)  # papermill takes -p edition 4.0 for a number
     if type(value) is not kind:
         shown = "" if isinstance(value, list | dict) else f" {value!r:.80}"
         hint = " (write 0.001 instead of 1e-3)" if kind is float and isinstance(value, str) else ""

@@ -49,7 +49,7 @@ def comparison(
         One row for each figure, in bytes: `figure` (a column of `results.csv`), `published` (blank where this
         configuration is not), `predicted`, `c_code` (its counterpart in C), `measured` (blank without the tools).
     """
-    table = published.footprint_bytes()
+    table = published.flowers(published.footprint_bytes())
     known = dict(zip(published.footprint_configurations(), table.to_dict("records"), strict=True))
     page = known.get(configuration, {})
     values: dict[str, int] = {"activation_ram_bytes": memory.arena_bytes}
@@ -80,7 +80,7 @@ def stages(memory: Plan, ops: tuple[Op, ...]) -> list[dict[str, Any]]:
         {
             "name": name,
             "macs": own["macs"],
-            "estimated_ms": {board: latency.estimate(own, board).milliseconds for board in latency.BOARDS},
+            "estimated_ms": {board: latency.estimate(own, board).milliseconds for board in latency.boards()},
         }
         for name, own in zip(memory.stage_names, counts, strict=True)
     ]

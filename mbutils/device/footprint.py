@@ -39,6 +39,7 @@ class Footprint:
         live_bytes: The bytes in use while each op runs, padding and scratch included.
         buffers: The memory map: one record for each rectangle of ops by bytes.
         constant_channels: How many output channels of convolutions are the same for every image, or are not read.
+        is_mobilenet_v1: Whether it is MobileNet v1, for which the rules are exact.
         alive: What the model costs without them, as later versions of STM32Cube.AI and our C code leave them out; None
             if there are none.
         ranges: For the name of each estimated attribute, how low and high the true value may be: the worst
@@ -65,13 +66,14 @@ class Footprint:
     live_bytes: tuple[int, ...]
     buffers: tuple[Buffer, ...]
     ranges: dict[str, Range]
+    is_mobilenet_v1: bool
     constant_channels: int = 0
     alive: "Footprint | None" = None
 
     def to_dict(self) -> dict[str, int]:
         """Returns the numbers by the names of the columns of `results.csv`, for JSON and tables; sizes in bytes."""
         values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, int)}
+        return {name: value for name, value in values.items() if type(value) is int}
 
 
 def footprint(source: Path | str | bytes) -> Footprint:
@@ -116,6 +118,7 @@ def _as_it_is(graph: Graph) -> Footprint:
         live_bytes=plan.live_bytes,
         buffers=plan.buffers,
         ranges={name: estimate for name, estimate in figures.items() if estimate.low < estimate.high},
+        is_mobilenet_v1=estimates.is_mobilenet_v1(graph),
     )
 
 

@@ -6,6 +6,7 @@ Ops, shapes and sizes are those of the trained model, and RAM, flash, operations
 import gzip
 import hashlib
 import zlib
+from dataclasses import replace
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mbutils.config import COLOR_MODES, ModelParameters
+from mbutils.config import COLOR_MODES, FIRST_EDITION, ModelParameters
 from mbutils.data import cache
 from mbutils.device import costs, published
 from mbutils.device.footprint import footprint
@@ -77,32 +78,35 @@ def _converted(parameters: ModelParameters, variant: str) -> bytes:
     return quantization.to_int8_uncalibrated(network, variant)
 
 
-def row(parameters: ModelParameters) -> dict[str, float | str]:
-    """Returns the parameters of a model and its costs, by the columns of `results.csv`."""
-    return {name: getattr(parameters, name) for name in _KEYS} | costs.columns(footprint(tflite(parameters)))
+def row(parameters: ModelParameters, edition: str = FIRST_EDITION) -> dict[str, float | str]:
+    """Returns the parameters of a model and its costs with the tools of an edition, by the columns of `results.csv`."""
+    # Random weights say nothing of the channels that a trained model has.
+    model = replace(footprint(tflite(parameters)), constant_channels=0, alive=None)
+    return {name: getattr(parameters, name) for name in _KEYS} | costs.columns(model, edition)
 
 
-def table(models: list[ModelParameters]) -> pd.DataFrame:
+def table(models: list[ModelParameters], edition: str = FIRST_EDITION) -> pd.DataFrame:
     """Returns a row for each model, see `row`."""
     rows = []
     with progress(len(models), "footprint of untrained models", "model") as bar:
         for parameters in models:
-            rows.append(row(parameters))
+            rows.append(row(parameters, edition))
             bar.update()
     return pd.DataFrame(rows)
 
 
-def grid(n_classes: int) -> pd.DataFrame:
+def grid(n_classes: int, edition: str = FIRST_EDITION) -> pd.DataFrame:
     """Returns the costs of every alpha, image size and colour: `ALPHAS` x `IMAGE_SIZES` x `COLOR_MODES`."""
     points = product(ALPHAS, IMAGE_SIZES, COLOR_MODES)
-    return table([ModelParameters(alpha, size, color, n_classes) for alpha, size, color in points])
+    return table([ModelParameters(alpha, size, color, n_classes) for alpha, size, color in points], edition)
 
 
-def published_configurations(results: pd.DataFrame) -> pd.DataFrame:
+def published_configurations(results: pd.DataFrame, edition: str = FIRST_EDITION) -> pd.DataFrame:
     """Returns our costs of the models whose costs are published, from a run if there is one.
 
     Args:
         results: What `runs.results_table` returns.
+        edition: With whose tools; what runs record are those of the first.
 
     Returns:
         One row for each published model: `alpha`, `image_size`, `color_mode`, `n_classes`, the costs by the
@@ -113,8 +117,8 @@ def published_configurations(results: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for parameters in (ModelParameters(*key) for key in published.footprint_configurations()):
         key = tuple(getattr(parameters, name) for name in _KEYS)
-        if key in ours.index:
-            rows.append(dict(zip(_KEYS, key, strict=True)) | ours.loc[key].to_dict())
-        else:
-            rows.append(row(parameters) | {"source": "untrained"})
+        recorded = dict(zip(_KEYS, key, strict=True)) | ours.loc[key].to_dict() if key in ours.index else {}
+        if not recorded or edition != FIRST_EDITION:
+            recorded = {"source": "untrained"} | recorded | row(parameters, edition)
+        rows.append(recorded)
     return pd.DataFrame(rows)

@@ -1,14 +1,15 @@
 """The published page, cell by cell: the published value, ours, how they differ, and a verdict.
 
-The verdicts are `VERDICTS`. An accuracy is matched if the published one lies within the 95 % interval of ours, and
-better or worse otherwise. RAM and flash are matched within `TOLERANCE`. A figure that rests on a fit is an estimate,
-however close it comes; a figure that no run of the results folder has is not run here.
+The first edition is always there; one that is chosen stands next to it. The verdicts are `VERDICTS`. An accuracy is
+matched if the published one lies within the 95 % interval of ours, and better or worse otherwise. RAM and flash are
+matched within `TOLERANCE`. A figure that rests on a fit is an estimate, however close it comes; a figure that no run of
+the results folder has is not run here.
 """
 
 import pandas as pd
 from scipy import stats
 
-from mbutils.config import PLANT_VILLAGE_39
+from mbutils.config import FIRST_EDITION, NEWEST_EDITION, PLANT_VILLAGE_39
 from mbutils.device import costs as device_costs
 from mbutils.device import published
 from mbutils.report import before_training
@@ -16,7 +17,9 @@ from mbutils.report.labels import full_name
 
 MATCHED, BETTER, WORSE, ESTIMATE, NOT_RUN = VERDICTS = ("matched", "better", "worse", "estimate", "not run here")
 TOLERANCE = 0.001  # of RAM and flash: the page rounds to 0.01 KiB
+# What follows from rules and not from a fit: of the first edition, and of the later ones.
 _EXACT = ("activation_ram_bytes", "weights_flash_bytes")
+_EXACT_LATER = ("weights_flash_bytes",)
 _KEYS = ["dataset", "n_classes", "alpha", "image_size", "color_mode", "variant"]
 # What makes the missing runs.
 _COMMANDS = {
@@ -26,30 +29,31 @@ _COMMANDS = {
 }
 
 
-def accuracies(configurations: pd.DataFrame) -> pd.DataFrame:
+def accuracies(configurations: pd.DataFrame, edition: str = NEWEST_EDITION) -> pd.DataFrame:
     """Returns the published accuracies with ours.
 
     Args:
         configurations: What `selection.over_seeds` returns.
+        edition: The edition that stands next to the first.
 
     Returns:
         One row for each published model and each of ours that is one: `model`, `variant`, `published` and
-        `published_later` (the page, and its later edition), `ours` (the mean of the seeds) with its 95 % Wilson
-        interval `low` and `high`, all fractions, `seeds`, `difference` and `verdict`, `difference_later` and
-        `verdict_later`, and `note`: what to run where ours is missing.
+        `published_edition` (the first edition, and the one named in `edition`), `ours` (the mean of the seeds) with its
+        95 % Wilson interval `low` and `high`, all fractions, `seeds`, `difference` and `verdict`, `difference_edition`
+        and `verdict_edition`, and `note`: what to run where ours is missing.
     """
     ours = configurations[[*_KEYS, "model", "top1", "n_test", "seeds"]].rename(columns={"top1": "ours"})
-    rows = published.accuracies().merge(ours, on=_KEYS, how="left")
+    rows = published.accuracies(edition).merge(ours, on=_KEYS, how="left")
     theirs = rows.assign(task=rows["dataset"], settings="")
     rows["model"] = rows["model"].fillna(pd.Series([full_name(row) for row in theirs.itertuples()]))
     ends = [_wilson(*cell) for cell in zip(rows["ours"], rows["n_test"], strict=True)]
     rows[["low", "high"]] = pd.DataFrame(ends, index=rows.index, columns=["low", "high"], dtype=float)
-    for end in ("", "_later"):
+    for end in ("", "_edition"):
         rows[f"difference{end}"] = rows["ours"] - rows[f"published{end}"]
         rows[f"verdict{end}"] = [
             _accuracy_verdict(*cell) for cell in zip(rows["low"], rows["high"], rows[f"published{end}"], strict=True)
         ]
-    return rows.assign(note=rows["dataset"].map(_COMMANDS).where(rows["ours"].isna(), ""))
+    return rows.assign(edition=edition, note=rows["dataset"].map(_COMMANDS).where(rows["ours"].isna(), ""))
 
 
 def _wilson(top1: float, total: float) -> tuple[float, float]:
@@ -66,26 +70,34 @@ def _accuracy_verdict(low: float, high: float, theirs: float) -> str:
     return BETTER if theirs < low else WORSE if theirs > high else MATCHED
 
 
-def costs(results: pd.DataFrame) -> pd.DataFrame:
+def costs(results: pd.DataFrame, edition: str = FIRST_EDITION) -> pd.DataFrame:
     """Returns the published RAM, flash and latency with ours: predicted, and measured of our C code.
 
     Args:
         results: What `runs.results_table` returns.
+        edition: The edition that stands next to the first.
 
     Returns:
-        What `device.costs.with_published` returns, with `verdict` for what was predicted, and for the C code
-        `measured` (blank if it was not deployed, and for latency), `difference_measured` and `verdict_measured`.
+        What `device.costs.with_published` returns for both, with `edition`, `verdict` for what was predicted, and for
+        the C code `measured` (blank if it was not deployed, and for latency), `difference_measured` and
+        `verdict_measured`.
     """
-    ours = before_training.published_configurations(results)
-    rows = device_costs.with_published(ours)
+    pages = dict.fromkeys((FIRST_EDITION, edition))
+    return pd.concat([_costs(results, page) for page in pages], ignore_index=True)
+
+
+def _costs(results: pd.DataFrame, edition: str) -> pd.DataFrame:
+    ours = before_training.published_configurations(results, edition)
+    rows = device_costs.with_published(ours, edition)
     measured = ours.assign(**_measured(ours)).melt(["alpha", "image_size", "color_mode"], _measured(ours))
     measured["column"] = measured["variable"].str.removesuffix("_measured")
     keys = ["alpha", "image_size", "color_mode", "column"]
     rows = rows.merge(measured[[*keys, "value"]].rename(columns={"value": "measured"}), on=keys, how="left")
     rows["measured"] = rows["measured"].astype(float)
     rows["difference_measured"] = rows["measured"] / rows["published"] - 1
-    rows["verdict"] = [_cost_verdict(row.difference) if row.column in _EXACT else ESTIMATE for row in rows.itertuples()]
-    return rows.assign(verdict_measured=rows["difference_measured"].map(_cost_verdict))
+    exact = _EXACT if edition == FIRST_EDITION else _EXACT_LATER
+    rows["verdict"] = [_cost_verdict(row.difference) if row.column in exact else ESTIMATE for row in rows.itertuples()]
+    return rows.assign(edition=edition, verdict_measured=rows["difference_measured"].map(_cost_verdict))
 
 
 def _measured(ours: pd.DataFrame) -> dict[str, pd.Series]:

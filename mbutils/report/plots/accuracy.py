@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from mbutils.columns import by_name
+from mbutils.config import FIRST_EDITION
 from mbutils.report import selection
 from mbutils.report.labels import short_name
 from mbutils.report.plots.style import (
@@ -269,10 +270,10 @@ def accuracy_against_published(rows: pd.DataFrame) -> Axes:
     _, ax = plt.subplots(figsize=(7, 1.2 + max(0.45, 0.22 * lines) * len(rows)))
     ax.hlines(labels, rows["low"], rows["high"], color=PALETTE[0], linewidth=3, alpha=0.4)
     ax.scatter(rows["ours"], labels, color=PALETTE[0], label="ours, with 95 % interval", zorder=2)
-    ax.scatter(rows["published"], labels, marker="D", color=PUBLISHED_COLOR, label="published", zorder=2)
-    ax.scatter(
-        rows["published_later"], labels, marker="D", facecolors="none", edgecolors=PUBLISHED_COLOR, label="later page"
-    )
+    pages = {"published": (FIRST_EDITION, PUBLISHED_COLOR), "published_edition": (rows["edition"].iloc[0], "none")}
+    for column, (edition, color) in pages.items():
+        style = {"marker": "D", "facecolors": color, "edgecolors": PUBLISHED_COLOR, "zorder": 2}
+        ax.scatter(rows[column], labels, label=f"published, edition {edition}", **style)
     ax.set(xlabel=TEST_ACCURACY, title="Our accuracy and the published one", ylim=(len(rows) - 0.5, -0.5))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)

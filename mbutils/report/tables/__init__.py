@@ -13,7 +13,12 @@ from mbutils.report.tables.costs import (
 from mbutils.report.tables.findings import findings, findings_by_run, left_out
 from mbutils.report.tables.predictions import predictions, predictions_text
 from mbutils.report.tables.probe import against_probe
-from mbutils.report.tables.published_page import published_accuracies, published_costs
+from mbutils.report.tables.published_page import (
+    edition_name,
+    editions_sentence,
+    published_accuracies,
+    published_costs,
+)
 from mbutils.report.tables.results import (
     accuracies,
     answer_sentences,

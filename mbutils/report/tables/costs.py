@@ -8,7 +8,7 @@ from pandas.io.formats.style import Styler
 
 from mbutils.columns import by_name
 from mbutils.deploy import Deployment, missing_tools
-from mbutils.device import costs
+from mbutils.device import costs, latency
 from mbutils.device.footprint import Footprint
 from mbutils.report.tables.style import styled, with_notes
 from mbutils.tflite.graph import Op
@@ -135,6 +135,7 @@ def grid(table: pd.DataFrame, fitting: pd.Series) -> Styler:
     rows = table.assign(fits=fitting.map({True: "yes", False: "no"}))
     rows = rows.sort_values(["fits", "total_ram_bytes"], ascending=[False, True])
     shown = rows[["alpha", "image_size", "color_mode", "fits"]].copy()
-    for column in (*costs.FOOTPRINT_COLUMNS, *costs.LATENCY_COLUMNS):
+    times = [board.column for board in latency.BOARDS.values() if board.column in rows]
+    for column in (*costs.FOOTPRINT_COLUMNS, *times):
         shown[by_name[column].axis] = [by_name[column].scaled(value, 1) for value in rows[column]]
     return styled(shown)
