@@ -48,12 +48,21 @@ def results(*top1):
     return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
 
-def test_table_shows_means_and_ranges_of_seeds_and_a_blank_for_a_missing_variant():
-    header, rule, line = reference.table(results(0.94, 0.95, 0.96)).splitlines()
-    assert header.count("|") == rule.count("|") == line.count("|")
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[:5] == ["0.5, 224 px, rgb", "90.74% / 89.51%", *["**95.00%** (94.00 to 96.00)"] * 2, ""]
-    assert cells[5:7] == ["425.4 KiB", "2.0 KiB"]
+def cells_of(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_table_shows_means_and_ranges_of_seeds_beside_the_newest_edition():
+    header, rule, first, second = reference.table(results(0.94, 0.95, 0.96)).splitlines()
+    assert len(cells_of(header)) == len(cells_of(rule)) == 6
+    ours = "**95.00%** (94.00 to 96.00)"
+    assert cells_of(first)[:4] == ["0.5, 224 px, rgb", "float32", "95.10%", ours]
+    assert cells_of(second)[1:5] == ["8 bits", "94.41%", ours, "457.4 KiB, **2.0 KiB**"]
+
+
+def test_table_shows_weights_of_4_bits_without_published_values():
+    rows = results(690 / 734).replace({"variant": {"int8_per_channel": "int4_pointwise"}})
+    assert cells_of(reference.table(rows).splitlines()[-1])[1:5] == ["pointwise 4 bits", "", "94.01%", "**2.0 KiB**"]
 
 
 def test_a_model_of_several_recipes_has_no_row():

@@ -12,26 +12,24 @@ import pandas as pd
 
 from mbutils import runs
 from mbutils.columns import by_name, markdown, with_table
-from mbutils.config import PROJECT
+from mbutils.config import NEWEST_EDITION, PROJECT
+from mbutils.device import published
 from mbutils.errors import WorkbookError
-from mbutils.report import published_page, selection
+from mbutils.report import selection
 from mbutils.runs import FLOAT32
 
 CSV = PROJECT / "results" / "reference" / "flowers.csv"
 MARK = "made by `make reference`"
-_VARIANTS = (FLOAT32, "int8_per_channel", "int8_per_tensor")
+_WEIGHTS = {FLOAT32: "float32", "int8_per_channel": "8 bits", "int4_pointwise": "pointwise 4 bits"}
 _COLUMNS = (
     "model",
-    "published float / int8",
-    "float32",
-    "int8 per channel",
-    "int8 per tensor",
-    "RAM, published",
-    "RAM, our C code",
-    "flash, published",
-    "flash, our C code",
-    "STM32H747",
+    "weights",
+    f"top-1, edition {NEWEST_EDITION}",
+    "top-1, ours",
+    f"RAM: edition {NEWEST_EDITION}, ours",
+    f"flash: edition {NEWEST_EDITION}, ours",
 )
+_KEYS = ["alpha", "image_size", "color_mode"]
 
 
 def keep(results_dir: Path) -> None:
@@ -60,35 +58,28 @@ def keep(results_dir: Path) -> None:
 
 
 def table(results: pd.DataFrame) -> str:
-    """Returns a results table as Markdown, one row for each published flowers model that was run.
+    """Returns a results table as Markdown: each published flowers model that was run, and each of its weights.
 
-    Accuracies are means over the seeds, with their range; RAM and flash are in KiB; the latency is an estimate.
+    Accuracies are means over the seeds, with their range; RAM and flash are totals in KiB, ours those of the C code.
 
     Raises:
         WorkbookError: If a model was run with several recipes or conversions.
     """
     configurations = selection.over_seeds(results)
-    accuracies = published_page.accuracies(configurations).dropna(subset=["ours"])
-    costs = published_page.costs(results)
-    keys = ["alpha", "image_size", "color_mode"]
+    top1 = published.accuracies().set_index([*_KEYS, "dataset", "variant"])["published_edition"]
+    costs = published.flowers(published.footprint_bytes(NEWEST_EDITION)).set_index(_KEYS)
     rows = []
-    for key, published in accuracies.groupby(keys):
-        own = configurations[(configurations[keys] == list(key)).all(axis=1)].set_index("variant")
+    for key, own in configurations.groupby(_KEYS):
+        own, name = own.set_index("variant"), "{:g}, {} px, {}".format(*key)
         if own.index.has_duplicates:
-            raise WorkbookError("{:g}, {} px, {}: several recipes or conversions: run each model with one".format(*key))
-        sizes = costs[(costs[keys] == list(key)).all(axis=1)].set_index("column")
-        cells = (
-            "{:g}, {} px, {}".format(*key),
-            " / ".join(f"{value:.2%}" for value in published.set_index("variant")["published"][list(_VARIANTS[:2])]),
-            *(_accuracy(own.loc[variant]) if variant in own.index else "" for variant in _VARIANTS),
-            *(
-                by_name[column].with_unit(sizes.loc[column, name], 1)
-                for column in ("total_ram_bytes", "total_flash_bytes")
-                for name in ("published", "measured")
-            ),
-            by_name["latency_ms_stm32h747"].with_unit(sizes.loc["latency_ms_stm32h747", "ours"], 0),
-        )
-        rows.append(cells)
+            raise WorkbookError(f"{name}: several recipes or conversions: run each model with one")
+        for variant in filter(own.index.__contains__, _WEIGHTS):
+            ours, theirs = own.loc[variant], top1.get((*key, "tf_flowers", variant))
+            sizes = (
+                _sizes(costs.loc[key, f"total_{part}_bytes"] if theirs else None, ours[f"measured_{part}_bytes"])
+                for part in ("ram", "flash")
+            )
+            rows.append((name, _WEIGHTS[variant], f"{theirs:.2%}" if theirs else "", _accuracy(ours), *sizes))
     return markdown(_COLUMNS, rows)
 
 
@@ -96,6 +87,13 @@ def _accuracy(row: pd.Series) -> str:
     if row["seeds"] == 1:
         return f"{row['top1']:.2%}"
     return f"**{row['top1']:.2%}** ({100 * row['top1_low']:.2f} to {100 * row['top1_high']:.2f})"
+
+
+def _sizes(theirs: float | None, ours: float) -> str:
+    if pd.isna(ours):
+        return ""
+    sizes = [by_name["total_ram_bytes"].with_unit(size, 1) for size in (theirs, ours) if size is not None]
+    return ", ".join([*sizes[:-1], f"**{sizes[-1]}**"])
 
 
 if __name__ == "__main__":
