@@ -252,12 +252,12 @@ def _with_weights(op: Op, layer: Layer, weights: np.ndarray) -> Layer:
 
 def _with_bias(layer: Layer, bias: np.ndarray) -> Layer:
     """Returns the layer with its bias; a channel whose output is constant gets one with small sums instead."""
-    if layer.kernel == "nn_fully_connected":
+    if layer.kernel == "nn_fully_connected" or len(layer.multiplier) == 1:
         return replace(layer, bias=bias.astype(np.int32))
     low, high = replace(layer, bias=bias).sums
     multiplier, shift = layer.multiplier.copy(), layer.shift.copy()
     for c in np.flatnonzero(np.maximum(-low, high) >= requantize.SMALL_SUM):
         given = int(low[c]), int(high[c]), int(multiplier[c]), int(shift[c])
-        if len(multiplier) > 1 and (same := requantize.constant(*given, layer._bounds)):
+        if same := requantize.constant(*given, layer._bounds):
             bias[c], multiplier[c], shift[c] = same
     return replace(layer, bias=bias.astype(np.int32), multiplier=multiplier, shift=shift)
