@@ -107,12 +107,6 @@ def test_the_rules_of_7_3_give_the_published_activation_ram_of_every_network_wit
     assert rows["weights_flash_bytes_by_rules"].tolist() == pytest.approx(rows["weights_flash_bytes"], rel=0.0001)
 
 
-def test_tables_of_the_npu_and_of_mlperf_are_there():
-    assert set(published.footprint_npu()["series"]) == {"STM32N6"}
-    rows = published.mlperf_tiny()
-    assert len(rows) == 59 and rows.columns.is_unique
-
-
 @pytest.mark.parametrize("edition", LATER)
 def test_notes_of_an_edition_name_its_tool(edition):
     assert EDITIONS[edition] in costs.general_notes(edition)

@@ -1,14 +1,13 @@
 """The published tables that the workbook is compared with, as CSV, and their loaders.
 
 Source: the STM32 model zoo's pages of image classification networks in every edition (`config.EDITIONS`), each row with
-the commit and path of its page; and MLPerf Tiny's visual wake words on Cortex-M, each row with its repository.
+the commit and path of its page.
 Cells are as printed; rows that only repeat an older edition are left out, so a value holds until a newer one is
 published. Tables and their columns:
 
 - `accuracy.csv`: top-1 in percent, by `training`: tfs from scratch, tl the head only, fft all layers.
-- `footprint.csv`: RAM and flash on STM32H7 in KiB; `footprint_npu.csv`: on STM32N6.
+- `footprint.csv`: RAM and flash on STM32H7 in KiB.
 - `latency.csv`: milliseconds on several boards, with networks of the first edition that were not measured again.
-- `mlperf_tiny_vww.csv`: the rows of MLPerf Tiny, as submitted.
 - `corrections.csv`: cells that contradict the rest of their page, with what holds instead: nothing where it is blank.
 - `networks.csv`: operation counts, weights and activation RAM by the rules of `mbutils.device.memory`, of the networks
   in the other tables; blank for networks whose graph is not known. Not published.
@@ -94,16 +93,6 @@ def latency() -> pd.DataFrame:
 def networks() -> pd.DataFrame:
     """Returns what `networks.csv` has: one row for each model."""
     return _read("networks").copy()
-
-
-def footprint_npu() -> pd.DataFrame:
-    """Returns RAM and flash on STM32N6 in KiB, of every edition."""
-    return _read("footprint_npu").copy()
-
-
-def mlperf_tiny() -> pd.DataFrame:
-    """Returns the rows of MLPerf Tiny's visual wake words on Cortex-M."""
-    return _read("mlperf_tiny_vww").copy()
 
 
 def flowers(table: pd.DataFrame) -> pd.DataFrame:
