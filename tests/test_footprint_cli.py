@@ -78,18 +78,18 @@ def test_a_file_is_sized_without_tensorflow(model_path):
 
 
 def test_an_edition_gives_the_figures_of_its_tool(model_path, capsys):
-    assert cli.main(["footprint", model_path, "--edition", "4.1"]) == 0
+    assert cli.main(["footprint", model_path, "--costs-of", "4.1"]) == 0
     text = capsys.readouterr().out
     assert "ST Edge AI Core 4.0.0" in text and "latency on STM32N6" in text
-    assert cli.main(["footprint", model_path, "--edition", "4.1", "--json"]) == 0
+    assert cli.main(["footprint", model_path, "--costs-of", "4.1", "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["activation_ram_bytes_low"] <= 277_545 <= values["activation_ram_bytes_high"]
     assert values["total_flash_bytes"] < 270_000
 
 
 def test_an_unknown_edition_is_answered_with_all_there_are(model_path, capsys):
-    assert cli.main(["footprint", model_path, "--edition", "4.2"]) == 2
-    assert f"edition: unknown value '4.2': choose one of {', '.join(EDITIONS)}" in capsys.readouterr().err
+    assert cli.main(["footprint", model_path, "--costs-of", "4.2"]) == 2
+    assert f"costs_of: unknown value '4.2': choose one of {', '.join(EDITIONS)}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

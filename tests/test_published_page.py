@@ -105,8 +105,13 @@ def test_the_chosen_edition_stands_next_to_the_first_page():
     ],
 )
 def test_the_head_of_a_report_says_which_edition_and_whose_costs(chosen, sentences):
-    text = tables.editions_sentence(CompareParameters(**chosen))
+    text = tables.editions_sentence(CompareParameters(**chosen), pd.DataFrame({"ours": [None, 0.9]}))
     assert all(sentence in text for sentence in sentences)
+
+
+def test_the_head_of_a_report_of_other_data_names_no_edition():
+    text = tables.editions_sentence(CompareParameters(), pd.DataFrame({"ours": [None, None]}))
+    assert text == "Models are chosen by RAM and flash with our C code."
 
 
 def results(**measured):

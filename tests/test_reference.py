@@ -5,20 +5,15 @@ import pytest
 
 from mbutils import runs
 from mbutils.columns import with_table
-from mbutils.config import PROJECT
 from mbutils.errors import WorkbookError
 from mbutils.report import reference
 from mbutils.runs import RESULT_COLUMNS
 
 
-def recorded():
-    """Returns the reference results; columns that they were recorded without are blank."""
-    return pd.read_csv(reference.CSV).reindex(columns=RESULT_COLUMNS)
-
-
-def test_table_of_the_readme_is_made_from_the_reference_results():
-    readme = (PROJECT / "README.md").read_text()
-    assert with_table(readme, reference.MARK, reference.table(recorded())) == readme
+@pytest.mark.parametrize("page", reference.TABLES, ids=lambda page: page.parent.name)
+def test_tables_are_made_from_the_reference_results(page):
+    text = page.read_text()
+    assert with_table(text, reference.MARK, reference.TABLES[page](reference.recorded())) == text
 
 
 def test_reference_results_have_every_published_flowers_model_in_every_variant():
@@ -26,7 +21,7 @@ def test_reference_results_have_every_published_flowers_model_in_every_variant()
     assert set(results.columns) <= set(RESULT_COLUMNS)
     assert set(results["dataset"]) == {"tf_flowers"} and set(results["n_test"]) == {734}
     counts = results.groupby(["alpha", "image_size", "color_mode", "variant"]).size()
-    assert len(counts) == 4 * 3 and set(counts) == {results["seed"].nunique()}
+    assert len(counts) == 4 * 4 and set(counts) == {results["seed"].nunique()}
     assert not results["git_commit"].str.endswith("-dirty").any()
 
 
@@ -53,7 +48,7 @@ def cells_of(line):
 
 
 def test_table_shows_means_and_ranges_of_seeds_beside_the_newest_edition():
-    header, rule, first, second = reference.table(results(0.94, 0.95, 0.96)).splitlines()
+    header, rule, first, second = reference.beside_published(results(0.94, 0.95, 0.96)).splitlines()
     assert len(cells_of(header)) == len(cells_of(rule)) == 6
     ours = "**95.00%** (94.00 to 96.00)"
     assert cells_of(first)[:4] == ["0.5, 224 px, rgb", "float32", "95.10%", ours]
@@ -62,13 +57,40 @@ def test_table_shows_means_and_ranges_of_seeds_beside_the_newest_edition():
 
 def test_table_shows_weights_of_4_bits_without_published_values():
     rows = results(690 / 734).replace({"variant": {"int8_per_channel": "int4_pointwise"}})
-    assert cells_of(reference.table(rows).splitlines()[-1])[1:5] == ["pointwise 4 bits", "", "94.01%", "**2.0 KiB**"]
+    last = reference.beside_published(rows).splitlines()[-1]
+    assert cells_of(last)[1:5] == ["pointwise 4 bits", "", "94.01%", "**2.0 KiB**"]
 
 
-def test_a_model_of_several_recipes_has_no_row():
+def test_full_table_shows_what_each_seed_loses():
+    rows = results(0.94, 0.96).assign(p_value=[None, 0.5, None, 0.25], drop_from_float=[None, 0.0136, None, -0.0014])
+    _, _, first, second = reference.in_full(rows).splitlines()
+    assert cells_of(first)[1:5] == ["float32", "**95.00%** (94.00 to 96.00)", "", ""]
+    assert cells_of(second)[3:5] == ["+0.61: +1.36, -0.14", "0.50, 0.25"]
+
+
+@pytest.mark.parametrize("table", reference.TABLES.values())
+def test_a_model_of_several_recipes_has_no_row(table):
     several = pd.concat([results(0.9), results(0.8).assign(configuration="b")], ignore_index=True)
     with pytest.raises(WorkbookError, match="rgb: several recipes or conversions"):
-        reference.table(several)
+        table(several)
+
+
+@pytest.mark.parametrize("table", reference.TABLES.values())
+def test_a_model_that_is_not_published_has_no_row(table):
+    assert table(results(0.9).assign(alpha=0.35)).count("\n") == 2  # the header and its rule
+
+
+def test_other_seeds_of_the_same_models_stay():
+    kept = results(0.9, 0.8, 0.7)
+    table = reference.with_other_seeds(kept[kept["seed"] == 1].assign(top1=0.85), kept)
+    assert table.groupby("seed")["top1"].first().tolist() == [0.9, 0.85, 0.7]
+    assert len(table) == 6
+
+
+@pytest.mark.parametrize("other", [{"configuration": "b"}, {"conversion": "b"}, {"variant": "int4_pointwise"}])
+def test_seeds_of_other_models_go(other):
+    new = results(0.9)
+    assert len(reference.with_other_seeds(new, results(0.9, 0.8).assign(**other))) == len(new)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def add_commands(commands: Any) -> None:  # noqa: ANN401
     footprint.add_argument("model", type=path, nargs="?", metavar="MODEL.tflite")
     for name in _MODEL_PARAMETERS:
         add_parameters(footprint, ModelParameters, name, default=str(getattr(ModelParameters, name)))
-    add_parameters(footprint, FootprintParameters, "edition")
+    add_parameters(footprint, FootprintParameters, "costs_of")
     footprint.add_argument("--json", action="store_true", help="one JSON object with the columns of results.csv")
 
     deploy = add_command(
@@ -85,7 +85,7 @@ def _footprint(options: argparse.Namespace) -> int:
     model = footprint(source)
     if not options.model:  # random weights say nothing of the channels that a trained model has
         model = replace(model, constant_channels=0, alive=None)
-    edition = options.edition or FootprintParameters.edition
+    edition = options.costs_of or FootprintParameters.costs_of
     if options.json:
         print(json.dumps(costs.record(model, edition)))
     else:

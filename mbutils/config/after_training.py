@@ -138,9 +138,9 @@ class FootprintParameters(Budget):
     ram_kib: float = parameter(256.0, "most total RAM in KiB, 0 for no limit", low=0.0)
     flash_kib: float = parameter(1024.0, "most total flash in KiB, 0 for no limit", low=0.0)
     n_classes: int = parameter(5, "classes of the classifier, 2 to 10000", low=2, high=10000)
-    edition: str = parameter(
+    costs_of: str = parameter(
         FIRST_EDITION,
-        "whose tool: 1.0 for STM32Cube.AI 7.3.0 to 4.1 for ST Edge AI Core 4.0.0",
+        "whose tool: that of edition 1.0, STM32Cube.AI 7.3.0, to 4.1, ST Edge AI Core 4.0.0",
         choices=tuple(EDITIONS),
     )
 

@@ -79,9 +79,8 @@ class Layer:
         low, high = self.sums
         return int(np.maximum(-low, high).max())
 
-    @property
     def multiplier_with_shift(self) -> np.ndarray | None:
-        """Multiplier and shift of each output channel of a convolution in one number; None where it cannot be."""
+        """Returns multiplier and shift of each channel of a convolution in one number; None where it cannot be."""
         if len(self.multiplier) == 1 or self.largest_sum >= requantize.SMALL_SUM or (self.shift > 0).any():
             return None
         return requantize.with_shifts(self.multiplier, self.shift, *self.sums, self._bounds)

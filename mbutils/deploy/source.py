@@ -88,7 +88,7 @@ def _arrays(layer: Layer, packed: bool) -> dict[str, np.ndarray]:
         arrays["weights"] = layer.weights
     if layer.bias is not None:
         arrays |= {"bias": layer.bias, "multiplier": layer.multiplier, "right": -1 - layer.shift}
-    if packed and layer.kernel in _WITH_KINDS and (held := layer.multiplier_with_shift) is not None:
+    if packed and layer.kernel in _WITH_KINDS and (held := layer.multiplier_with_shift()) is not None:
         arrays["multiplier"] = held
         del arrays["right"]
     if layer.kernel == "nn_convolution":

@@ -16,12 +16,20 @@ def edition_name(edition: str) -> str:
     return f"edition {edition}"
 
 
-def editions_sentence(parameters: CompareParameters) -> str:
-    """Returns which published values a report has, and by whose RAM and flash it chooses."""
+def editions_sentence(parameters: CompareParameters, accuracies: pd.DataFrame) -> str:
+    """Returns which published values a report has, if any, and by whose RAM and flash it chooses.
+
+    Args:
+        parameters: The edition, and the tool.
+        accuracies: What `published_page.accuracies` returns.
+    """
+    tool = "our C code" if parameters.costs_of == C_CODE else EDITIONS[parameters.costs_of]
+    chosen_by = f"Models are chosen by RAM and flash with {tool}."
+    if accuracies["ours"].isna().all():
+        return chosen_by
     editions = dict.fromkeys((FIRST_EDITION, parameters.edition))
     pages = " and ".join(f"{edition_name(edition)} ({EDITIONS[edition]})" for edition in editions)
-    tool = "our C code" if parameters.costs_of == C_CODE else EDITIONS[parameters.costs_of]
-    return f"Published values: {pages} of the STM32 model zoo. Models are chosen by RAM and flash with {tool}."
+    return f"Published values: {pages} of the STM32 model zoo. {chosen_by}"
 
 
 def published_accuracies(rows: pd.DataFrame) -> Styler:

@@ -27,19 +27,19 @@ _ACCURACY_COLUMNS = (
     "validation_top1",
     "train_seconds",
 )
+_C_CODE_COLUMNS = ("measured_ram_bytes", "measured_flash_bytes")
 _COST_COLUMNS = (
     "model",
     "variant",
     "tflite_bytes",
     "macs",
     *selection.COSTS,
-    "measured_ram_bytes",
-    "measured_flash_bytes",
+    *_C_CODE_COLUMNS,
     "measured_instructions",
 )
 # In a terminal, those that matter most first.
 _TERMINAL_COLUMNS = tuple(
-    dict.fromkeys(("model", "variant", "top1", *selection.COSTS, *_ACCURACY_COLUMNS, *_COST_COLUMNS))
+    dict.fromkeys(("model", "variant", "top1", *_C_CODE_COLUMNS, *selection.COSTS, *_ACCURACY_COLUMNS, *_COST_COLUMNS))
 )
 _PROVENANCE_COLUMNS = (
     "run_id",
@@ -116,7 +116,8 @@ def results_text(table: pd.DataFrame) -> str:
     if table.empty:
         return "no evaluated run yet: run train, convert and evaluate"
     rows, columns = selection.over_seeds(table), []
-    for name in _TERMINAL_COLUMNS:
+    shown = rows.dropna(axis="columns", how="all")
+    for name in filter(shown.columns.__contains__, _TERMINAL_COLUMNS):
         known = by_name.get(name)
         columns.append([known.axis, *rows[name].map(_cell(known))] if known else [name, *rows[name]])
     return "\n".join(aligned([*zip(*columns, strict=True)], terminal_width()))
@@ -150,7 +151,8 @@ def _answer_sentence(task: str, answer: selection.Answer) -> str:
     row = answer.row
     ram, flash, time = (by_name[column].with_unit(row[column], 0) for column in selection.COSTS)
     measured = by_name["measured_flash_bytes"].with_unit(row.get("measured_flash_bytes"), 0)
-    c_code = f" ({measured} as our C code)" if measured and row["variant"] == "int4_pointwise" else ""
+    is_smaller = row["variant"] == "int4_pointwise" and measured not in ("", flash)
+    c_code = f" ({measured} as our C code)" if is_smaller else ""
     lead = f"For {task} take" if answer.fits else f"Nothing fits for {task}; the nearest is"
     return (
         f"{lead} **{short_name(row)}**, {row['variant']}: it is right on {row['top1']:.0%} of {row['n_test']} test "
