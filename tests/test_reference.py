@@ -96,7 +96,6 @@ def test_seeds_of_other_models_go(other):
 @pytest.fixture
 def finished(tmp_path, monkeypatch):
     """A results folder that can be kept, except for what a test changes."""
-    (tmp_path / "report.html").write_text("report")
     monkeypatch.setattr(reference, "CSV", tmp_path / "reference" / "flowers.csv")
     monkeypatch.setattr(runs, "unfinished", lambda folder: pd.DataFrame(columns=["run_id", "missing"]))
     return tmp_path
@@ -105,7 +104,7 @@ def finished(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (results(), "no report in .*: run `make flowers` first"),
+        (results(), "no evaluated run in .*: run `make flowers` first"),
         (results(0.9).assign(git_commit="abc-dirty"), "uncommitted changes: commit, and run them again"),
     ],
 )

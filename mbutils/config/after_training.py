@@ -159,6 +159,7 @@ class CompareParameters(Budget):
         "published values to stand next to, besides the first: edition 1.0 to 4.1",
         choices=tuple(EDITIONS),
     )
+    test_images: bool = parameter(True, "show test images; False for a report without photographs, to publish")
     results_dir: str = parameter("", "empty for the project's own results folder")
 
 

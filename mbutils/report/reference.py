@@ -4,8 +4,8 @@
 picture. It writes the tables between the marks in README.md and in the README.md of that folder.
 """
 
-import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from mbutils.config import NEWEST_EDITION, PROJECT
 from mbutils.device import published
 from mbutils.errors import WorkbookError
 from mbutils.report import plots, selection
+from mbutils.report.render import render
 from mbutils.runs import FLOAT32
 
 CSV = PROJECT / "results" / "reference" / "flowers.csv"
@@ -33,18 +34,18 @@ _MODEL = ["configuration", "conversion", "variant"]
 
 
 def keep(results_dir: Path) -> None:
-    """Copies the table and the report of a results folder to `results/reference`, and updates the tables made of them.
+    """Keeps the table and the report of a results folder in `results/reference`, and updates the tables made of them.
 
-    Seeds that the folder lacks, of the same configurations and conversions, are kept: they may be run one by one.
+    The report is made without test images: they are not ours to publish. Seeds that the folder lacks, of the same
+    configurations and conversions, are kept: they may be run one by one.
 
     Raises:
-        WorkbookError: If the folder has no report, some of its runs are damaged, unfinished or were made with
+        WorkbookError: If the folder has no evaluated run, some of its runs are damaged, unfinished or were made with
             uncommitted changes, or a model was run with several recipes or conversions.
     """
     results = runs.results_table(results_dir)
-    report = results_dir / "report.html"
-    if results.empty or not report.exists():
-        raise WorkbookError(f"no report in {results_dir}: run `make flowers` first")
+    if results.empty:
+        raise WorkbookError(f"no evaluated run in {results_dir}: run `make flowers` first")
     if damaged := runs.damaged(results_dir):
         raise WorkbookError(next(iter(damaged.values())))
     if len(unfinished := runs.unfinished(results_dir)):
@@ -56,12 +57,22 @@ def keep(results_dir: Path) -> None:
     pages = {path: with_table(path.read_text(), MARK, make(results)) for path, make in TABLES.items()}
     CSV.parent.mkdir(parents=True, exist_ok=True)
     results.to_csv(CSV, index=False)
-    shutil.copy(report, CSV.with_suffix(".html"))
+    _report(results_dir, CSV.with_suffix(".html"))
     for path, text in pages.items():
         path.write_text(text)
     plots.use_style()
     picture = plots.pareto(selection.over_seeds(results), "measured_flash_bytes")
     picture.savefig(CSV.with_suffix(".png"), bbox_inches="tight")
+
+
+def _report(results_dir: Path, html: Path) -> None:
+    import papermill  # and with it Jupyter, which reading the reference does not need
+
+    with tempfile.TemporaryDirectory() as folder:
+        executed = Path(folder) / "compare.ipynb"
+        parameters = {"results_dir": str(results_dir.resolve()), "test_images": False}
+        papermill.execute_notebook(PROJECT / "notebooks" / executed.name, executed, parameters, progress_bar=False)
+        render(executed, html)
 
 
 def recorded() -> pd.DataFrame:
