@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import mistune
 import notebook_cells
@@ -17,7 +18,7 @@ from PIL import Image
 from mbutils import cli, deploy, runs
 from mbutils.config import FITS, INTERPOLATIONS, DeployParameters, Preprocessing
 from mbutils.data.photographs import prepared
-from mbutils.deploy import folder, measure
+from mbutils.deploy import figures, folder, measure
 from mbutils.deploy.render import markdown
 from mbutils.device.footprint import footprint
 from mbutils.report import tables
@@ -105,6 +106,19 @@ def test_measured_sizes_are_in_the_table_of_predicted_ones():
     html = tables.costs_of(size, recorded).to_html()
     assert "3.00" in html and "5.50" in html
     assert "3.00" not in tables.costs_of(size).to_html()
+
+
+@pytest.mark.parametrize(
+    ("configuration", "published"), [((0.25, 96, "rgb", 5), [38.63, 63.7]), ((0.25, 96, "rgb", 3), [None, None])]
+)
+def test_costs_stand_beside_those_of_the_first_and_the_newest_tool(configuration, published):
+    model = footprint(tflite(0.25, 96, 3, 5))
+    rows = figures.comparison(configuration, model, SimpleNamespace(arena_bytes=37_400), None).set_index("figure")
+    activations, ram = rows.loc["activation_ram_bytes"], rows.loc["total_ram_bytes"]
+    assert activations["measured"] == 37_400 and activations["predicted_1.0"] == model.activation_ram_bytes
+    in_kib = [activations["published_1.0"] / 1024, ram["published_4.1"] / 1024]
+    assert in_kib == pytest.approx([np.nan if size is None else size for size in published], abs=0.05, nan_ok=True)
+    assert 0.8 < rows.loc["total_flash_bytes", "predicted_4.1"] / 256_000 < 1.2
 
 
 def test_without_the_tools_the_folder_is_written_and_the_missing_ones_are_named(results, tmp_path, capsys, monkeypatch):

@@ -164,6 +164,14 @@ def assert_same_results(run, expected):
     assert all((mine == theirs).all() for mine, theirs in zip(weights_of(run), weights_of(expected), strict=True))
 
 
+def test_report_can_leave_out_the_test_images(tiny_results):
+    drawn, fewer = (
+        notebook_cells.run("compare", {"results_dir": str(tiny_results), "test_images": wanted})
+        for wanted in (True, False)
+    )
+    assert drawn - fewer == 4
+
+
 @pytest.mark.slow
 def test_run_from_the_shell_gives_what_it_gives_in_a_sweep(run_folder, tiny_sweep_file, tmp_path):
     """One thread, the same seed: papermill from the shell, against a kernel that a sweep has forked."""

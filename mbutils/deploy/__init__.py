@@ -35,7 +35,7 @@ class Deployment:
         network: What it computes.
         memory: Its arena.
         configuration: (alpha, image_size, color_mode, n_classes) of a run; None for a model from elsewhere.
-        predicted: What STM32Cube.AI 7.3.0 would need for the same model.
+        predicted: The same model as the vendor's tool sees it.
         facts: What `deploy.json` holds.
         measured: What it needs on an emulated Cortex-M7; None without the tools.
     """
@@ -50,7 +50,7 @@ class Deployment:
 
     @property
     def comparison(self) -> pd.DataFrame:
-        """RAM and flash next to those of STM32Cube.AI 7.3.0, see `figures.comparison`."""
+        """RAM and flash next to those of the vendor's tool, see `figures.comparison`."""
         return figures.comparison(self.configuration, self.predicted, self.memory, self.measured)
 
 

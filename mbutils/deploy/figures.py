@@ -4,13 +4,16 @@ from typing import Any
 
 import pandas as pd
 
+from mbutils.config import FIRST_EDITION, NEWEST_EDITION
 from mbutils.deploy.measure import Measurement
 from mbutils.deploy.memory import Plan, arena_bytes, deepest
 from mbutils.deploy.network import Network
-from mbutils.device import latency, published
+from mbutils.device import costs, latency, published
 from mbutils.device.footprint import Footprint, operation_counts
 from mbutils.tflite.graph import Op
 
+_CONFIGURATION = ("alpha", "image_size", "color_mode", "n_classes")
+COMPARED = (FIRST_EDITION, NEWEST_EDITION)
 _PAIRS = {
     "activation_ram_bytes": "arena",
     "runtime_ram_bytes": "stack, .data, .bss",
@@ -37,21 +40,19 @@ def columns(memory: Plan, measured: Measurement | None) -> dict[str, int]:
 def comparison(
     configuration: tuple[float, int, str, int] | None, predicted: Footprint, memory: Plan, measured: Measurement | None
 ) -> pd.DataFrame:
-    """Returns RAM and flash of the C code next to those of STM32Cube.AI 7.3.0.
+    """Returns RAM and flash of the C code next to those of the vendor's tool of `COMPARED` editions.
 
     Args:
         configuration: (alpha, image_size, color_mode, n_classes); None for a model that is no run's.
-        predicted: The prediction for STM32Cube.AI.
+        predicted: The model as the tool sees it.
         memory: The arena of the C code.
         measured: What was measured; None without the tools.
 
     Returns:
-        One row for each figure, in bytes: `figure` (a column of `results.csv`), `published` (blank where this
-        configuration is not), `predicted`, `c_code` (its counterpart in C), `measured` (blank without the tools).
+        One row for each figure, in bytes: `figure` (a column of `results.csv`), `c_code` (its counterpart in C),
+        `measured` (blank without the tools), and for each edition, such as 1.0, `published_1.0` (blank where this
+        configuration is not) and `predicted_1.0`.
     """
-    table = published.flowers(published.footprint_bytes())
-    known = dict(zip(published.footprint_configurations(), table.to_dict("records"), strict=True))
-    page = known.get(configuration, {})
     values: dict[str, int] = {"activation_ram_bytes": memory.arena_bytes}
     if measured:
         values |= {
@@ -61,11 +62,14 @@ def comparison(
             "code_flash_bytes": measured.text_bytes,
             "total_flash_bytes": measured.text_bytes + _constants(measured),
         }
-    rows = [
-        (figure, page.get(figure), getattr(predicted, figure), name, values.get(figure))
-        for figure, name in _PAIRS.items()
-    ]
-    return pd.DataFrame(rows, columns=["figure", "published", "predicted", "c_code", "measured"])
+    table = pd.DataFrame({"figure": list(_PAIRS), "c_code": list(_PAIRS.values())})
+    table["measured"] = table["figure"].map(values)
+    for edition in COMPARED:
+        page = published.flowers(published.footprint_bytes(edition)).to_dict("records")
+        known = {tuple(row[key] for key in _CONFIGURATION): row for row in page}
+        table[f"published_{edition}"] = table["figure"].map(known.get(configuration, {}))
+        table[f"predicted_{edition}"] = table["figure"].map(costs.columns(predicted, edition))
+    return table
 
 
 def stages(memory: Plan, ops: tuple[Op, ...]) -> list[dict[str, Any]]:

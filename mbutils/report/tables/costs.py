@@ -7,7 +7,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 from mbutils.columns import by_name
-from mbutils.deploy import Deployment, missing_tools
+from mbutils.config import EDITIONS
+from mbutils.deploy import Deployment, figures, missing_tools
 from mbutils.device import costs, latency
 from mbutils.device.footprint import Footprint
 from mbutils.report.tables.style import styled, with_notes
@@ -61,7 +62,7 @@ def _shape(op: Op) -> str:
 
 
 def deployment(deployed: Deployment) -> Styler:
-    """Returns RAM and flash of the C code, measured, next to those of STM32Cube.AI 7.3.0."""
+    """Returns RAM and flash of the C code, measured, next to those of the vendor's first and newest tool, in KiB."""
     return styled(_deployment_rows(deployed))
 
 
@@ -115,13 +116,14 @@ def _deployment_rows(deployed: Deployment) -> pd.DataFrame:
     rows = deployed.comparison
     table = pd.DataFrame(
         {
-            "STM32Cube.AI 7.3.0": [by_name[column].label for column in rows["figure"]],
-            "published (KiB)": rows["published"].map(_in_kib),
-            "predicted (KiB)": rows["predicted"].map(_in_kib),
+            "KiB": [by_name[column].label for column in rows["figure"]],
             "C code": rows["c_code"],
-            "measured (KiB)": rows["measured"].map(_in_kib),
+            "measured": rows["measured"].map(_in_kib),
         }
     )
+    for edition in figures.COMPARED:
+        for what in ("published", "predicted"):
+            table[f"{EDITIONS[edition]}, {what}"] = rows[f"{what}_{edition}"].map(_in_kib)
     return table.loc[:, (table != "").any()]  # nothing is published for own data
 
 
