@@ -1,7 +1,8 @@
-"""A search against training the whole space: what is lost in accuracy, and what is saved in time.
+"""A search against training all that fits: what is lost in accuracy, and what is saved in time.
 
-`python -m bench.search SPACE.yaml FILE.csv --limits RAM,FLASH,MS --limits ...` trains every model of the space to its
-end, then searches it under each of the limits in a results folder of its own, and adds a row to the file for each.
+`python -m bench.search SPACE.yaml FILE.csv --limits RAM,FLASH,MS --limits ...` trains every model of the space that
+fits one of the limits to its end, then searches under each of them in a results folder of its own, and adds a row to
+the file for each.
 """
 
 import argparse
@@ -14,8 +15,8 @@ import pandas as pd
 import yaml
 
 from mbutils import runs
-from mbutils.config import SearchParameters, read_yaml
-from mbutils.search import Answer, planned, run
+from mbutils.config import SearchParameters
+from mbutils.search import Answer, planned, run, space
 from mbutils.sweep import records
 
 _TRAININGS = ("rung_", "train")  # how the names of stages begin that train
@@ -30,13 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--hours", type=float, default=100.0, help="hours of each search (default: %(default)s)")
     parser.add_argument("--results-dir", type=Path, default=Path("results/search"), metavar="DIR")
     options = parser.parse_args(arguments)
+    searches = [_search(limits, options) for limits in options.limits]
     whole = options.results_dir / "whole"
-    _train_all(options.space, whole)
-    for ram, flash, milliseconds in options.limits:
-        place = options.results_dir / f"{ram:g}_{flash:g}_{milliseconds:g}"
-        parameters = SearchParameters(
-            ram, flash, milliseconds, hours=options.hours, space=str(options.space), results_dir=str(place)
-        )
+    _train_all(searches, whole)
+    for parameters in searches:
         row = pd.DataFrame([measure(parameters, run(parameters), whole)])
         print(row.to_string(index=False), flush=True)
         row.to_csv(options.table, mode="a", header=not options.table.exists(), index=False)
@@ -47,12 +45,21 @@ def _limits(written: str) -> tuple[float, float, float]:
     return ram, flash, milliseconds
 
 
-def _train_all(space: Path, results_dir: Path) -> None:
-    """Trains every model of a space to its end, by a sweep."""
-    content = {name: value for name, value in read_yaml(space, "a space").items() if name not in ("rungs", "keep")}
+def _search(limits: tuple[float, float, float], options: argparse.Namespace) -> SearchParameters:
+    ram, flash, milliseconds = limits
+    place = options.results_dir / f"{ram:g}_{flash:g}_{milliseconds:g}"
+    return SearchParameters(
+        ram, flash, milliseconds, hours=options.hours, space=str(options.space), results_dir=str(place)
+    )
+
+
+def _train_all(searches: list[SearchParameters], results_dir: Path) -> None:
+    """Trains every model that fits one of the searches to its end, by a sweep."""
+    fits = sum(planned(search)["fits"] for search in searches).astype(bool)
+    points = [point for point, needed in zip(space.read(searches[0]).points, fits, strict=True) if needed]
     results_dir.mkdir(parents=True, exist_ok=True)
     sweep = results_dir / "sweep.yaml"
-    sweep.write_text(yaml.safe_dump({**content, "notebooks": ["train"]}))
+    sweep.write_text(yaml.safe_dump({"runs": points, "notebooks": ["train"]}))
     command = [Path(sys.executable).with_name("mb"), "sweep", sweep, "--results-dir", results_dir]
     subprocess.run(command, check=True)
 

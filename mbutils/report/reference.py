@@ -1,7 +1,7 @@
 """The reference results in git, and the tables made of them.
 
-`make reference` keeps what `make flowers` has measured in `results/reference`: the results table, the report and a
-picture. It writes the tables between the marks in README.md and in the README.md of that folder.
+`make reference` keeps what `make flowers` has measured in `results/reference`: the results table, the report and
+pictures. It writes the tables between the marks in README.md and in the README.md of that folder.
 """
 
 import sys
@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
+from sklearn.datasets import load_sample_image
 
 from mbutils import runs
 from mbutils.columns import by_name, markdown, with_table
 from mbutils.config import NEWEST_EDITION, PROJECT
+from mbutils.data.photographs import prepared
 from mbutils.device import published
 from mbutils.errors import WorkbookError
 from mbutils.report import plots, selection
@@ -61,8 +64,8 @@ def keep(results_dir: Path) -> None:
     for path, text in pages.items():
         path.write_text(text)
     plots.use_style()
-    picture = plots.pareto(selection.over_seeds(results), "measured_flash_bytes")
-    picture.savefig(CSV.with_suffix(".png"), bbox_inches="tight")
+    _save(plots.pareto(selection.over_seeds(results), "measured_flash_bytes"), CSV.with_suffix(".png"))
+    _photograph(results_dir, results)
 
 
 def _report(results_dir: Path, html: Path) -> None:
@@ -73,6 +76,23 @@ def _report(results_dir: Path, html: Path) -> None:
         parameters = {"results_dir": str(results_dir.resolve()), "test_images": False}
         papermill.execute_notebook(PROJECT / "notebooks" / executed.name, executed, parameters, progress_bar=False)
         render(executed, html)
+
+
+def _photograph(results_dir: Path, results: pd.DataFrame) -> None:
+    """Shows what the smallest colour model of a results folder sees in a photograph that anyone may publish."""
+    from mbutils.runs import classifiers  # and with it TensorFlow
+
+    ours = results[results["run_id"].isin(run.run_id for run in runs.all_runs(results_dir))]
+    smallest = ours[ours["color_mode"] == "rgb"].sort_values("measured_flash_bytes").iloc[0]
+    classifier = classifiers.load(results_dir / "runs" / smallest["run_id"])
+    photograph = load_sample_image("flower.jpg")
+    seen = prepared(photograph, classifier.contract)
+    _save(plots.before_and_after(photograph, seen, "A dahlia", classifier.contract), CSV.parent / "photograph.png")
+    _save(plots.scores_by_model(classifier.predict(photograph)), CSV.parent / "scores.png")
+
+
+def _save(picture: Figure, path: Path) -> None:
+    picture.savefig(path, bbox_inches="tight")
 
 
 def recorded() -> pd.DataFrame:
