@@ -7,6 +7,7 @@ from mbutils import runs
 from mbutils.columns import with_table
 from mbutils.errors import WorkbookError
 from mbutils.report import reference
+from mbutils.report.tables import reference as tables
 from mbutils.runs import RESULT_COLUMNS
 
 
@@ -48,7 +49,7 @@ def cells_of(line):
 
 
 def test_table_shows_means_and_ranges_of_seeds_beside_the_newest_edition():
-    header, rule, first, second = reference.beside_published(results(0.94, 0.95, 0.96)).splitlines()
+    header, rule, first, second = tables.beside_published(results(0.94, 0.95, 0.96)).splitlines()
     assert len(cells_of(header)) == len(cells_of(rule)) == 6
     ours = "**95.00%** (94.00 to 96.00)"
     assert cells_of(first)[:4] == ["0.5, 224 px, rgb", "float32", "95.10%", ours]
@@ -57,13 +58,13 @@ def test_table_shows_means_and_ranges_of_seeds_beside_the_newest_edition():
 
 def test_table_shows_weights_of_4_bits_without_published_values():
     rows = results(690 / 734).replace({"variant": {"int8_per_channel": "int4_pointwise"}})
-    last = reference.beside_published(rows).splitlines()[-1]
+    last = tables.beside_published(rows).splitlines()[-1]
     assert cells_of(last)[1:5] == ["pointwise 4 bits", "", "94.01%", "**2.0 KiB**"]
 
 
 def test_full_table_shows_what_each_seed_loses():
     rows = results(0.94, 0.96).assign(p_value=[None, 0.5, None, 0.25], drop_from_float=[None, 0.0136, None, -0.0014])
-    _, _, first, second = reference.in_full(rows).splitlines()
+    _, _, first, second = tables.in_full(rows).splitlines()
     assert cells_of(first)[1:5] == ["float32", "**95.00%** (94.00 to 96.00)", "", ""]
     assert cells_of(second)[3:5] == ["+0.61: +1.36, -0.14", "0.50, 0.25"]
 

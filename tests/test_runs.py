@@ -246,5 +246,11 @@ def test_unfinished_runs_are_listed_with_the_stage_they_lack(finished, digits, t
     assert missing() == []
 
 
+def test_a_run_that_only_teaches_lacks_nothing(finished, tmp_path):
+    with finished.changing() as manifest:
+        manifest["parameters"]["network"] = "efficientnet_lite0"
+    assert runs.unfinished(tmp_path).empty
+
+
 def test_manifest_is_plain_json(finished):
     assert json.loads((finished.path / "manifest.json").read_text())["run_id"] == finished.run_id

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from mbutils.columns import RESULTS, names
-from mbutils.config import TrainParameters
+from mbutils.config import MOBILENET, TrainParameters
 from mbutils.files import atomic_write
 from mbutils.runs.folder import FLOAT32, all_runs, no_run
 from mbutils.runs.identity import digest_of
@@ -66,6 +66,8 @@ def unfinished(results_dir: Path) -> pd.DataFrame:
 
 
 def _missing_stage(manifest: dict[str, Any]) -> str:
+    if manifest["parameters"].get("network", MOBILENET) != MOBILENET:  # it only teaches
+        return ""
     int8 = [facts for variant, facts in manifest["variants"].items() if variant != FLOAT32]
     if not int8:
         return "convert"

@@ -14,8 +14,10 @@ from mbutils.errors import WorkbookError
 from mbutils.runs.folder import LOGS
 from mbutils.sweep import records
 from mbutils.sweep.clusters import physical_cores
-from mbutils.sweep.plan import COMPARISON, RENDER, REPORT, Plan, Stage
+from mbutils.sweep.plan import COMPARISON, RENDER, REPORT, RUNG, Plan, Stage
 from mbutils.sweep.stages import ATTEMPTS, Outcome, Settings, attempt, perform
+
+_FIRST = ("prepare", "train", RUNG)
 
 
 def unfinished(plan: Plan, results_dir: Path) -> list[Stage]:
@@ -143,7 +145,7 @@ def _outcomes(
 def _submit(stages: list[Stage], settings: Settings, client: Client) -> dict[str, Future]:
     """Submits all stages to Dask, each as a function of the outcomes of those that it needs.
 
-    The notebooks of a group follow one another. The first stages go first, and pages are rendered last.
+    The notebooks of a group follow one another. Of the others the first go first, see `_priority`.
     """
     futures: dict[str, Future] = {}
     latest: dict[str, Future] = {}
@@ -157,13 +159,23 @@ def _submit(stages: list[Stage], settings: Settings, client: Client) -> dict[str
             None if is_rendering else latest.get(stage.group),
             # Dask learns how long each kind takes from the first word. Two sweeps on one scheduler are two.
             key=f"{stage.notebook}-{stage.key}-{uuid4().hex[:8]}",
-            priority=-position - is_rendering * len(stages),
+            priority=_priority(stage, position, len(stages)),
             retries=ATTEMPTS - 1,
             pure=False,
         )
         if not is_rendering:
             latest[stage.group] = futures[stage.key]
     return futures
+
+
+def _priority(stage: Stage, position: int, count: int) -> int:
+    """Returns how urgent one of so many stages is. Trainings are the longest: what is short fills the end of a sweep.
+
+    Pages are rendered last.
+    """
+    if stage.notebook == RENDER:
+        return -position - count
+    return -position + count * (stage.notebook in _FIRST)
 
 
 def _check_disk(outcome: Outcome, results_dir: Path) -> None:
