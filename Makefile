@@ -29,7 +29,7 @@ flowers: $(READY)  ## the published models, three seeds, to the report: results/
 	$(BIN)/mb sweep params/sweeps/flowers.yaml --results-dir results/flowers
 
 flowers-quick: $(READY)  ## the same with one seed; `make flowers` continues from there
-	$(BIN)/mb sweep params/sweeps/flowers.yaml --results-dir results/flowers --seeds 0
+	$(BIN)/mb sweep params/sweeps/flowers.yaml --results-dir results/flowers --seeds 0 --threads 2
 
 reference: $(READY)  ## keep what `make flowers` measured in results/reference, and in the table of the README
 	$(BIN)/python -m mbutils.report.reference results/flowers

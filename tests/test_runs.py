@@ -248,7 +248,7 @@ def test_unfinished_runs_are_listed_with_the_stage_they_lack(finished, digits, t
 
 def test_a_run_that_only_teaches_lacks_nothing(finished, tmp_path):
     with finished.changing() as manifest:
-        manifest["parameters"]["network"] = "efficientnet_lite0"
+        manifest["parameters"] |= {"network": "efficientnet_lite0", "color_mode": "rgb"}
     assert runs.unfinished(tmp_path).empty
 
 

@@ -22,7 +22,11 @@ FLOAT32 = "float32"
 _TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d"}
 _SCALAR = {"type": ["string", "number", "boolean"]}
 _BY_UNIT = {"fraction": FRACTION, "bytes": AMOUNT, "ms": AMOUNT, "s": AMOUNT, "px": COUNT}
-_SPECIAL = {"alpha": AMOUNT, "drop_from_float": {"type": "number", "minimum": -1, "maximum": 1}}
+_SPECIAL = {
+    "alpha": AMOUNT,
+    "drop_from_float": {"type": "number", "minimum": -1, "maximum": 1},
+    "p_value": FRACTION,
+}
 
 
 def _object(properties: dict[str, Any], *required: str, **more: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -48,7 +52,6 @@ _OUTCOME = _object(
 _VARIANT = _object(
     {
         **_COLUMNS,
-        "p_value": FRACTION,
         "outcome": _OUTCOME,
         "conversion": _object({}, additionalProperties=_SCALAR),
         "deployment": _object({}, additionalProperties=_SCALAR),
