@@ -72,7 +72,7 @@ def in_full(results: pd.DataFrame) -> str:
     for name, ours in _models(results, tuple(_WEIGHTS)):
         seeds = _seeds_of(ours, results)
         is_float = ours["variant"] == FLOAT32
-        drops = "" if is_float else f"{100 * ours['drop_from_float']:+.2f}: {_listed(100 * seeds['drop_from_float'])}"
+        drops = "" if is_float else _mean_and_each(100 * seeds["drop_from_float"])
         p_values = "" if is_float else _listed(seeds["p_value"], ".2f")
         costs = [_sizes(None, ours[f"measured_{part}_bytes"]) for part in ("ram", "flash")]
         millions = ours["measured_instructions"] / 1e6
@@ -97,6 +97,11 @@ def _seeds_of(averaged: pd.Series, results: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of each seed that a row was averaged from."""
     same = results[["configuration", "variant"]] == averaged[["configuration", "variant"]].astype(object)
     return results[same.all(axis=1)].sort_values("seed")
+
+
+def _mean_and_each(values: pd.Series) -> str:
+    each = f": {_listed(values)}" if len(values) > 1 else ""
+    return f"{values.mean():+.2f}{each}"
 
 
 def _listed(values: pd.Series, form: str = "+.2f") -> str:
