@@ -114,10 +114,13 @@ class Halving:
         return sorted(reached, key=scores.get, reverse=True)
 
     def _score(self, model: Configuration, rung: int) -> tuple[float, float] | None:
-        """Returns what models are compared by on a rung; None where the training did not come so far."""
+        """Returns what models are compared by on a rung; None where the training did not come so far.
+
+        The loss says more than the accuracy, above all of a few images early in a training.
+        """
         stop = self.space.stop(model, rung)
         row = at_epoch(runs.history(self.results_dir, model.run_id), stop)
-        return None if row is None else (row["validation_top1"], -row["validation_loss"])
+        return None if row is None else (-row["validation_loss"], row["validation_top1"])
 
     def _stages(self, rung: int, entrants: Sequence[int], models: Sequence[Configuration]) -> list[Stage]:
         """Returns the stages of a rung: those of the last one convert and evaluate as well."""
