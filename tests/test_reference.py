@@ -63,10 +63,12 @@ def test_table_shows_weights_of_4_bits_without_published_values():
 
 
 def test_full_table_shows_what_each_seed_loses():
-    rows = results(0.94, 0.96).assign(p_value=[None, 0.5, None, 0.25], drop_from_float=[None, 0.0136, None, -0.0014])
+    rows = results(0.94, 0.95, 0.96)
+    is_int8 = rows["variant"] == "int8_per_channel"
+    rows.loc[is_int8, "drop_from_float"], rows.loc[is_int8, "p_value"] = [0.0136, -0.0014, 0], [0.5, 0.25, 1]
     _, _, first, second = tables.in_full(rows).splitlines()
     assert cells_of(first)[1:5] == ["float32", "**95.00%** (94.00 to 96.00)", "", ""]
-    assert cells_of(second)[3:5] == ["+0.61: +1.36, -0.14", "0.50, 0.25"]
+    assert cells_of(second)[3:5] == ["+0.41: +1.36, -0.14, +0.00", "0.50, 0.25, 1.00"]
 
 
 @pytest.mark.parametrize("table", reference.TABLES.values())

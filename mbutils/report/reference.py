@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from sklearn.datasets import load_sample_image
 
-from mbutils import load, runs
+from mbutils import runs
 from mbutils.columns import with_table
 from mbutils.config import PROJECT
 from mbutils.data.photographs import prepared
@@ -71,9 +71,11 @@ def _report(results_dir: Path, html: Path) -> None:
 
 def _photograph(results_dir: Path, results: pd.DataFrame) -> None:
     """Shows what the smallest colour model of a results folder sees in a photograph that anyone may publish."""
+    from mbutils.runs import classifiers  # and with it TensorFlow
+
     ours = results[results["run_id"].isin(run.run_id for run in runs.all_runs(results_dir))]
     smallest = ours[ours["color_mode"] == "rgb"].sort_values("measured_flash_bytes").iloc[0]
-    classifier = load(results_dir / "runs" / smallest["run_id"])
+    classifier = classifiers.load(results_dir / "runs" / smallest["run_id"], None, (), "")
     photograph = load_sample_image("flower.jpg")
     seen = prepared(photograph, classifier.contract)
     _save(plots.before_and_after(photograph, seen, "A dahlia", classifier.contract), CSV.parent / "photograph.png")
