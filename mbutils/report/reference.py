@@ -46,16 +46,15 @@ def keep(results_dir: Path) -> None:
         raise WorkbookError(f"run {unfinished['run_id'].iloc[0]} is not finished: run `make flowers` again")
     if results["git_commit"].str.endswith("-dirty").any():
         raise WorkbookError("some runs were made with uncommitted changes: commit, and run them again")
-    if CSV.exists():
-        results = with_other_seeds(results, recorded())
-    pages = {path: with_table(path.read_text(), MARK, make(results)) for path, make in TABLES.items()}
+    kept = with_other_seeds(results, recorded()) if CSV.exists() else results
+    pages = {path: with_table(path.read_text(), MARK, make(kept)) for path, make in TABLES.items()}
     CSV.parent.mkdir(parents=True, exist_ok=True)
-    results.to_csv(CSV, index=False)
+    kept.to_csv(CSV, index=False)
     _report(results_dir, CSV.with_suffix(".html"))
     for path, text in pages.items():
         path.write_text(text)
     plots.use_style()
-    _save(plots.pareto(selection.over_seeds(results), "measured_flash_bytes"), CSV.with_suffix(".png"))
+    _save(plots.pareto(selection.over_seeds(kept), "measured_flash_bytes"), CSV.with_suffix(".png"))
     _photograph(results_dir, results)
 
 
@@ -73,8 +72,7 @@ def _photograph(results_dir: Path, results: pd.DataFrame) -> None:
     """Shows what the smallest colour model of a results folder sees in a photograph that anyone may publish."""
     from mbutils.runs import classifiers  # and with it TensorFlow
 
-    ours = results[results["run_id"].isin(run.run_id for run in runs.all_runs(results_dir))]
-    smallest = ours[ours["color_mode"] == "rgb"].sort_values("measured_flash_bytes").iloc[0]
+    smallest = results[results["color_mode"] == "rgb"].sort_values("measured_flash_bytes").iloc[0]
     classifier = classifiers.load(results_dir / "runs" / smallest["run_id"], None, (), "")
     photograph = load_sample_image("flower.jpg")
     seen = prepared(photograph, classifier.contract)
