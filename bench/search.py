@@ -1,8 +1,7 @@
-"""A search against training all that fits: what is lost in accuracy, and what is saved in time.
+"""A search against training the whole space: what is lost in accuracy, and what is saved in time.
 
-`python -m bench.search SPACE.yaml FILE.csv --limits RAM,FLASH,MS --limits ...` trains every model of the space that
-fits one of the limits to its end, then searches under each of them in a results folder of its own, and adds a row to
-the file for each.
+`python -m bench.search SPACE.yaml FILE.csv --limits RAM,FLASH,MS --limits ...` trains every model of the space to its
+end, then searches under each of the limits in a results folder of its own, and adds a row to the file for each.
 """
 
 import argparse
@@ -33,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     searches = [_search(limits, options) for limits in options.limits]
     whole = options.results_dir / "whole"
-    _train_all(searches, whole)
+    _train_all(searches[0], whole)
     for parameters in searches:
         row = pd.DataFrame([measure(parameters, run(parameters), whole)])
         print(row.to_string(index=False), flush=True)
@@ -53,13 +52,11 @@ def _search(limits: tuple[float, float, float], options: argparse.Namespace) -> 
     )
 
 
-def _train_all(searches: list[SearchParameters], results_dir: Path) -> None:
-    """Trains every model that fits one of the searches to its end, by a sweep."""
-    fits = sum(planned(search)["fits"] for search in searches).astype(bool)
-    points = [point for point, needed in zip(space.read(searches[0]).points, fits, strict=True) if needed]
+def _train_all(parameters: SearchParameters, results_dir: Path) -> None:
+    """Trains every model of the space to its end, by a sweep."""
     results_dir.mkdir(parents=True, exist_ok=True)
     sweep = results_dir / "sweep.yaml"
-    sweep.write_text(yaml.safe_dump({"runs": points, "notebooks": ["train"]}))
+    sweep.write_text(yaml.safe_dump({"runs": list(space.read(parameters).points), "notebooks": ["train"]}))
     command = [Path(sys.executable).with_name("mb"), "sweep", sweep, "--results-dir", results_dir]
     subprocess.run(command, check=True)
 
@@ -74,15 +71,16 @@ def measure(parameters: SearchParameters, answer: Answer, whole: Path) -> dict[s
 
     Returns:
         The limits, the models and how many fit, the answer's run, its validation accuracy, that of the best model that
-        fits, the regret (both float32, fractions), and the seconds of the trainings: `searched`, those of all that fit,
-        and `share`, the part.
+        fits, the regret (both float32, fractions), and the seconds of the trainings: of the search, of all that fit and
+        of the whole space, with the parts that the search took of both.
     """
     costs = planned(parameters)
     fitting = costs.loc[costs["fits"], "run_id"].unique()
     best = max(runs.find(whole, run_id).manifest["validation_top1"] for run_id in fitting)
     chosen = answer.rows["run_id"].iloc[0]
-    own = runs.find(Path(parameters.results_dir), chosen).manifest["validation_top1"]
-    searched, everything = _seconds(Path(parameters.results_dir)), _seconds(whole, set(fitting))
+    own_folder = Path(parameters.results_dir)
+    own = runs.find(own_folder, chosen).manifest["validation_top1"]
+    searched, of_fitting, of_all = _seconds(own_folder), _seconds(whole, set(fitting)), _seconds(whole)
     return {
         **{name: getattr(parameters, name) for name in ("ram_kib", "flash_kib", "latency_ms")},
         "models": len(costs),
@@ -92,8 +90,10 @@ def measure(parameters: SearchParameters, answer: Answer, whole: Path) -> dict[s
         "best_validation_top1": best,
         "regret": best - own,
         "searched_seconds": searched,
-        "whole_seconds": everything,
-        "share": searched / everything,
+        "fitting_seconds": of_fitting,
+        "whole_seconds": of_all,
+        "share_of_fitting": searched / of_fitting,
+        "share_of_whole": searched / of_all,
     }
 
 

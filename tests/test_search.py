@@ -281,6 +281,26 @@ def found(written, tmp_path):
     return candidates, answer.histories(candidates, rows, tmp_path), rows
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "losses", "expected"),
+    [((0.7, 0.7), (0.9, 0.8), "b"), ((0.7, 0.7), (0.8, 0.8), "a"), ((0.8, 0.7), (0.9, 0.1), "a")],
+    ids=["loss", "cost", "accuracy"],
+)
+def test_the_answer_is_the_most_accurate_model_then_that_of_the_least_loss_then_the_cheapest(
+    tmp_path, monkeypatch, accuracies, losses, expected
+):
+    last_losses = dict(zip("ab", losses, strict=True))
+    table = pd.DataFrame({"run_id": ["a", "b"], "variant": "int8_per_channel", "streamed_layers": 0})
+    table = table.assign(measured_ram_bytes=1, measured_flash_bytes=1)
+    results = table.assign(validation_top1=accuracies, **{cost: [1.0, 2.0] for cost in answer.selection.COSTS})
+    monkeypatch.setattr(answer.runs, "results_table", lambda _: results)
+    monkeypatch.setattr(
+        answer.runs, "history", lambda _, run_id: pd.DataFrame({"validation_loss": [0.0, last_losses[run_id]]})
+    )
+    found = answer.finished(table, [0, 1], tmp_path, SearchParameters())
+    assert found["run_id"].iloc[0] == expected
+
+
 def test_candidates_are_compared_with_the_answer_at_the_epoch_where_they_stopped(found):
     candidates, _, _ = found
     assert candidates.index.tolist() == [6, 5, 4, 2, 1, 0]

@@ -99,18 +99,14 @@ def choose(results: pd.DataFrame, budget: Budget) -> Answer:
     models = int8_models(results)
     fitting = models[fits(models, budget)]
     if len(fitting):
-        return Answer(ranked(fitting).iloc[0], True, len(models), len(fitting), {})
+        best = fitting.sort_values(["validation_top1", *COSTS], ascending=[False, True, True, True], kind="stable")
+        return Answer(best.iloc[0], True, len(models), len(fitting), {})
     if models.empty:
         return Answer(None, False, 0, 0, {})
     parts = ratios(models, budget)
     nearest = parts.max(axis=1).idxmin()
     over = {column: float(ratio) for column, ratio in parts.loc[nearest].items() if ratio > 1}
     return Answer(models.loc[nearest], False, len(models), 0, over)
-
-
-def ranked(models: pd.DataFrame) -> pd.DataFrame:
-    """Returns the rows of models, the most accurate on the validation images first, then those of the least cost."""
-    return models.sort_values(["validation_top1", *COSTS], ascending=[False, True, True, True], kind="stable")
 
 
 def answers(results: pd.DataFrame, budget: Budget) -> dict[str, Answer]:

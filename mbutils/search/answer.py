@@ -37,6 +37,9 @@ class Answer:
 def finished(costs: pd.DataFrame, entrants: list[int], results_dir: Path, parameters: SearchParameters) -> pd.DataFrame:
     """Returns the rows of the results table of models that were trained to their end, the best first.
 
+    That is the most accurate one on the validation images. Of two that are equal, it is the one whose float model has
+    the smaller validation loss, for a few images tell no accuracies apart; then the one of the least cost.
+
     Args:
         costs: What every model of the space costs, with the ids of their runs.
         entrants: The positions of those that entered the last rung.
@@ -54,7 +57,11 @@ def finished(costs: pd.DataFrame, entrants: list[int], results_dir: Path, parame
             f"hours: no model was trained to its end in {parameters.hours:g} hours: raise hours, and see "
             f"mb status --results-dir {results_dir}"
         )
-    return selection.ranked(models)
+    losses = {run_id: runs.history(results_dir, run_id)["validation_loss"].iloc[-1] for run_id in models["run_id"]}
+    by_loss = models.assign(validation_loss=models["run_id"].map(losses))
+    order = ["validation_top1", "validation_loss", *selection.COSTS]
+    ascending = [column != "validation_top1" for column in order]
+    return by_loss.sort_values(order, ascending=ascending, kind="stable", ignore_index=True)
 
 
 def ranking(costs: pd.DataFrame, halving: Halving, best: str) -> pd.DataFrame:
