@@ -69,11 +69,11 @@ def _report(results_dir: Path, html: Path) -> None:
 
 
 def _photograph(results_dir: Path, results: pd.DataFrame) -> None:
-    """Shows what the smallest colour model of a results folder sees in a photograph that anyone may publish."""
+    """Shows what the colour model of the least RAM and flash sees in a photograph that anyone may publish."""
     from mbutils.runs import classifiers  # and with it TensorFlow
 
-    smallest = results[results["color_mode"] == "rgb"].sort_values("measured_flash_bytes").iloc[0]
-    classifier = classifiers.load(results_dir / "runs" / smallest["run_id"], None, (), "")
+    cheapest_first = results[results["color_mode"] == "rgb"].sort_values(["measured_ram_bytes", "measured_flash_bytes"])
+    classifier = classifiers.load(results_dir / "runs" / cheapest_first["run_id"].iloc[0], None, (), "")
     photograph = load_sample_image("flower.jpg")
     seen = prepared(photograph, classifier.contract)
     _save(plots.before_and_after(photograph, seen, "A dahlia", classifier.contract), CSV.parent / "photograph.png")
