@@ -283,7 +283,7 @@ def found(written, tmp_path):
 
 @pytest.mark.parametrize(
     ("accuracies", "losses", "expected"),
-    [((0.7, 0.7), (0.9, 0.8), "b"), ((0.7, 0.7), (0.8, 0.8), "a"), ((0.8, 0.7), (0.9, 0.1), "a")],
+    [((0.7, 0.7), (0.8, 0.9), "a"), ((0.7, 0.7), (0.8, 0.8), "b"), ((0.8, 0.7), (0.9, 0.1), "a")],
     ids=["loss", "cost", "accuracy"],
 )
 def test_the_answer_is_the_most_accurate_model_then_that_of_the_least_loss_then_the_cheapest(
@@ -292,7 +292,7 @@ def test_the_answer_is_the_most_accurate_model_then_that_of_the_least_loss_then_
     last_losses = dict(zip("ab", losses, strict=True))
     table = pd.DataFrame({"run_id": ["a", "b"], "variant": "int8_per_channel", "streamed_layers": 0})
     table = table.assign(measured_ram_bytes=1, measured_flash_bytes=1)
-    results = table.assign(validation_top1=accuracies, **{cost: [1.0, 2.0] for cost in answer.selection.COSTS})
+    results = table.assign(validation_top1=accuracies, **{cost: [2.0, 1.0] for cost in answer.selection.COSTS})
     monkeypatch.setattr(answer.runs, "results_table", lambda _: results)
     monkeypatch.setattr(
         answer.runs, "history", lambda _, run_id: pd.DataFrame({"validation_loss": [0.0, last_losses[run_id]]})
