@@ -77,7 +77,7 @@ def history(parameters, stop):
     """Wide models of large images are the best, and the others ahead of them in the first epoch."""
     top1 = TOP1 + (parameters.alpha - 0.25) / 2 + (parameters.image_size - 32) / 1000
     epochs = np.arange(1, stop + 1)
-    reached = np.where(epochs == 1, 1 - top1, top1 * epochs / (epochs + 1))
+    reached = np.where(epochs == 1, (1 - top1) / 4, top1 * epochs / (epochs + 1))
     reached[epochs == parameters.epochs] = top1
     seconds = SECONDS_AN_EPOCH * epochs
     return pd.DataFrame(

@@ -42,6 +42,15 @@ def test_layers_run_in_step_only_where_the_model_does_not_fit_otherwise():
 
 
 @needs_tools
+@pytest.mark.slow
+def test_the_largest_published_model_is_measured_too():
+    """Its constants and its RAM together are more than the 4 MiB of the emulated board's flash."""
+    model, contract = before_training.tflite(ModelParameters(1.0, 224, "rgb", 5)), replace(CONTRACT, image_size=224)
+    found = beforehand.sizes(model, contract)
+    assert found["measured_ram_bytes"] < 1 << 20 and 3 << 20 < found["measured_flash_bytes"] < 4 << 20
+
+
+@needs_tools
 def test_where_nothing_fits_the_smallest_is_returned(models):
     smallest = beforehand.sizes(models[0], CONTRACT, 1)
     assert 1 < smallest["measured_ram_bytes"] <= beforehand.sizes(models[0], CONTRACT)["measured_ram_bytes"]

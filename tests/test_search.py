@@ -118,6 +118,21 @@ def test_models_of_equal_accuracy_are_told_apart_by_their_loss(written, tmp_path
     assert search.journal.entered[1] == [1, 5]
 
 
+def test_a_model_goes_on_by_its_best_epoch_so_far(written, tmp_path, monkeypatch):
+    def bad_in_the_last_epoch(parameters, stop):
+        found = history(parameters, stop)
+        if (parameters.alpha, parameters.image_size) == (0.5, 80):
+            found.loc[stop - 1, ["validation_top1", "validation_loss"]] = 0.0, 9.0
+        return found
+
+    history = stand_ins.history
+    monkeypatch.setattr(stand_ins, "history", bad_in_the_last_epoch)
+    space = SPACE.replace("[0.25, 0.5, 1]", "[0.5, 1]").replace("keep: 0.25", "keep: 0.5")
+    search = searched(written(space), Trainings(tmp_path))
+    search.finalists()
+    assert search.journal.entered[1] == [6, 5, 7, 4]
+
+
 @pytest.mark.parametrize("killed_after", range(4))
 def test_a_search_that_was_killed_goes_on_and_decides_the_same(written, tmp_path, killed_after):
     class Killed(BaseException):

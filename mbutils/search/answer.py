@@ -10,7 +10,7 @@ from mbutils import runs
 from mbutils.config import SearchParameters
 from mbutils.errors import WorkbookError
 from mbutils.report import selection
-from mbutils.search.halving import Halving, at_epoch
+from mbutils.search.halving import Halving
 
 _MEASURED = ("measured_ram_bytes", "measured_flash_bytes")
 
@@ -81,12 +81,17 @@ def ranking(costs: pd.DataFrame, halving: Halving, best: str) -> pd.DataFrame:
     for rung, entrants in reversed(list(enumerate(halving.journal.entered))):
         for position in entrants:
             stop = halving.space.stop(models[position], rung)
-            row = at_epoch(runs.history(halving.results_dir, models[position].run_id), stop)
+            row = _at_epoch(runs.history(halving.results_dir, models[position].run_id), stop)
             if row is not None and position not in {place for place, *_ in rows}:
-                behind = at_epoch(of_best, stop)["validation_top1"] - row["validation_top1"]
+                behind = _at_epoch(of_best, stop)["validation_top1"] - row["validation_top1"]
                 rows.append((position, stop, row["validation_top1"], behind))
     found = pd.DataFrame(rows, columns=["position", "epoch", "validation_top1", "behind"]).set_index("position")
     return costs.join(found, how="inner").sort_values(["epoch", "behind"], ascending=[False, True], kind="stable")
+
+
+def _at_epoch(history: pd.DataFrame, epoch: int) -> pd.Series | None:
+    """Returns the row of an epoch, counted from 1, of a history; None where it does not go so far."""
+    return history.iloc[epoch - 1] if len(history) >= epoch else None
 
 
 def histories(candidates: pd.DataFrame, rows: pd.DataFrame, results_dir: Path) -> pd.DataFrame:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
 from mbutils import runs
 from mbutils.errors import WorkbookError
 from mbutils.search.journal import Journal
@@ -116,11 +114,15 @@ class Halving:
     def _score(self, model: Configuration, rung: int) -> tuple[float, float] | None:
         """Returns what models are compared by on a rung; None where the training did not come so far.
 
-        The loss says more than the accuracy, above all of a few images early in a training.
+        That is the least validation loss until there, which says more than the accuracy, above all of a few images;
+        the learning rate is still high on an early rung, and a single epoch of a good model can be a bad one.
         """
         stop = self.space.stop(model, rung)
-        row = at_epoch(runs.history(self.results_dir, model.run_id), stop)
-        return None if row is None else (-row["validation_loss"], row["validation_top1"])
+        epochs = runs.history(self.results_dir, model.run_id).head(stop)
+        if len(epochs) < stop:
+            return None
+        best = epochs.loc[epochs["validation_loss"].idxmin()]
+        return -best["validation_loss"], best["validation_top1"]
 
     def _stages(self, rung: int, entrants: Sequence[int], models: Sequence[Configuration]) -> list[Stage]:
         """Returns the stages of a rung: those of the last one convert and evaluate as well."""
@@ -151,11 +153,6 @@ class Halving:
             seconds += estimates.total(self._stages(later, entrants, models), self.workers, factors)
             entrants = entrants[: self.space.going_on(len(entrants))]
         return seconds
-
-
-def at_epoch(history: pd.DataFrame, epoch: int) -> pd.Series | None:
-    """Returns the row of an epoch, counted from 1, of a history; None where it does not go so far."""
-    return history.iloc[epoch - 1] if len(history) >= epoch else None
 
 
 def _afterwards(factors: list[float]) -> float:
