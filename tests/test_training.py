@@ -112,3 +112,15 @@ def test_same_seed_gives_the_same_initial_weights_and_another_seed_others(digits
 
     assert np.array_equal(first_kernel(1), first_kernel(1))
     assert not np.array_equal(first_kernel(1), first_kernel(2))
+
+
+def test_validation_before_the_last_epoch_is_by_the_statistics_of_the_present_weights(digits, history, monkeypatch):
+    """And the training is the same without it."""
+    monkeypatch.setattr(training, "settle", lambda network, batches: None)
+    images = preprocessing.cached_images(digits, PARAMETERS.preprocessing)
+    network = training.build_model(PARAMETERS, digits)
+    unsettled = training.fit(network, images, digits, PARAMETERS)
+    columns = ["validation_loss", "validation_top1"]
+    assert history.drop(columns=[*columns, "seconds"]).equals(unsettled.drop(columns=[*columns, "seconds"]))
+    assert history["validation_loss"].iloc[0] < unsettled["validation_loss"].iloc[0]
+    assert history[columns].iloc[-1].equals(unsettled[columns].iloc[-1])

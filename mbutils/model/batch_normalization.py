@@ -4,7 +4,7 @@ Keras 3 composes batch normalization of many small ops, which take most of a tra
 TensorFlow's fused kernel. Their weights, names and results are those of `keras.layers.BatchNormalization`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from mbutils.backend import keras, tf
 
@@ -68,6 +68,25 @@ def trainable_copy(model: keras.Model, momentum: float, frozen_statistics: bool)
         return kind.from_config(config | {"momentum": momentum})
 
     return _copy(model, changed)
+
+
+def settle(network: keras.Model, batches: Iterable[tf.Tensor]) -> None:
+    """Replaces the moving statistics by the mean of those of some batches, all by the present weights.
+
+    "PreciseBN" of Wu and Johnson 2021, arXiv:2105.07576. Statistics that are frozen stay.
+
+    Args:
+        network: A copy that `trainable_copy` made.
+        batches: Normalized images: float32, shape (batch, height, width, channels).
+    """
+    layers = [layer for layer in network.layers if isinstance(layer, FusedBatchNormalization)]
+    momenta = [layer.momentum for layer in layers]
+    for number, batch in enumerate(batches):
+        for layer in layers:
+            layer.momentum = number / (number + 1)
+        network(batch, training=True)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
 
 
 def with_keras_layers(model: keras.Model) -> keras.Model:

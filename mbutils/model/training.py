@@ -10,17 +10,20 @@ import numpy as np
 import pandas as pd
 
 from mbutils.backend import keras, tf
-from mbutils.config import TrainParameters
+from mbutils.config import TrainParameters, normalize
 from mbutils.data import pipeline
 from mbutils.data.dataset import Dataset
 from mbutils.errors import WorkbookError
 from mbutils.model import networks
+from mbutils.model.batch_normalization import settle
 from mbutils.model.checkpoint import Checkpoint
 from mbutils.model.distillation import Lesson
 from mbutils.model.divergence import StopOnDivergence
 from mbutils.model.optimizer import FusedAdamW
 from mbutils.model.probe import LinearProbe, linear_probe, start_from_probe
 from mbutils.progress import progress
+
+_SETTLING_IMAGES, _SETTLING_BATCH = 256, 64
 
 
 def build_model(parameters: TrainParameters, dataset: Dataset) -> keras.Model:
@@ -110,7 +113,13 @@ def fit(
             initial_epoch=epochs.start,
             epochs=epochs.stop,
             steps_per_epoch=steps_per_epoch,
-            callbacks=[_Schedule(parameters, steps_per_epoch, epochs.start), diverged, recorder, *logging],
+            callbacks=[
+                _Schedule(parameters, steps_per_epoch, epochs.start),
+                _Settled(pipeline.calibration_images(images, dataset, _SETTLING_IMAGES, parameters.seed), parameters),
+                diverged,
+                recorder,
+                *logging,
+            ],
             verbose=0,
             shuffle=False,
         )
@@ -201,6 +210,33 @@ class _Schedule(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self.model.optimizer.learning_rate = learning_rate(self._step, self._parameters, self._steps_per_epoch)
         self._step += 1
+
+
+class _Settled(keras.callbacks.Callback):
+    """Validates before the last epoch by the statistics that batch normalization has with the present weights.
+
+    The moving ones are averages over earlier steps. While the learning rate is high the weights move away from them,
+    and validation would say nothing of the model. Afterwards they are put back: training is the same without this.
+    """
+
+    def __init__(self, images: np.ndarray, parameters: TrainParameters) -> None:
+        super().__init__()
+        self._images, self._last_epoch = images, parameters.epochs - 1
+        self._is_frozen = parameters.batch_norm_statistics == "frozen"
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._is_needed = epoch < self._last_epoch and not self._is_frozen
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        if self._is_needed:
+            self._moving = [variable.numpy() for variable in self.model.non_trainable_variables]
+            starts = range(0, len(self._images), _SETTLING_BATCH)
+            settle(self.model, (normalize(self._images[start : start + _SETTLING_BATCH]) for start in starts))
+
+    def on_test_end(self, logs: dict | None = None) -> None:
+        if self._is_needed:
+            for variable, value in zip(self.model.non_trainable_variables, self._moving, strict=True):
+                variable.assign(value)
 
 
 class _Recorder(keras.callbacks.Callback):
