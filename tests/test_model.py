@@ -4,7 +4,7 @@ import pytest
 from mbutils.backend import keras, tf
 from mbutils.errors import WorkbookError
 from mbutils.model import mobilenet
-from mbutils.model.batch_normalization import with_keras_layers
+from mbutils.model.batch_normalization import settle, with_keras_layers
 from mbutils.model.weights import load_weights, read_model
 
 
@@ -162,6 +162,24 @@ def test_frozen_batch_normalization_gives_in_training_what_it_gives_at_inference
     layer.set_weights(np.random.default_rng(1).uniform(0.5, 1.5, (4, 7)).astype(np.float32))
     assert np.abs(layer(images, training=True) - layer(images, training=False)).max() < 1e-5
     assert len(layer.trainable_weights) == 2
+
+
+def test_settled_statistics_are_the_mean_of_those_of_the_batches():
+    network = mobilenet.build(0.25, (32, 32, 3), 5)
+    batches = np.random.default_rng(0).uniform(-1, 1, (3, 4, 32, 32, 3)).astype(np.float32)
+    settle(network, batches)
+    layer = network.get_layer("conv1_bn")
+    inputs = [keras.Model(network.input, layer.input)(batch).numpy() for batch in batches]
+    assert np.allclose(layer.moving_mean, np.mean([x.mean(axis=(0, 1, 2)) for x in inputs], axis=0), atol=1e-5)
+    assert np.allclose(layer.moving_variance, np.mean([x.var(axis=(0, 1, 2)) for x in inputs], axis=0), rtol=1e-3)
+    assert layer.momentum == 0.99
+
+
+def test_settling_leaves_frozen_statistics_as_they_are():
+    network = mobilenet.build(0.25, (32, 32, 3), 5, frozen_statistics=True)
+    before = network.get_weights()
+    settle(network, np.ones((1, 4, 32, 32, 3), np.float32))
+    assert all(np.array_equal(old, new) for old, new in zip(before, network.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize("frozen", [True, False])
