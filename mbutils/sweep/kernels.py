@@ -73,6 +73,11 @@ class Kernel:
             time.sleep(0.05)
         return status
 
+    def send_signal(self, number: int) -> None:
+        """Sends a signal to the kernel; one that has ended takes none."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
     def kill(self) -> None:
         """Kills the kernel and the processes it started."""
         with contextlib.suppress(ProcessLookupError):
