@@ -1,4 +1,5 @@
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -13,6 +14,7 @@ from mbutils.data import datasets
 from mbutils.errors import WorkbookError
 from mbutils.progress import duration
 from mbutils.sweep import estimates, records
+from mbutils.sweep.kernels import Kernel
 from mbutils.sweep.plan import RENDER
 
 
@@ -321,3 +323,12 @@ def test_estimate_is_corrected_by_what_stages_took(tmp_path):
 @pytest.mark.parametrize(("seconds", "text"), [(40.2, "40 s"), (200, "3 min"), (7500, "2 h 05 min")])
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_kernel_that_has_ended_takes_no_signal():
+    """Jupyter interrupts a kernel that did not answer in time."""
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    kernel = object.__new__(Kernel)
+    kernel.pid = ended.pid
+    kernel.send_signal(signal.SIGINT)

@@ -22,7 +22,6 @@ from mbutils import sweep as sweeps
 from mbutils.errors import WorkbookError
 from mbutils.sweep import execution, records
 from mbutils.sweep.clusters import Remote, local, remote
-from mbutils.sweep.kernels import Kernel
 from mbutils.sweep.stages import Outcome, Settings
 
 TEXT = """
@@ -327,15 +326,6 @@ def test_scheduler_and_workers_show_nothing_to_those_without_the_key(sweep, sche
 
 
 @pytest.mark.slow
-def test_a_kernel_that_has_ended_takes_no_signal():
-    """Jupyter interrupts a kernel that did not answer in time."""
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    kernel = object.__new__(Kernel)
-    kernel.pid = ended.pid
-    kernel.send_signal(signal.SIGINT)
-
-
 def test_worker_that_may_not_start_kernels_is_named(tmp_path):
     with (
         LocalCluster(n_workers=1, host="127.0.0.1", dashboard_address="127.0.0.1:0") as cluster,
